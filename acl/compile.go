@@ -1,0 +1,315 @@
+package acl
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/gaissmai/bart"
+)
+
+// compiled is what a Ruleset is made of.
+type compiled struct {
+	*program
+	tables
+	warnings ErrorList
+	shape    uint64
+	devices  *bart.Table[*device]
+	owners   layered[[]netip.Addr] // a user's untagged devices; kept only for autogroup:self
+
+	// For addresses that are not devices'.
+	src          *bart.Table[RoleID]
+	dst          *bart.Table[ZoneID]
+	sources      []PrefixRole
+	destinations []PrefixZone
+	// For those that are: prefix -> index into srcSets and dstSets.
+	srcIn, dstIn *bart.Table[uint32]
+}
+
+// device is one address of a subject.
+type device struct {
+	subject *Subject
+	user    string // in lower case; "" of a tagged device, which has left its user
+	role    RoleID
+	zone    ZoneID
+}
+
+// maxPrefixes is the most disjoint prefixes of sources or destinations.
+const maxPrefixes = 500_000
+
+// Compile gives p its meaning for these devices. Policies whose tests fail, or that
+// pass a limit, are refused with an ErrorList.
+func Compile(p *Policy, o Options, subjects []Subject) (*Ruleset, error) {
+	if o.Session <= 0 {
+		return nil, fmt.Errorf("compiling the policy: the session length is %s, it must be more than nothing", o.Session)
+	}
+	f := &faults{src: p.src}
+	pr := newProgram(p, o, f)
+	if f.list.Fatal() {
+		return nil, append(slices.Clone(p.warnings), f.sorted()...)
+	}
+	b := newBuilder(pr)
+	c := &compiled{program: pr, devices: &bart.Table[*device]{}}
+	c.srcIn, c.dstIn = tableOf(pr.srcPrefixes), tableOf(pr.dstPrefixes)
+
+	srcPlaced := make([]placed[RoleID], len(pr.srcPrefixes))
+	for i, x := range pr.srcPrefixes {
+		b.scratch.clear()
+		b.scratch.or(pr.srcSets[x.value])
+		srcPlaced[i] = placed[RoleID]{x.prefix, b.role(b.scratch)}
+	}
+	dstPlaced := make([]placed[ZoneID], len(pr.dstPrefixes))
+	for i, x := range pr.dstPrefixes {
+		b.scratch.clear()
+		b.scratch.or(pr.dstSets[x.value])
+		dstPlaced[i] = placed[ZoneID]{x.prefix, b.zone(b.scratch, false)}
+	}
+	devices := c.place(b, subjects)
+	if b.full {
+		return nil, tooLarge(p, fmt.Sprintf("more than %d ranges of ports in all its zones", maxPorts))
+	}
+	c.number(b, devices, srcPlaced, dstPlaced)
+
+	srcPlaced = outside(pr, srcPlaced, c.srcIn, func(n uint32) RoleID { return srcPlaced[n].value })
+	dstPlaced = outside(pr, dstPlaced, c.dstIn, func(n uint32) ZoneID { return dstPlaced[n].value })
+	c.src, c.dst = tableOf(srcPlaced), tableOf(dstPlaced)
+	flatten(srcPlaced, func(x netip.Prefix, v RoleID) bool {
+		c.sources = append(c.sources, PrefixRole{x, v})
+		return len(c.sources) <= maxPrefixes
+	})
+	flatten(dstPlaced, func(x netip.Prefix, v ZoneID) bool {
+		c.destinations = append(c.destinations, PrefixZone{x, v})
+		return len(c.destinations) <= maxPrefixes
+	})
+	if len(c.sources) > maxPrefixes || len(c.destinations) > maxPrefixes {
+		return nil, tooLarge(p, fmt.Sprintf("more than %d disjoint prefixes", maxPrefixes))
+	}
+	c.shape = c.firstShape()
+	if !o.Stored {
+		f.checkNames(p, o, subjects)
+		c.runTests(subjects, f)
+	}
+	c.warnings = append(slices.Clone(p.warnings), f.sorted()...)
+	if c.warnings.Fatal() {
+		return nil, c.warnings
+	}
+	return &Ruleset{c}, nil
+}
+
+// Check compiles p and returns every fault and warning, those of its tests included.
+func (p *Policy) Check(o Options, subjects []Subject) ErrorList {
+	r, err := Compile(p, o, subjects)
+	if list, ok := errors.AsType[ErrorList](err); ok {
+		return list
+	}
+	if err != nil {
+		return ErrorList{{Line: 1, Column: 1, Message: err.Error()}}
+	}
+	return r.Warnings()
+}
+
+// Warnings are what is doubtful about the policy though it means something.
+func (r *Ruleset) Warnings() ErrorList { return slices.Clone(r.c.warnings) }
+
+func tooLarge(p *Policy, what string) ErrorList {
+	f := &faults{src: p.src}
+	f.errorf(place{0, 0}, "the policy comes to %s: name wider prefixes and port ranges, or fewer", what)
+	return f.list
+}
+
+func tableOf[V comparable](list []placed[V]) *bart.Table[V] {
+	t := &bart.Table[V]{}
+	for _, x := range list {
+		t.Insert(x.prefix, x.value)
+	}
+	return t
+}
+
+// place gives every address of every subject a role and a zone.
+func (c *compiled) place(b *builder, subjects []Subject) []*device {
+	type where struct {
+		who      string
+		src, dst uint32 // 1 + index of the prefix set; 0: none
+	}
+	known := map[where]*device{}
+	var list []*device
+	for i := range subjects {
+		s := subjects[i]
+		s.Addrs = slices.Clone(s.Addrs)
+		who := strings.ToLower(s.User)
+		if len(s.Tags) > 0 {
+			who = strings.Join(s.Tags, ",") // no user's name has a colon
+		}
+		for _, a := range s.Addrs {
+			w := where{who: who}
+			if n, ok := c.srcIn.Lookup(a.Unmap()); ok {
+				w.src = n + 1
+			}
+			if n, ok := c.dstIn.Lookup(a.Unmap()); ok {
+				w.dst = n + 1
+			}
+			d := &device{subject: &s}
+			if k := known[w]; k != nil {
+				d.user, d.role, d.zone = k.user, k.role, k.zone
+			} else {
+				c.judge(b, d, a)
+				known[w] = d
+			}
+			list = append(list, d)
+		}
+		if len(c.self) > 0 && len(s.Tags) == 0 {
+			if c.owners.base == nil {
+				c.owners.base = map[string][]netip.Addr{}
+			}
+			for _, a := range s.Addrs {
+				c.owners.base[who] = append(c.owners.base[who], a.Unmap())
+			}
+		}
+	}
+	return list
+}
+
+// judge finds the role and the zone of a device at an address.
+func (c *compiled) judge(b *builder, d *device, a netip.Addr) {
+	s := d.subject
+	a = a.Unmap()
+	d.user = ""
+	if len(s.Tags) == 0 {
+		d.user = strings.ToLower(s.User)
+	}
+	b.scratch.clear()
+	c.selected(c.program.src, s, b.scratch)
+	if n, ok := c.srcIn.Lookup(a); ok {
+		b.scratch.or(c.srcSets[n])
+	}
+	d.role = b.role(b.scratch)
+	b.scratch.clear()
+	c.selected(c.program.dst, s, b.scratch)
+	if n, ok := c.dstIn.Lookup(a); ok {
+		b.scratch.or(c.dstSets[n])
+	}
+	d.zone = b.zone(b.scratch, d.user != "")
+}
+
+// selected adds the rules whose selectors select a subject.
+func (pr *program) selected(by map[selector][]uint32, s *Subject, into scratch) {
+	into.addAll(by[selector{kind: anyTarget}])
+	if len(s.Tags) > 0 {
+		into.addAll(by[selector{kind: taggedTarget}])
+		for _, t := range s.Tags {
+			into.addAll(by[selector{tagTarget, t}])
+		}
+		return
+	}
+	user := strings.ToLower(s.User)
+	into.addAll(by[selector{kind: memberTarget}])
+	into.addAll(by[selector{userTarget, user}])
+	for _, g := range pr.policy.groupsOf[user] {
+		into.addAll(by[selector{groupTarget, g}])
+	}
+}
+
+// number sorts what the builder met, and numbers it so that the order of devices and
+// of the text do not show.
+func (c *compiled) number(b *builder, devices []*device, src []placed[RoleID], dst []placed[ZoneID]) {
+	roles, newRole := renumber(b.t.roles, func(s set) set { return s })
+	zones, newZone := renumber(b.t.zones, func(z zone) set { return z.set })
+	classes, newClass := renumber(b.t.classes, func(x class) set { return x.set })
+	c.roles, c.zones, c.classes = roles, zones, classes
+	for i := range c.zones {
+		z := &c.zones[i]
+		z.twin = ZoneID(newZone[z.twin])
+		for j := range z.ports {
+			z.ports[j].Class = ClassID(newClass[z.ports[j].Class])
+		}
+	}
+	for k, v := range b.t.roleIDs.base {
+		b.t.roleIDs.base[k] = RoleID(newRole[v])
+	}
+	for k, v := range b.t.zoneIDs.base {
+		b.t.zoneIDs.base[k] = ZoneID(newZone[v])
+	}
+	for k, v := range b.t.classIDs.base {
+		b.t.classIDs.base[k] = ClassID(newClass[v])
+	}
+	c.roleIDs, c.zoneIDs, c.classIDs = b.t.roleIDs, b.t.zoneIDs, b.t.classIDs
+	for i := range src {
+		src[i].value = RoleID(newRole[src[i].value])
+	}
+	for i := range dst {
+		dst[i].value = ZoneID(newZone[dst[i].value])
+	}
+	for _, d := range devices {
+		d.role, d.zone = RoleID(newRole[d.role]), ZoneID(newZone[d.zone])
+	}
+	for i := 0; i < len(devices); { // the addresses of one subject follow each other
+		for _, a := range devices[i].subject.Addrs {
+			a = a.Unmap()
+			c.devices.Insert(netip.PrefixFrom(a, a.BitLen()), devices[i])
+			i++
+		}
+	}
+}
+
+// outside takes the tunnel's prefixes away from sorted placed prefixes, but for the
+// gateway's own addresses: whoever is not enrolled is nobody there.
+func outside[V comparable](pr *program, list []placed[V], in *bart.Table[uint32], value func(uint32) V) []placed[V] {
+	var none V
+	own := map[netip.Prefix]V{}
+	for _, n := range pr.network {
+		own[n] = none
+	}
+	for _, x := range list {
+		if !slices.ContainsFunc(pr.network, func(n netip.Prefix) bool {
+			return n.Contains(x.prefix.Addr()) && n.Bits() <= x.prefix.Bits()
+		}) {
+			own[x.prefix] = x.value
+		}
+	}
+	for _, a := range pr.options.Gateway {
+		a = a.Unmap()
+		if n, ok := in.Lookup(a); ok {
+			own[netip.PrefixFrom(a, a.BitLen())] = value(n)
+		}
+	}
+	out := make([]placed[V], 0, len(own))
+	for p, v := range own {
+		out = append(out, placed[V]{p, v})
+	}
+	slices.SortFunc(out, func(a, b placed[V]) int { return comparePrefixes(a.prefix, b.prefix) })
+	return out
+}
+
+// firstShape stands for all that the enforceable form of a compiled policy says, but
+// for its devices.
+func (c *compiled) firstShape() uint64 {
+	var b []byte
+	for _, x := range c.conds {
+		b = append(append(b, fmt.Sprint(x.mfa, x.hours, x.expires)...), 0)
+	}
+	for _, r := range c.rules {
+		b = binary.BigEndian.AppendUint32(b, r.cond)
+		b = append(append(b, spansText(r.spans)...), 0)
+	}
+	for _, s := range c.roles {
+		b = appendKey(append(b, 'r'), s.words)
+		b = binary.BigEndian.AppendUint32(b, uint32(s.skip))
+	}
+	for _, z := range c.zones {
+		b = appendKey(append(b, 'z'), z.set.words)
+		b = binary.BigEndian.AppendUint32(b, uint32(z.set.skip))
+		b = binary.BigEndian.AppendUint32(b, uint32(z.twin))
+	}
+	for _, x := range c.sources {
+		b = append(append(b, 's'), x.Prefix.String()...)
+		b = binary.BigEndian.AppendUint32(b, uint32(x.Role))
+	}
+	for _, x := range c.destinations {
+		b = append(append(b, 'd'), x.Prefix.String()...)
+		b = binary.BigEndian.AppendUint32(b, uint32(x.Zone))
+	}
+	return digest(0, 'p', b)
+}

@@ -1,0 +1,283 @@
+package acl
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tailscale/hujson"
+)
+
+// maxGrants is the most entries of "acls" and "grants" together.
+const maxGrants = 10_000
+
+// maxNote is the most characters of a note.
+const maxNote = 500
+
+// draft is a grant while it is read.
+type draft struct {
+	grant
+	protos []uint8 // of an entry of "acls"; nil: not given
+	ports  []span  // of an entry of "grants"
+	dsts   []draftDst
+	faults int // how many there were before
+}
+
+// draftDst is a destination of an entry of "acls" before its protocol is known.
+type draftDst struct {
+	target
+	ports string
+}
+
+// srcField and the fields after it are the members of entries of both sections.
+var srcField = field[draft]{name: "src", doc: "who: users, groups, tags, hosts, prefixes, \"*\" for every enrolled device",
+	required: true, kind: listOf(targetKindOf), decode: func(d *decoder, g *draft, v *hujson.Value) {
+		d.strings(`"src"`, v, func(s string, v *hujson.Value) {
+			if t, ok := d.target(s, v); ok {
+				if t.kind == selfTarget {
+					d.errorf(t.at, "autogroup:self is a destination: as a source write autogroup:member")
+					return
+				}
+				g.src = append(g.src, t)
+			}
+		})
+	}}
+
+var grantObject = &object[draft]{
+	what: "a grant",
+	fields: []field[draft]{
+		srcField,
+		{name: "dst", doc: "what: hosts, prefixes, IP sets, users, groups, tags, autogroup:self, \"*\" for everything",
+			required: true, kind: listOf(targetKindOf), decode: func(d *decoder, g *draft, v *hujson.Value) {
+				d.strings(`"dst"`, v, func(s string, v *hujson.Value) {
+					if t, ok := d.target(s, v); ok {
+						g.dst = append(g.dst, destination{target: t})
+					}
+				})
+			}},
+		{name: "ip", doc: "protocols and ports: \"tcp:443\", \"udp:1-100\", \"443\", \"icmp\", \"47:*\", \"*\"; without a protocol TCP, UDP and ICMP",
+			required: true, kind: listOf(ipKind), decode: func(d *decoder, g *draft, v *hujson.Value) {
+				d.strings(`"ip"`, v, func(s string, v *hujson.Value) {
+					list, err := parseIP(s)
+					if err != nil {
+						d.errorf(placeOf(v), "%v", err)
+						return
+					}
+					g.ports = append(g.ports, list...)
+				})
+			}},
+		{name: "mfa", doc: "how fresh the code must be: a duration like \"15m\" or \"8h\", at most the session's length, or \"off\" for none at all",
+			kind: mfaKind, decode: decodeMFA},
+		{name: "hours", doc: "weekly windows in which the grant holds: \"Mon-Fri 08:00-18:00 Europe/Berlin\", or a list of them for one zone",
+			kind: oneOrListOf(hoursKind), decode: decodeHours},
+		{name: "expires", doc: "the instant at which the grant ends: \"2026-12-31T18:00:00+01:00\"", kind: expiresKind, decode: decodeExpires},
+		{name: "note", doc: "why: shown where the grant is", kind: noteKind, decode: func(d *decoder, g *draft, v *hujson.Value) {
+			if s, ok := d.string(`"note"`, v); ok {
+				if len([]rune(s)) > maxNote {
+					d.errorf(placeOf(v), "the note has more than %d characters: use a comment", maxNote)
+				}
+				g.note = s
+			}
+		}},
+	},
+	foreign: map[string]string{
+		"app":        "application capabilities do not exist here; grant ports by \"ip\"",
+		"via":        "there are no routers to choose from; the gateway routes",
+		"srcPosture": "there are no device postures; see \"mfa\"",
+		"action":     "every grant allows, and what no grant allows is denied; leave it out",
+		"proto":      "a grant's protocols stand in \"ip\": \"tcp:443\"",
+		"users":      "write \"src\"",
+		"ports":      "write \"dst\" and \"ip\"",
+	},
+}
+
+const onlyGrants = "only an entry of \"grants\" has it; move the rule there"
+
+var aclObject = &object[draft]{
+	what: "an entry of \"acls\"",
+	fields: []field[draft]{
+		{name: "action", doc: "\"accept\", the only one there is", required: true, kind: kind{"const": "accept"},
+			decode: func(d *decoder, g *draft, v *hujson.Value) {
+				if s, ok := d.string(`"action"`, v); ok && s != "accept" {
+					d.errorf(placeOf(v), "the action %q is not supported: there is \"accept\" alone, and what nothing accepts is denied", short(s))
+				}
+			}},
+		srcField,
+		{name: "proto", doc: "a protocol's name or number; without it TCP, UDP and ICMP", kind: protoKind,
+			decode: func(d *decoder, g *draft, v *hujson.Value) {
+				if s, ok := d.string(`"proto"`, v); ok {
+					p, err := parseProto(s)
+					if err != nil {
+						d.errorf(placeOf(v), "%v", err)
+					}
+					g.protos = p
+				}
+			}},
+		{name: "dst", doc: "what, with ports: \"db:5432\", \"tag:web:80,443\", \"10.0.0.0/8:*\"",
+			required: true, kind: listOf(portedKind), decode: func(d *decoder, g *draft, v *hujson.Value) {
+				d.strings(`"dst"`, v, func(s string, v *hujson.Value) {
+					host, ports, err := splitPorts(s)
+					if err != nil {
+						d.errorf(placeOf(v), "%v", err)
+						return
+					}
+					if t, ok := d.target(host, v); ok {
+						g.dsts = append(g.dsts, draftDst{t, ports})
+					}
+				})
+			}},
+	},
+	foreign: map[string]string{
+		"users": "write \"src\"", "ports": "write \"dst\"",
+		"srcPosture": "there are no device postures",
+		"mfa":        onlyGrants, "hours": onlyGrants, "expires": onlyGrants, "note": onlyGrants,
+		"ip": onlyGrants, "via": "there are no routers to choose from; the gateway routes",
+	},
+}
+
+func (d *decoder) target(s string, v *hujson.Value) (target, bool) {
+	t, err := parseTarget(s)
+	if err != nil {
+		d.errorf(placeOf(v), "%v", err)
+		return t, false
+	}
+	t.at = placeOf(v)
+	return t, true
+}
+
+func decodeGrants(d *decoder, p *Policy, v *hujson.Value) {
+	d.elements(`"grants"`, v, func(v *hujson.Value) {
+		if !d.roomForGrant(p, v) {
+			return
+		}
+		g := &draft{faults: len(d.list)}
+		if !grantObject.decode(d, g, v) {
+			return
+		}
+		g.at = placeOf(v)
+		ports := mergeSpans(g.ports)
+		for i := range g.dst {
+			g.dst[i].spans = ports
+		}
+		d.finishGrant(p, g)
+	})
+}
+
+func decodeACLs(d *decoder, p *Policy, v *hujson.Value) {
+	d.elements(`"acls"`, v, func(v *hujson.Value) {
+		if !d.roomForGrant(p, v) {
+			return
+		}
+		g := &draft{faults: len(d.list)}
+		if !aclObject.decode(d, g, v) {
+			return
+		}
+		g.at = placeOf(v)
+		protos := g.protos
+		if protos == nil {
+			protos = anyProtocol
+		}
+		for _, dst := range g.dsts {
+			if dst.ports != "*" && !slices.ContainsFunc(protos, hasPorts) {
+				d.errorf(dst.at, "this protocol has no ports: write \"%s:*\"", dst.target)
+				continue
+			}
+			list, err := spans(protos, dst.ports)
+			if err != nil {
+				d.errorf(dst.at, "%v", err)
+				continue
+			}
+			g.dst = append(g.dst, destination{dst.target, mergeSpans(list)})
+		}
+		d.finishGrant(p, g)
+	})
+}
+
+func (d *decoder) roomForGrant(p *Policy, v *hujson.Value) bool {
+	if len(p.grants) == maxGrants {
+		d.errorf(placeOf(v), "more than %d entries in \"acls\" and \"grants\": put several sources and destinations into one entry", maxGrants)
+	}
+	if len(p.grants) >= maxGrants {
+		p.grants = append(p.grants, nil) // counted, so that the fault is told once
+		return false
+	}
+	return true
+}
+
+func (d *decoder) finishGrant(p *Policy, g *draft) {
+	p.grants = append(p.grants, &g.grant)
+	if g.faults == len(d.list) && (len(g.src) == 0 || len(g.dst) == 0) {
+		d.warnf(g.at, "this grants nothing: it has no source or no destination")
+	}
+	for _, dst := range g.dst {
+		if dst.kind != selfTarget {
+			continue
+		}
+		for _, src := range g.src {
+			switch src.kind {
+			case userTarget, nameTarget, groupTarget, memberTarget:
+			default:
+				d.errorf(src.at, "%q has no devices of its own: with autogroup:self the sources are users, groups or autogroup:member", src)
+			}
+		}
+	}
+}
+
+func decodeMFA(d *decoder, g *draft, v *hujson.Value) {
+	s, ok := d.string(`"mfa"`, v)
+	if !ok {
+		return
+	}
+	g.mfaAt = placeOf(v)
+	if s == "off" {
+		g.off = true
+		return
+	}
+	mfa, err := time.ParseDuration(s)
+	switch {
+	case err != nil || strings.Trim(s, "0123456789hms") != "" || strings.Contains(s, "ms"):
+		d.errorf(placeOf(v), "%q is not a freshness: write a duration like \"15m\" or \"1h30m\", or \"off\" for no code at all", short(s))
+	case mfa < time.Second:
+		d.errorf(placeOf(v), "a code cannot be as fresh as %s: write at least \"1s\", or \"off\" for no code at all", s)
+	default:
+		g.mfa = mfa
+	}
+}
+
+func decodeHours(d *decoder, g *draft, v *hujson.Value) {
+	var zone *time.Location
+	var list []window
+	given := false
+	d.stringOrStrings(`"hours"`, v, func(s string, v *hujson.Value) {
+		given = true
+		z, w, err := parseHours(s, d.zones)
+		switch {
+		case err != nil:
+			d.errorf(placeOf(v), "%v", err)
+		case zone != nil && z.String() != zone.String():
+			d.errorf(placeOf(v), "the hours of one grant are in one time zone: make another grant for %s", z)
+		default:
+			zone = z
+			list = append(list, w...)
+		}
+	})
+	if !given {
+		d.errorf(placeOf(v), "no hours are given: %s, or leave \"hours\" out", hoursForm)
+	}
+	if zone != nil {
+		g.hours = newHours(zone, list)
+	}
+}
+
+func decodeExpires(d *decoder, g *draft, v *hujson.Value) {
+	s, ok := d.string(`"expires"`, v)
+	if !ok {
+		return
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Year() < 1970 {
+		d.errorf(placeOf(v), "%q is not an instant: write date, time and zone like \"2026-12-31T18:00:00+01:00\" or \"2026-12-31T17:00:00Z\"", short(s))
+		return
+	}
+	g.expires = t.UTC()
+}

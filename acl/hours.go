@@ -1,0 +1,236 @@
+package acl
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // zones must mean the same where the host has none installed
+)
+
+const (
+	minutesOfDay  = 24 * 60
+	minutesOfWeek = 7 * minutesOfDay
+)
+
+// window is a piece of a week, in minutes of wall-clock time since Monday 00:00; end
+// is not in it.
+type window struct{ start, end int }
+
+// hours are recurring weekly windows of one time zone. A window is open while the wall
+// clock of the zone shows a time inside it: an hour that the clock skips does not
+// exist, one that it shows twice counts twice.
+type hours struct {
+	zone    *time.Location
+	windows []window // sorted, disjoint, not adjacent
+}
+
+var weekdays = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
+
+const hoursForm = `write "Mon-Fri 08:00-18:00 Europe/Berlin"`
+
+// parseHours reads "DAYS HH:MM-HH:MM ZONE". DAYS is a list of days and ranges of days
+// with commas between, or "daily". A window that ends before it starts goes on past
+// midnight of the days named.
+func parseHours(s string, zones map[string]*time.Location) (*time.Location, []window, error) {
+	f := strings.Fields(s)
+	if len(f) != 3 {
+		return nil, nil, fmt.Errorf("hours need days, times and a time zone: %s", hoursForm)
+	}
+	days, err := parseDays(f[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	from, to, ok := strings.Cut(f[1], "-")
+	start, ok1 := parseClock(from)
+	end, ok2 := parseClock(to)
+	if !ok || !ok1 || !ok2 || start == minutesOfDay {
+		return nil, nil, fmt.Errorf("%q is not a span of time: write 08:00-18:00, from 00:00 to 24:00", f[1])
+	}
+	if start == end {
+		return nil, nil, fmt.Errorf("%q is empty: for the whole day write 00:00-24:00", f[1])
+	}
+	if end < start {
+		end += minutesOfDay
+	}
+	zone, err := loadZone(f[2], zones)
+	if err != nil {
+		return nil, nil, err
+	}
+	var w []window
+	for d, on := range days {
+		if on {
+			w = append(w, window{d*minutesOfDay + start, d*minutesOfDay + end})
+		}
+	}
+	return zone, w, nil
+}
+
+func parseDays(s string) (days [7]bool, err error) {
+	if strings.EqualFold(s, "daily") {
+		return [7]bool{true, true, true, true, true, true, true}, nil
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		a, b, isRange := strings.Cut(strings.ToLower(part), "-")
+		if !isRange {
+			b = a
+		}
+		i, j := slices.Index(weekdays, a), slices.Index(weekdays, b)
+		if i < 0 || j < 0 {
+			return days, fmt.Errorf("%q is not a day or a range of days: write Mon, Tue, Wed, Thu, Fri, Sat, Sun, ranges like Mon-Fri, or daily", part)
+		}
+		for d := i; ; d = (d + 1) % 7 { // Sat-Mon goes round the week's end
+			days[d] = true
+			if d == j {
+				break
+			}
+		}
+	}
+	return days, nil
+}
+
+// parseClock reads HH:MM as minutes of a day, 24:00 included.
+func parseClock(s string) (int, bool) {
+	if len(s) != 5 || s[2] != ':' {
+		return 0, false
+	}
+	for _, i := range []int{0, 1, 3, 4} {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+	}
+	h, m := int(s[0]-'0')*10+int(s[1]-'0'), int(s[3]-'0')*10+int(s[4]-'0')
+	if m > 59 || h > 24 || h == 24 && m > 0 {
+		return 0, false
+	}
+	return h*60 + m, true
+}
+
+// maxZones bounds how many time zones one policy names: each is looked up.
+const maxZones = 100
+
+func loadZone(name string, zones map[string]*time.Location) (*time.Location, error) {
+	unknown := fmt.Errorf("%q is not a time zone of the IANA database: write one like Europe/Berlin, America/New_York or UTC", name)
+	if z, tried := zones[name]; z != nil {
+		return z, nil
+	} else if tried {
+		return nil, unknown
+	}
+	// "Local" would mean something else on every node.
+	bad := name == "" || name == "Local" || len(name) > 64
+	for _, c := range []byte(name) {
+		bad = bad || !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/_+-", c) >= 0)
+	}
+	if len(zones) >= maxZones {
+		return nil, fmt.Errorf("more than %d time zones, good and bad: use fewer", maxZones)
+	}
+	if bad {
+		return nil, unknown
+	}
+	z, err := time.LoadLocation(name)
+	if err != nil {
+		zones[name] = nil
+		return nil, unknown
+	}
+	zones[name] = z
+	return z, nil
+}
+
+// newHours merges windows; nil means always open.
+func newHours(zone *time.Location, list []window) *hours {
+	var w []window
+	for _, x := range list {
+		if x.end > minutesOfWeek { // Sunday night goes on on Monday
+			w = append(w, window{x.start, minutesOfWeek}, window{0, x.end - minutesOfWeek})
+		} else {
+			w = append(w, x)
+		}
+	}
+	slices.SortFunc(w, func(a, b window) int { return a.start - b.start })
+	merged := w[:0]
+	for _, x := range w {
+		if n := len(merged); n > 0 && x.start <= merged[n-1].end {
+			merged[n-1].end = max(merged[n-1].end, x.end)
+		} else {
+			merged = append(merged, x)
+		}
+	}
+	if len(merged) == 1 && merged[0] == (window{0, minutesOfWeek}) {
+		return nil
+	}
+	return &hours{zone, merged}
+}
+
+// at tells whether a window is open at t, and when the windows or the zone's offset
+// next change, whichever comes first.
+func (h *hours) at(t time.Time) (open bool, next time.Time) {
+	local := t.In(h.zone)
+	hour, minute, second := local.Clock()
+	day := (int(local.Weekday()) + 6) % 7 // Monday is 0
+	m := day*minutesOfDay + hour*60 + minute
+	end := h.windows[0].start + minutesOfWeek
+	for _, w := range h.windows {
+		if m < w.start {
+			end = w.start
+			break
+		}
+		if m < w.end {
+			open, end = true, w.end
+			break
+		}
+	}
+	into := time.Duration(second)*time.Second + time.Duration(local.Nanosecond())
+	next = t.Add(time.Duration(end-m)*time.Minute - into)
+	// The wall clock runs evenly only as far as the zone's offset holds.
+	if _, bound := local.ZoneBounds(); !bound.IsZero() && bound.Before(next) {
+		next = bound
+	}
+	return open, next
+}
+
+// change tells whether a window is open at t, and when that changes.
+func (h *hours) change(t time.Time) (open bool, until time.Time) {
+	open, until = h.at(t)
+	// Changes of offset, and a window that runs over Sunday midnight, are steps on the
+	// way; ten are more than any zone has in a week.
+	for range 10 {
+		o, next := h.at(until)
+		if o != open {
+			break
+		}
+		until = next
+	}
+	return open, until.UTC()
+}
+
+// String is the windows as people read them: "Mon 08:00-18:00, Fri 22:00-Sat 06:00 UTC".
+func (h *hours) String() string {
+	var b strings.Builder
+	for i, w := range h.windows {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		start, last := w.start/minutesOfDay, (w.end-1)/minutesOfDay
+		fmt.Fprintf(&b, "%s %02d:%02d-", dayNames[start], w.start/60%24, w.start%60)
+		if last != start {
+			fmt.Fprintf(&b, "%s ", dayNames[last])
+		}
+		end := w.end - last*minutesOfDay // 24:00 is the day's own end
+		fmt.Fprintf(&b, "%02d:%02d", end/60, end%60)
+	}
+	return b.String() + " " + h.zone.String()
+}
+
+var dayNames = []string{"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
+
+// durationText writes a duration without parts that are nothing: "15m", "1h30m".
+func durationText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,127 @@
+package acl
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Reaches lists what the device at a may reach at now, and what it cannot reach and
+// why: the destinations of every grant that has the device as a source, at any of its
+// addresses. Destinations that are people or tags have no Prefix, and their Verdict
+// takes the other device for signed in.
+func (r *Ruleset) Reaches(a netip.Addr, s Session, now time.Time) []Reach {
+	c := r.c
+	d, ok := c.devices.Lookup(a.Unmap())
+	if !ok {
+		return nil
+	}
+	places := newPlaces(c.policy, c.options, &faults{src: c.policy.src})
+	var out []Reach
+	all := newScratch(len(c.rules)) // what the device is a source of at any address
+	for _, from := range d.subject.Addrs {
+		at, ok := c.devices.Lookup(from.Unmap())
+		if !ok {
+			continue
+		}
+		role, is4 := c.roles[at.role], from.Unmap().Is4()
+		all.or(role)
+		for name, t := range c.named(role) {
+			var prefixes []netip.Prefix
+			if t.kind == anyTarget {
+				prefixes = everywhere[:]
+			} else if places.has(t) {
+				prefixes = places.of(t)
+			}
+			for _, p := range prefixes {
+				if p.Addr().Is4() == is4 {
+					out = c.reachPrefix(out, role, name, p, s, now)
+				}
+			}
+		}
+	}
+	role := newSet(all)
+	for _, t := range c.named(role) {
+		if t.kind != anyTarget && !places.has(t) {
+			out = c.reachDevices(out, role, t, s, now)
+		}
+	}
+	slices.SortFunc(out, func(a, b Reach) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), comparePrefixesOrNone(a.Prefix, b.Prefix),
+			cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
+	})
+	return slices.Compact(out)
+}
+
+// named are the destinations of the rules of a role, by their text.
+func (c *compiled) named(role set) map[string]target {
+	named := map[string]target{}
+	role.each(func(n int) bool {
+		for _, t := range c.rules[n].dst {
+			named[t.String()] = t
+		}
+		return true
+	})
+	return named
+}
+
+func comparePrefixesOrNone(a, b netip.Prefix) int {
+	switch {
+	case !a.IsValid() || !b.IsValid():
+		return cmp.Compare(a.Bits(), b.Bits())
+	default:
+		return comparePrefixes(a, b)
+	}
+}
+
+// reachPrefix lists the port ranges of a prefix that a grant names: what of it is
+// reached by grants that contain all of it.
+func (c *compiled) reachPrefix(out []Reach, role set, name string, p netip.Prefix, s Session, now time.Time) []Reach {
+	n, ok := c.dstIn.LookupPrefix(p)
+	if !ok {
+		return out
+	}
+	at := circumstances{now: now, srcDev: true, src: s}
+	return c.reachRules(out, role, c.dstSets[n], Reach{Name: name, Prefix: p}, p.Addr().Is4(), &at)
+}
+
+// reachDevices lists the port ranges of devices that a grant selects.
+func (c *compiled) reachDevices(out []Reach, role set, t target, s Session, now time.Time) []Reach {
+	rules := newScratch(len(c.rules))
+	if t.kind == selfTarget {
+		rules.addAll(c.self)
+	} else {
+		rules.addAll(c.program.dst[t.selector()])
+	}
+	at := circumstances{now: now, srcDev: true, dstDev: true, src: s, dst: Session{Until: now.Add(c.options.Session), Code: now}}
+	return c.reachRules(out, role, newSet(rules), Reach{Name: t.String()}, true, &at)
+}
+
+func (c *compiled) reachRules(out []Reach, role, rules set, like Reach, is4 bool, at *circumstances) []Reach {
+	// A rule that does not have this role as its source plays no part.
+	mine := newScratch(len(c.rules))
+	rules.each(func(n int) bool {
+		if _, ok := first(role, singleton(n)); ok {
+			mine.add(n)
+		}
+		return true
+	})
+	start := len(out)
+	c.sweep(newSet(mine), nil, newScratch(len(c.rules)), func(proto uint8, first, last uint16, covering scratch) {
+		if is4 && proto == protoICMPv6 || !is4 && proto == protoICMP {
+			return
+		}
+		x := c.newClass(newSet(covering))
+		like.Verdict = c.decide(role, &x, at)
+		like.Proto, like.First, like.Last = proto, first, last
+		if n := len(out); n > start && out[n-1].Proto == proto && int(out[n-1].Last)+1 == int(first) && out[n-1].Verdict == like.Verdict {
+			out[n-1].Last = last
+			return
+		}
+		out = append(out, like)
+	})
+	return out
+}
+
+func singleton(n int) set { return set{n / 64, []uint64{1 << (n % 64)}} }

@@ -1,0 +1,239 @@
+package acl
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tailscale/hujson"
+)
+
+// conforms is as much of a JSON Schema validator as Schema needs.
+func conforms(schema map[string]any, v any, path string) error {
+	for key := range schema {
+		switch key {
+		case "$schema", "title", "description", "type", "properties", "required", "additionalProperties", "propertyNames", "items", "anyOf", "pattern", "const", "maxLength", "format",
+			"allowComments", "allowTrailingCommas":
+		default:
+			return fmt.Errorf("the schema says %q, which this test does not know", key)
+		}
+	}
+	if list, ok := schema["anyOf"].([]any); ok {
+		var err error
+		for _, s := range list {
+			if err = conforms(s.(map[string]any), v, path); err == nil {
+				return nil
+			}
+		}
+		return err
+	}
+	if c, ok := schema["const"]; ok && v != c {
+		return fmt.Errorf("%s is not %v", path, c)
+	}
+	switch schema["type"] {
+	case "object":
+		o, ok := v.(map[string]any)
+		if !ok {
+			return fmt.Errorf("%s is no object", path)
+		}
+		properties, _ := schema["properties"].(map[string]any)
+		required, _ := schema["required"].([]any)
+		for _, r := range required {
+			if _, ok := o[r.(string)]; !ok {
+				return fmt.Errorf("%s lacks %s", path, r)
+			}
+		}
+		for name, x := range o {
+			if names, ok := schema["propertyNames"].(map[string]any); ok {
+				if err := conforms(names, name, path+"/"+name); err != nil {
+					return err
+				}
+			}
+			if s, ok := properties[name].(map[string]any); ok {
+				if err := conforms(s, x, path+"/"+name); err != nil {
+					return err
+				}
+				continue
+			}
+			s, ok := schema["additionalProperties"].(map[string]any)
+			if !ok {
+				return fmt.Errorf("%s has an unknown %s", path, name)
+			}
+			if err := conforms(s, x, path+"/"+name); err != nil {
+				return err
+			}
+		}
+	case "array":
+		list, ok := v.([]any)
+		if !ok {
+			return fmt.Errorf("%s is no array", path)
+		}
+		for i, x := range list {
+			if err := conforms(schema["items"].(map[string]any), x, fmt.Sprintf("%s/%d", path, i)); err != nil {
+				return err
+			}
+		}
+	case "string":
+		s, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("%s is no string", path)
+		}
+		if p, ok := schema["pattern"].(string); ok && !regexp.MustCompile(p).MatchString(s) {
+			return fmt.Errorf("%s is %q, which is not %s", path, s, p)
+		}
+		if n, ok := schema["maxLength"].(float64); ok && len([]rune(s)) > int(n) {
+			return fmt.Errorf("%s is too long", path)
+		}
+	}
+	return nil
+}
+
+func bySchema(t *testing.T, text []byte) error {
+	var schema map[string]any
+	if err := json.Unmarshal(Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := hujson.Standardize(text)
+	if err != nil {
+		return err
+	}
+	var v any
+	if err := json.Unmarshal(plain, &v); err != nil {
+		return err
+	}
+	return conforms(schema, v, "")
+}
+
+// TestSchemaFile: the copy for editors is of today; "make generate" writes it anew.
+func TestSchemaFile(t *testing.T) {
+	const file = "../docs/policy.schema.json"
+	if *update {
+		if err := os.WriteFile(file, Schema(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, Schema()) {
+		t.Errorf("%s is not what Schema says: run make generate", file)
+	}
+}
+
+// TestSchemaAgrees: what Parse takes, the schema takes; and a policy that is broken in
+// its structure at any place is refused by both.
+func TestSchemaAgrees(t *testing.T) {
+	t.Parallel()
+	texts := [][]byte{[]byte(DefaultPolicy()), []byte(everyField)}
+	golden, _ := filepath.Glob("testdata/*.hujson")
+	for _, f := range golden {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, text)
+	}
+	for _, text := range append(texts, acceptedTexts()...) {
+		if len(strings.TrimSpace(string(text))) == 0 {
+			continue
+		}
+		if _, err := Parse(text); err != nil {
+			t.Fatal(err)
+		}
+		if err := bySchema(t, text); err != nil {
+			t.Errorf("Parse takes it, the schema does not: %v\n%s", err, text)
+		}
+	}
+	var whole any
+	if err := json.Unmarshal([]byte(everyField), &whole); err != nil {
+		t.Fatal(err)
+	}
+	broken := 0
+	mutate(whole, func(what string) {
+		text, err := json.Marshal(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken++
+		if _, err := Parse(text); err == nil {
+			t.Errorf("Parse takes it with %s", what)
+		}
+		if bySchema(t, text) == nil {
+			t.Errorf("the schema takes it with %s", what)
+		}
+	})
+	if broken < 50 {
+		t.Errorf("only %d ways to break it were tried", broken)
+	}
+	// Every field of the grammar stands in everyField, so none is left out above.
+	for _, names := range [][]string{file.names(), grantObject.names(), aclObject.names(), testObject.names()} {
+		for _, n := range names {
+			if !strings.Contains(everyField, `"`+n+`"`) {
+				t.Errorf("everyField has no %q", n)
+			}
+		}
+	}
+}
+
+// everyField is a policy with every field of the grammar.
+const everyField = `{
+	"groups": {"group:a": ["alice"]},
+	"hosts": {"db": "10.1.2.3"},
+	"ipsets": {"ipset:a": ["add 10.0.0.0/8"]},
+	"tagOwners": {"tag:a": ["alice"]},
+	"acls": [{"action": "accept", "src": ["alice"], "proto": "tcp", "dst": ["db:443"]}],
+	"grants": [{"src": ["alice"], "dst": ["db"], "ip": ["tcp:443"], "mfa": "15m", "hours": "Mon 08:00-18:00 UTC", "expires": "2026-12-31T18:00:00Z", "note": "why"}],
+	"tests": [{"src": "alice", "proto": "tcp", "accept": ["db:443"], "deny": ["db:22"]}]
+}`
+
+// mutate breaks each part of v in turn, calls check, and mends it again.
+func mutate(v any, check func(what string)) {
+	switch v := v.(type) {
+	case map[string]any:
+		keys := []string{}
+		for k := range v {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		for _, k := range keys {
+			old := v[k]
+			v[k] = 7.0
+			check(k + " a number")
+			v[k] = nil
+			check(k + " null")
+			if _, isList := old.([]any); isList {
+				v[k] = map[string]any{}
+				check(k + " an object")
+			}
+			v[k] = old
+			mutate(old, check)
+			if k == "action" || k == "src" || k == "dst" || k == "ip" {
+				delete(v, k)
+				check(k + " left out")
+				v[k] = old
+			}
+			if k == "db" {
+				continue // hosts may have any name
+			}
+			delete(v, k)
+			v["x"+k] = old
+			check("x" + k)
+			delete(v, "x"+k)
+			v[k] = old
+		}
+	case []any:
+		for i, old := range v {
+			v[i] = 7.0
+			check(fmt.Sprintf("element %d a number", i))
+			v[i] = old
+			mutate(old, check)
+		}
+	}
+}

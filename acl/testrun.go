@@ -1,0 +1,327 @@
+package acl
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// maxTestWork bounds the pairs of sources and destinations that tests look at.
+const maxTestWork = 2_000_000
+
+// end is one source or destination that a test's target comes to: a device, a piece of
+// the address space, or a device that does not exist yet.
+type end struct {
+	label  string
+	rules  set
+	user   string // of an untagged device
+	is4    bool
+	is6    bool // both: a device that does not exist yet
+	device bool
+}
+
+// tester runs a policy's tests. It takes every session for live, every code for fresh,
+// and every grant for open: an instant inside its "hours" and before its "expires". So a
+// "deny" that holds, holds always, and an "accept" that holds says what the policy
+// gives when its hour has come.
+type tester struct {
+	c        *compiled
+	f        *faults
+	places   *places
+	subjects []Subject
+	byUser   map[string][]int
+	work     int
+	known    map[knownEnds][]end
+}
+
+// side tells sources from destinations.
+type side bool
+
+const (
+	asSource      side = true
+	asDestination side = false
+)
+
+type knownEnds struct {
+	side side
+	text string
+}
+
+func (c *compiled) runTests(subjects []Subject, f *faults) {
+	if len(c.policy.tests) == 0 {
+		return
+	}
+	t := &tester{c: c, f: f, places: newPlaces(c.policy, c.options, f), subjects: subjects,
+		byUser: map[string][]int{}, known: map[knownEnds][]end{}}
+	for i, s := range subjects {
+		if len(s.Tags) == 0 {
+			u := strings.ToLower(s.User)
+			t.byUser[u] = append(t.byUser[u], i)
+		}
+	}
+	for _, x := range c.policy.tests {
+		for _, src := range x.src {
+			for _, d := range x.accept {
+				t.check(src, d, x.protos, true)
+			}
+			for _, d := range x.deny {
+				t.check(src, d, x.protos, false)
+			}
+			if t.work > maxTestWork {
+				f.errorf(x.at, "the tests look at more than %d pairs of source and destination: test narrower ones", maxTestWork)
+				return
+			}
+		}
+	}
+}
+
+// check holds one source of a test against one destination.
+func (t *tester) check(src target, dst testDst, protos []uint8, accept bool) {
+	if protos == nil {
+		protos = []uint8{protoTCP, protoUDP}
+	}
+	var want []addrRange // ports
+	for _, w := range dst.windows {
+		want = append(want, addrRange{addr{0, uint64(w.start)}, addr{0, uint64(w.end - 1)}})
+	}
+	if dst.windows == nil {
+		want = []addrRange{{addr{0, 1}, addr{0, 65535}}}
+	}
+	want = mergeRanges(want)
+	reached := false
+	for _, s := range t.ends(src, asSource) {
+		for _, d := range t.destinations(dst.target, s) {
+			if s.is4 && !s.is6 && !d.is4 || s.is6 && !s.is4 && !d.is6 {
+				continue
+			}
+			if t.work++; t.work > maxTestWork {
+				return
+			}
+			covered, by := t.covered(s, d, protos)
+			if accept {
+				reached = true
+				if left := subtract(want, covered); len(left) > 0 {
+					t.f.errorf(dst.at, "the test fails: %s does not reach %s at port %d: grant it, or take it out of \"accept\"", s.label, d.label, left[0].first.lo)
+					return
+				}
+			} else if left := subtract(want, covered); !slices.Equal(left, want) {
+				info := t.c.grants[by]
+				t.f.errorf(dst.at, "the test fails: %s reaches %s by the grant in line %d: narrow that grant, or take it out of \"deny\"", s.label, d.label, info.Line)
+				return
+			}
+		}
+	}
+	if accept && !reached {
+		t.f.errorf(dst.at, "the test fails: no address of %s can reach an address of %s: they have none, or none of the same family", src, dst.text)
+	}
+}
+
+// covered returns the ports that s reaches on d, by any of the protocols, and the grant
+// of one of them.
+func (t *tester) covered(s, d end, protos []uint8) (ports []addrRange, by int) {
+	c := t.c
+	rules := d.rules
+	if d.device && s.device && s.user != "" && s.user == d.user && len(c.self) > 0 {
+		x := newScratch(len(c.rules))
+		x.or(rules)
+		x.addAll(c.self)
+		rules = newSet(x)
+	}
+	if _, ok := first(s.rules, rules); !ok {
+		return nil, -1
+	}
+	rules.each(func(n int) bool {
+		if _, ok := first(s.rules, singleton(n)); !ok {
+			return true
+		}
+		if c.conds[c.rules[n].cond].mfa > 0 && !s.device && !d.device {
+			return true // nobody there could give a code
+		}
+		for _, x := range c.rules[n].spans {
+			if slices.Contains(protos, x.proto) {
+				ports = append(ports, addrRange{addr{0, uint64(x.first)}, addr{0, uint64(x.last)}})
+				by = c.rules[n].grant
+			}
+		}
+		return true
+	})
+	return mergeRanges(ports), by
+}
+
+// destinations are the ends of a destination as the source s sees them.
+func (t *tester) destinations(x target, s end) []end {
+	if x.kind != selfTarget {
+		return t.ends(x, asDestination)
+	}
+	if s.user == "" {
+		return nil
+	}
+	return []end{t.hypothetical(asDestination, Subject{User: s.user}, "another device of "+s.user)}
+}
+
+// ends are all devices and pieces of the address space that a target comes to. Where
+// new devices may come, one that does not exist yet is among them.
+func (t *tester) ends(x target, as side) []end {
+	key := knownEnds{as, x.String()}
+	if list, ok := t.known[key]; ok {
+		return list
+	}
+	var list []end
+	if x.kind == anyTarget && as == asSource {
+		list = t.devices(list, as, func(s *Subject) bool { return true })
+		list = append(list, t.hypothetical(as, Subject{}, "a member"), t.hypothetical(as, Subject{Tags: []string{""}}, "a tagged device"))
+	}
+	switch x.kind {
+	case userTarget:
+		list = t.user(list, as, x.name)
+	case groupTarget:
+		for _, u := range t.c.policy.groups[x.name].flat {
+			list = t.user(list, as, u)
+		}
+	case memberTarget:
+		list = t.devices(list, as, func(s *Subject) bool { return len(s.Tags) == 0 })
+		list = append(list, t.hypothetical(as, Subject{}, "a member"))
+	case taggedTarget:
+		list = t.devices(list, as, func(s *Subject) bool { return len(s.Tags) > 0 })
+		list = append(list, t.hypothetical(as, Subject{Tags: []string{""}}, "a tagged device"))
+	case tagTarget:
+		list = t.devices(list, as, func(s *Subject) bool { return slices.Contains(s.Tags, x.name) })
+		list = append(list, t.hypothetical(as, Subject{Tags: []string{x.name}}, "a device with "+x.name))
+	case anyTarget:
+		if as == asDestination {
+			list = t.addresses(list, as, everywhere[:])
+		}
+	default:
+		list = t.addresses(list, as, t.places.of(x))
+	}
+	list = t.distinct(list)
+	t.known[key] = list
+	return list
+}
+
+// user appends a user's devices, or one to come.
+func (t *tester) user(list []end, as side, user string) []end {
+	if len(t.byUser[user]) == 0 {
+		return append(list, t.hypothetical(as, Subject{User: user}, user))
+	}
+	for _, i := range t.byUser[user] {
+		list = t.device(list, as, &t.subjects[i])
+	}
+	return list
+}
+
+func (t *tester) devices(list []end, as side, match func(*Subject) bool) []end {
+	for i := range t.subjects {
+		if s := &t.subjects[i]; match(s) {
+			list = t.device(list, as, s)
+		}
+	}
+	return list
+}
+
+// device appends every address of a subject.
+func (t *tester) device(list []end, as side, s *Subject) []end {
+	for _, a := range s.Addrs {
+		if d, ok := t.c.devices.Lookup(a.Unmap()); ok {
+			list = append(list, t.enrolled(as, d, a.Unmap()))
+		}
+	}
+	return list
+}
+
+func (t *tester) enrolled(as side, d *device, a netip.Addr) end {
+	e := end{label: fmt.Sprintf("%s (%s)", d.subject.Device, a), user: d.user, is4: a.Is4(), is6: !a.Is4(), device: true}
+	if as == asSource {
+		e.rules = t.c.roles[d.role]
+	} else {
+		e.rules = t.c.zones[d.zone].set
+	}
+	return e
+}
+
+// hypothetical is a device that does not exist yet, whatever its address will be.
+func (t *tester) hypothetical(as side, s Subject, label string) end {
+	rules := newScratch(len(t.c.rules))
+	if as == asSource {
+		t.c.selected(t.c.program.src, &s, rules)
+	} else {
+		t.c.selected(t.c.program.dst, &s, rules)
+		// A grant to everything reaches it wherever it comes.
+		for _, n := range t.c.program.dstEverywhere() {
+			rules.add(int(n))
+		}
+	}
+	return end{label: label, rules: newSet(rules), user: strings.ToLower(s.User), is4: true, is6: true, device: true}
+}
+
+// addresses appends what prefixes hold: the devices among them, and the pieces of the
+// rest that have the same rules. The tunnel's addresses that no device has are nobody.
+func (t *tester) addresses(list []end, as side, prefixes []netip.Prefix) []end {
+	for _, p := range prefixes {
+		is4 := p.Addr().Is4()
+		for a, d := range t.c.devices.Subnets(p) {
+			list = append(list, t.enrolled(as, d, a.Addr()))
+		}
+		if p.IsSingleIP() {
+			if _, isDevice := t.c.devices.Lookup(p.Addr()); isDevice {
+				continue
+			}
+		}
+		all := []addrRange{rangeOf(p)}
+		if !p.IsSingleIP() {
+			for _, n := range t.c.network {
+				if n.Addr().Is4() == is4 {
+					all = subtract(all, []addrRange{rangeOf(n)})
+				}
+			}
+		}
+		rest := slices.Clone(all)
+		piece := func(x netip.Prefix, rules set) {
+			if x.Addr().Is4() == is4 && x.Overlaps(p) {
+				rest = subtract(rest, []addrRange{rangeOf(x)})
+				list = append(list, end{label: prefixText(narrower(x, p)), rules: rules, is4: is4, is6: !is4})
+			}
+			t.work++
+		}
+		if as == asSource {
+			for _, x := range t.c.sources {
+				piece(x.Prefix, t.c.roles[x.Role])
+			}
+		} else {
+			for _, x := range t.c.destinations {
+				piece(x.Prefix, t.c.zones[x.Zone].set)
+			}
+		}
+		if len(rest) > 0 {
+			list = append(list, end{label: rest[0].first.netip(is4).String(), is4: is4, is6: !is4})
+		}
+	}
+	return list
+}
+
+// narrower is the one of two overlapping prefixes that lies inside the other.
+func narrower(a, b netip.Prefix) netip.Prefix {
+	if a.Bits() > b.Bits() {
+		return a
+	}
+	return b
+}
+
+// distinct leaves ends out that no test can tell from another.
+func (t *tester) distinct(list []end) []end {
+	seen := map[string]bool{}
+	var key []byte
+	return slices.DeleteFunc(list, func(e end) bool {
+		key = appendKey(key[:0], e.rules.words)
+		key = fmt.Append(key, e.rules.skip, " ", e.is4, e.is6, e.device)
+		if len(t.c.self) > 0 {
+			key = append(key, e.user...)
+		}
+		if seen[string(key)] {
+			return true
+		}
+		seen[string(key)] = true
+		return false
+	})
+}
