@@ -1,0 +1,184 @@
+package peers
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+func (c Login) apply(t *tx) (Result, error) {
+	d, u, err := t.device(c.Device)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := checkEnabled(u); err != nil {
+		return Result{}, err
+	}
+	if d.Disabled {
+		return Result{}, refuse(ErrDisabled, "device %s is disabled: an administrator can enable it", t.deviceName(d))
+	}
+	if len(u.TOTP) == 0 {
+		return Result{}, refuse(ErrNotEnrolled, "user %s has no authenticator: ask for an invitation to set one up", u.Name)
+	}
+	if err := t.checkLocked(u); err != nil {
+		return Result{}, err
+	}
+	if err := checkStep(u, c.Step); err != nil {
+		return Result{}, err
+	}
+	u = clone(u)
+	u.LastStep, u.Failures, u.Lockouts, u.Locked = c.Step, 0, 0, time.Time{}
+	t.put(tableUsers, u)
+
+	now := t.m.Time.time()
+	t.m.Serial = t.m.Serial%maxSerial + 1
+	s, action := &Session{Device: d.ID, User: u.ID, Started: now}, "session.start"
+	if old := t.session(d.ID); old == nil {
+		t.m.sessions++
+	} else if now.Before(old.Until) {
+		s, action = clone(old), "session.renew"
+	}
+	s.Until = now.Add(t.m.Settings.Session)
+	s.Codes = prune(append(slices.Clip(s.Codes), Code{t.m.Serial, now}))
+	t.put(tableSessions, s)
+	t.touch(d)
+	t.audit(action, t.deviceName(d), "until "+clock(s.Until))
+	return Result{User: u, Device: d, Session: s}, nil
+}
+
+// prune bounds a session's codes. The newest and the first always stay. Freshness looks
+// at the gaps between codes, so leaving one out is no small thing: its two gaps look
+// like one. Only beyond maxCodes is the one left out that makes the smallest new gap;
+// at worst that ends an old flow early, and never lets one live longer.
+func prune(codes []Code) []Code {
+	for len(codes) > maxCodes {
+		least, at := time.Duration(-1), 0
+		for i := 1; i < len(codes)-1; i++ {
+			if gap := codes[i+1].At.Sub(codes[i-1].At); least < 0 || gap < least {
+				least, at = gap, i
+			}
+		}
+		codes = slices.Delete(codes, at, at+1)
+	}
+	return codes
+}
+
+func (c Failure) apply(t *tx) (Result, error) {
+	u, err := t.user(c.User)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := t.checkLocked(u); err != nil {
+		return Result{}, err
+	}
+	u = clone(u)
+	u.Failures++
+	if u.Failures < lockFailures {
+		t.put(tableUsers, u)
+		t.audit("code.wrong", u.Name, count(u.Failures, "failure")+" in a row")
+		return Result{User: u}, nil
+	}
+	length := lockMost
+	if u.Lockouts < 7 { // 15 min * 2^7 is more than a day
+		length = min(lockMost, lockFirst<<u.Lockouts)
+	}
+	u.Failures = 0
+	u.Lockouts++
+	u.Locked = t.m.Time.time().Add(length)
+	t.put(tableUsers, u)
+	t.audit("user.lock", u.Name, "until "+clock(u.Locked)+" after "+count(lockFailures, "wrong code")+" in a row")
+	return Result{User: u}, nil
+}
+
+func (c SessionEnd) apply(t *tx) (Result, error) {
+	var (
+		ended  []*Session
+		target string
+		result Result
+		err    error
+	)
+	switch {
+	case !c.Device.IsZero():
+		if result.Device, result.User, err = t.device(c.Device); err != nil {
+			return Result{}, err
+		}
+		if !c.User.IsZero() && c.User != result.User.ID {
+			return Result{}, refuse(ErrInvalid, "device %s is not of the user with the id %s", t.deviceName(result.Device), c.User)
+		}
+		target = t.deviceName(result.Device)
+		if s := t.session(c.Device); s != nil {
+			ended = append(ended, s)
+		}
+	case !c.User.IsZero():
+		if result.User, err = t.user(c.User); err != nil {
+			return Result{}, err
+		}
+		target = result.User.Name
+		for d := range devicesOf(t, c.User) {
+			if s := t.session(d.ID); s != nil {
+				ended = append(ended, s)
+			}
+		}
+	default:
+		target = "all"
+		ended = slices.Collect(scan[Session](t, tableSessions, byID, nil))
+	}
+	for _, s := range ended {
+		t.endSession(s)
+		if t.m.Time < stampOf(s.Until) {
+			result.Count++
+		}
+	}
+	if len(ended) == 1 {
+		result.Session = ended[0]
+	}
+	if result.Count > 0 {
+		t.audit("session.end", target, sessions(result.Count)+" ended")
+	}
+	return result, nil
+}
+
+// Expire's work is bounded so that it never holds the log up for long: whoever proposes
+// it does so again while Count is above 0.
+func (Expire) apply(t *tx) (Result, error) {
+	var names []string
+	n := 0
+	for s := range scan[Session](t, tableSessions, byEnd, nil) {
+		if n == maxExpire || t.m.Time < stampOf(s.Until) {
+			break
+		}
+		if d := get[Device](t, tableDevices, byID, s.Device[:]); d != nil && len(names) < 5 {
+			names = append(names, t.deviceName(d))
+		}
+		t.endSession(s)
+		n++
+	}
+	if n > 0 {
+		detail := ""
+		if n > 1 {
+			detail = sessions(n) + " in all"
+		}
+		t.audit("session.expire", strings.Join(names, ", "), detail)
+	}
+	return Result{Count: n + t.expireInvitations(maxExpire)}, nil
+}
+
+func (t *tx) session(device ID) *Session {
+	return get[Session](t, tableSessions, byID, device[:])
+}
+
+func (t *tx) endSession(s *Session) {
+	t.delete(tableSessions, s)
+	t.m.sessions--
+	t.touched = append(t.touched, s.Device)
+}
+
+// endSessionOf ends a device's session and says whether there was one that lived.
+func (t *tx) endSessionOf(device ID) bool {
+	s := t.session(device)
+	if s == nil {
+		return false
+	}
+	t.endSession(s)
+	return t.m.Time < stampOf(s.Until)
+}

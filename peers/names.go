@@ -1,0 +1,175 @@
+package peers
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Rules for names and other strings. They are checked by Apply, so nothing that is in
+// the state can break a config, page, terminal, nft rule or log line; whoever takes
+// input may check earlier for a better place of the error. Each states its rule in its
+// error, which wraps ErrInvalid.
+
+const (
+	maxUserName   = 64 // bytes
+	maxDeviceName = 32 // bytes
+	maxTag        = 64 // bytes, "tag:" included
+)
+
+// CheckUserName checks a user's name. An e-mail address is one.
+func CheckUserName(s string) error {
+	const rule = "a user name is 1 to 64 ASCII letters, digits, '.', '_', '-' and '@', begins with a letter or digit, and is no IP address"
+	if !word(s, maxUserName, "._-@") {
+		return refuse(ErrInvalid, "user name %q: %s", shorten(s), rule)
+	}
+	// The policy could not tell such a user from an address.
+	if _, err := netip.ParseAddr(s); err == nil {
+		return refuse(ErrInvalid, "user name %q: %s", s, rule)
+	}
+	return nil
+}
+
+// CheckDeviceName checks a device's name, which is its own without the user's.
+func CheckDeviceName(s string) error {
+	const rule = "a device name is 1 to 32 ASCII letters, digits, '.', '_' and '-', and begins with a letter or digit"
+	if !word(s, maxDeviceName, "._-") {
+		return refuse(ErrInvalid, "device name %q: %s", shorten(s), rule)
+	}
+	return nil
+}
+
+// CheckTag checks a device's tag as the policy writes it, with its "tag:".
+func CheckTag(s string) error {
+	const rule = "a tag is \"tag:\" and a lower-case letter followed by lower-case letters, digits and '-', 64 bytes in all"
+	name, ok := strings.CutPrefix(s, "tag:")
+	ok = ok && len(s) <= maxTag && name != "" && lower(name[0])
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		ok = lower(c) || digit(c) || c == '-'
+	}
+	if !ok {
+		return refuse(ErrInvalid, "tag %q: %s", shorten(s), rule)
+	}
+	return nil
+}
+
+// CheckEndpoint checks what clients dial: host:port.
+func CheckEndpoint(s string) error {
+	if !hostPort(s, true) {
+		return refuse(ErrInvalid, "endpoint %q: an endpoint is HOST:PORT with a host name, an IPv4 address or an [IPv6 address], and a port from 1 to 65535", shorten(s))
+	}
+	return nil
+}
+
+// CheckURL checks the public portal's URL.
+func CheckURL(s string) error {
+	host, ok := strings.CutPrefix(s, "https://")
+	if !ok || !hostPort(host, false) {
+		return refuse(ErrInvalid, "URL %q: the portal's URL is https://HOST or https://HOST:PORT, without a path or a slash at its end", shorten(s))
+	}
+	return nil
+}
+
+// hostPort says whether s is host:port, or just a host where the port may be left out.
+func hostPort(s string, port bool) bool {
+	host, number, found := s, "", false
+	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
+		host, number, found = s[:i], s[i+1:], true
+	}
+	if found {
+		n, err := strconv.ParseUint(number, 10, 16)
+		if err != nil || n == 0 || strconv.FormatUint(n, 10) != number {
+			return false
+		}
+	} else if port {
+		return false
+	}
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		a, err := netip.ParseAddr(inner)
+		return ok && err == nil && a.Is6() && a.Zone() == ""
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Is4()
+	}
+	return hostName(host)
+}
+
+// hostName follows RFC 1123, section 2.1. A last label of digits alone would be read
+// as a wrong IPv4 address.
+func hostName(s string) bool {
+	if len(s) == 0 || len(s) > 253 {
+		return false
+	}
+	labels := strings.Split(s, ".")
+	for _, l := range labels {
+		if len(l) == 0 || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
+			return false
+		}
+		for i := range len(l) {
+			if c := l[i]; !letter(c) && !digit(c) && c != '-' {
+				return false
+			}
+		}
+	}
+	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
+}
+
+// checkLine checks a free text of one line, as for the audit log.
+func checkLine(what, s string, most int) error {
+	if len(s) > most {
+		return refuse(ErrLimit, "%s has %d bytes: at most %d are kept; shorten it", what, len(s), most)
+	}
+	for _, r := range s {
+		// Cf has the characters that turn the direction of writing.
+		if r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
+			return refuse(ErrInvalid, "%s holds the character %U: it is one line of printable UTF-8", what, r)
+		}
+	}
+	return nil
+}
+
+// checkText checks a text of many lines.
+func checkText(what, s string, most int) error {
+	if len(s) > most {
+		return refuse(ErrLimit, "%s has %d bytes: at most %d are possible; shorten it", what, len(s), most)
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool {
+		return r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r'
+	}); i >= 0 {
+		return refuse(ErrInvalid, "%s holds a control character at byte %d: remove it", what, i)
+	}
+	return nil
+}
+
+// word says whether s is 1 to most letters, digits and bytes of others, and begins with
+// a letter or digit.
+func word(s string, most int, others string) bool {
+	if len(s) == 0 || len(s) > most || !letter(s[0]) && !digit(s[0]) {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !letter(c) && !digit(c) && strings.IndexByte(others, c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) bool  { return 'a' <= c && c <= 'z' }
+func letter(c byte) bool { return lower(c | 0x20) }
+func digit(c byte) bool  { return '0' <= c && c <= '9' }
+
+// fold gives the form in which names are compared: names are ASCII.
+func fold(name string) string { return strings.ToLower(name) }
+
+// shorten bounds what an error repeats of somebody's input.
+func shorten(s string) string {
+	if len(s) > 80 {
+		return strings.ToValidUTF8(s[:80], "") + "…"
+	}
+	return s
+}

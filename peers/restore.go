@@ -1,0 +1,158 @@
+package peers
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/go-memdb"
+)
+
+// Restore replaces the state by what a View's WriteTo wrote. After an error the state is
+// as it was before.
+func (s *State) Restore(r io.Reader) error {
+	db, m, err := readSnapshot(bufio.NewReaderSize(r, 64<<10))
+	if err != nil {
+		return fmt.Errorf("restoring a snapshot: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.publish(newView(db, m, &journal{forgot: m.Index}))
+	return nil
+}
+
+func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
+	db, err := memdb.NewMemDB(schema())
+	if err != nil {
+		return nil, meta{}, err
+	}
+	dec := decMode.NewDecoder(r)
+	h, err := readHeader(dec)
+	if err != nil {
+		return nil, meta{}, err
+	}
+	t := &tx{db: db, txn: db.Txn(true)}
+	defer t.txn.Abort() // does nothing after Commit
+	var routes []netip.Prefix
+	for _, read := range []func() error{
+		func() error { return readTable[User](t, dec, tableUsers, h.Users, nil) },
+		func() error {
+			return readTable(t, dec, tableDevices, h.Devices, func(d *Device) error {
+				if len(d.Addrs) == 0 {
+					return fmt.Errorf("device %s has no address", d.ID)
+				}
+				// Most devices have the same routes: they share one list, as those do
+				// that Apply made.
+				if slices.Equal(d.Routes, routes) {
+					d.Routes = routes
+				} else {
+					routes = d.Routes
+				}
+				return nil
+			})
+		},
+		func() error { return readTable[Invitation](t, dec, tableInvitations, h.Invitations, nil) },
+		func() error { return readTable[Session](t, dec, tableSessions, h.Sessions, nil) },
+		func() error { return readTable[PolicyVersion](t, dec, tablePolicies, h.Policies, nil) },
+		func() error { return readTable[Entry](t, dec, tableAudit, h.Audit, nil) },
+		func() error { return readTable[retired](t, dec, tableRetired, h.Retired, nil) },
+		func() error { return readTable[released](t, dec, tableReleased, h.Released, nil) },
+		func() error { return readRequests(t, dec, h.Remembered) },
+	} {
+		if err := read(); err != nil {
+			return nil, meta{}, err
+		}
+	}
+	if err := dec.Skip(); !errors.Is(err, io.EOF) {
+		return nil, meta{}, errors.New("something follows its end")
+	}
+	t.txn.Commit()
+	return db, meta{
+		Index: h.Index, Time: h.Time, Settings: h.Settings, Serial: h.Serial, NextHost: h.NextHost,
+		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy,
+		users: int(h.Users), devices: int(h.Devices), sessions: int(h.Sessions), audits: int(h.Audit),
+		policyAt: h.Index, settingsAt: h.Index,
+	}, nil
+}
+
+func readHeader(dec *cbor.Decoder) (header, error) {
+	// The format's number comes first, and must be known before the rest can be read.
+	var raw cbor.RawMessage
+	if err := dec.Decode(&raw); err != nil {
+		return header{}, fmt.Errorf("reading its header: %w", err)
+	}
+	var f struct {
+		Format uint64 `cbor:"1,keyasint"`
+	}
+	if err := lenient.Unmarshal(raw, &f); err != nil {
+		return header{}, fmt.Errorf("reading its format: %w", err)
+	}
+	if f.Format != snapshotFormat {
+		return header{}, fmt.Errorf("its format is %d, and this vpnd reads %d: use the vpnd that wrote it, or a newer one", f.Format, snapshotFormat)
+	}
+	var h header
+	if err := decMode.Unmarshal(raw, &h); err != nil {
+		return header{}, fmt.Errorf("reading its header: %w", err)
+	}
+	if h.Settings != nil {
+		if err := checkNetwork(h.Settings.Network); err != nil {
+			return header{}, fmt.Errorf("reading its network: %w", err)
+		}
+	}
+	return h, nil
+}
+
+// readTable reads n objects. check, where given, looks at each before it is stored.
+func readTable[T any](t *tx, dec *cbor.Decoder, table string, n uint64, check func(*T) error) error {
+	for i := range n {
+		o := new(T)
+		err := dec.Decode(o)
+		if err == nil && check != nil {
+			err = check(o)
+		}
+		if err == nil {
+			t.put(table, o)
+			err = t.err
+		}
+		if err != nil {
+			return fmt.Errorf("reading %d of %d of table %s: %w", i+1, n, table, err)
+		}
+	}
+	return nil
+}
+
+func readRequests(t *tx, dec *cbor.Decoder, n uint64) error {
+	for i := range n {
+		var w wireRequest
+		err := dec.Decode(&w)
+		if err == nil {
+			var r *request
+			if r, err = w.request(t); err == nil {
+				t.put(tableRequests, r)
+				err = t.err
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("reading %d of %d of table %s: %w", i+1, n, tableRequests, err)
+		}
+	}
+	return nil
+}
+
+func (w wireRequest) request(t *tx) (*request, error) {
+	r := &request{w.ID, w.Order, Result{User: w.User, Device: w.Device, Invitation: w.Invitation, Session: w.Session, Count: w.Count}}
+	if w.Policy != 0 {
+		r.Result.Policy = get[PolicyVersion](t, tablePolicies, byID, orderKey(w.Policy))
+	}
+	if w.Reason > uint64(len(sentinels)) {
+		return nil, fmt.Errorf("reason %d is unknown: it needs a newer vpnd", w.Reason)
+	}
+	if w.Reason > 0 {
+		r.Result.Err = &refusal{sentinels[w.Reason-1], w.Message}
+	}
+	return r, nil
+}

@@ -1,0 +1,133 @@
+package peers
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// A snapshot is a sequence of CBOR items (RFC 8742): a header that counts the rest, and
+// the tables one after the other, each in order of its primary key.
+
+// snapshotFormat is the number of this form; append-only, and old forms stay readable.
+const snapshotFormat = 1
+
+type header struct {
+	Format      uint64    `cbor:"1,keyasint"`
+	Index       uint64    `cbor:"2,keyasint"`
+	Time        stamp     `cbor:"3,keyasint"`
+	Settings    *Settings `cbor:"4,keyasint,omitempty"`
+	Serial      uint32    `cbor:"5,keyasint,omitempty"`
+	NextHost    uint32    `cbor:"6,keyasint,omitempty"`
+	Releases    uint64    `cbor:"7,keyasint,omitempty"`
+	Requests    uint64    `cbor:"8,keyasint,omitempty"`
+	Policy      uint64    `cbor:"9,keyasint,omitempty"`
+	Users       uint64    `cbor:"10,keyasint,omitempty"`
+	Devices     uint64    `cbor:"11,keyasint,omitempty"`
+	Invitations uint64    `cbor:"12,keyasint,omitempty"`
+	Sessions    uint64    `cbor:"13,keyasint,omitempty"`
+	Policies    uint64    `cbor:"14,keyasint,omitempty"`
+	Audit       uint64    `cbor:"15,keyasint,omitempty"`
+	Retired     uint64    `cbor:"16,keyasint,omitempty"`
+	Released    uint64    `cbor:"17,keyasint,omitempty"`
+	Remembered  uint64    `cbor:"18,keyasint,omitempty"`
+}
+
+// wireRequest is a remembered answer. Its objects are as they were then.
+type wireRequest struct {
+	ID         ID          `cbor:"1,keyasint"`
+	Order      uint64      `cbor:"2,keyasint"`
+	Reason     uint64      `cbor:"3,keyasint,omitempty"` // number in sentinels
+	Message    string      `cbor:"4,keyasint,omitempty"`
+	User       *User       `cbor:"5,keyasint,omitempty"`
+	Device     *Device     `cbor:"6,keyasint,omitempty"`
+	Invitation *Invitation `cbor:"7,keyasint,omitempty"`
+	Session    *Session    `cbor:"8,keyasint,omitempty"`
+	Policy     uint64      `cbor:"9,keyasint,omitempty"` // its version: texts are large and kept for ever anyway
+	Count      int         `cbor:"10,keyasint,omitempty"`
+}
+
+// WriteTo writes the canonical snapshot: equal states give equal bytes.
+func (v *View) WriteTo(w io.Writer) (int64, error) {
+	buffer := bufio.NewWriterSize(w, 64<<10)
+	out := &snapshotWriter{w: buffer}
+	count := func(table string) (n uint64) {
+		it, err := v.txn.Get(table, byID)
+		if err != nil {
+			v.fail(err)
+		}
+		for it.Next() != nil {
+			n++
+		}
+		return n
+	}
+	out.write(header{
+		Format: snapshotFormat, Index: v.m.Index, Time: v.m.Time, Settings: v.m.Settings,
+		Serial: v.m.Serial, NextHost: v.m.NextHost, Releases: v.m.Releases, Requests: v.m.Requests, Policy: v.m.Policy,
+		Users: uint64(v.m.users), Devices: uint64(v.m.devices), Invitations: count(tableInvitations),
+		Sessions: uint64(v.m.sessions), Policies: count(tablePolicies), Audit: uint64(v.m.audits),
+		Retired: count(tableRetired), Released: count(tableReleased), Remembered: count(tableRequests),
+	})
+	writeTable[User](v, out, tableUsers)
+	writeTable[Device](v, out, tableDevices)
+	writeTable[Invitation](v, out, tableInvitations)
+	writeTable[Session](v, out, tableSessions)
+	writeTable[PolicyVersion](v, out, tablePolicies)
+	writeTable[Entry](v, out, tableAudit)
+	writeTable[retired](v, out, tableRetired)
+	writeTable[released](v, out, tableReleased)
+	for r := range scan[request](v, tableRequests, byOrder, nil) {
+		out.write(r.wire())
+	}
+	if out.err == nil {
+		out.err = buffer.Flush()
+	}
+	if out.err != nil {
+		return out.n, fmt.Errorf("writing the snapshot of index %d: %w", v.m.Index, out.err)
+	}
+	return out.n, nil
+}
+
+type snapshotWriter struct {
+	w   io.Writer
+	n   int64
+	err error
+}
+
+func (w *snapshotWriter) write(o any) {
+	if w.err != nil {
+		return
+	}
+	b, err := encMode.Marshal(o)
+	if err != nil {
+		w.err = err
+		return
+	}
+	n, err := w.w.Write(b)
+	w.n += int64(n)
+	w.err = err
+}
+
+func writeTable[T any](v *View, w *snapshotWriter, table string) {
+	for o := range scan[T](v, table, byID, nil) {
+		w.write(o)
+	}
+}
+
+func (r *request) wire() wireRequest {
+	w := wireRequest{ID: r.ID, Order: r.Order, User: r.Result.User, Device: r.Result.Device,
+		Invitation: r.Result.Invitation, Session: r.Result.Session, Count: r.Result.Count}
+	if r.Result.Policy != nil {
+		w.Policy = r.Result.Policy.Version
+	}
+	if r.Result.Err != nil {
+		w.Message = r.Result.Err.Error()
+		for i, s := range sentinels {
+			if errors.Is(r.Result.Err, s) {
+				w.Reason = uint64(i) + 1
+			}
+		}
+	}
+	return w
+}

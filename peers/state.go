@@ -1,0 +1,161 @@
+package peers
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-memdb"
+)
+
+// State is the replicated state. Apply is called by one goroutine, Raft's; everything
+// else may be called by any.
+type State struct {
+	mu  sync.Mutex // one Apply or Restore at a time
+	now atomic.Pointer[View]
+}
+
+// New returns an empty State.
+func New() *State {
+	db, err := memdb.NewMemDB(schema())
+	if err != nil {
+		panic(fmt.Sprintf("peers: the tables contradict each other: %v", err))
+	}
+	s := &State{}
+	s.now.Store(newView(db, meta{}, &journal{}))
+	return s
+}
+
+// Apply carries out the command of Raft index i. An error of Apply itself (undecodable,
+// unknown kind) means that this node cannot go on; a refused command is Result.Err.
+func (s *State) Apply(i uint64, command []byte) (Result, error) {
+	c, err := Decode(command)
+	if err != nil {
+		return Result{}, fmt.Errorf("applying index %d: %w", i, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.now.Load()
+	if i <= old.m.Index {
+		return Result{}, fmt.Errorf("applying index %d: index %d is applied already", i, old.m.Index)
+	}
+	t := &tx{db: old.db, txn: old.db.Txn(true), m: old.m, index: i, actor: c.Actor}
+	defer func() { t.txn.Abort() }() // does nothing after Commit
+	t.m.Index = i
+	result := t.run(c)
+	if t.err != nil {
+		return Result{}, fmt.Errorf("applying index %d, a command of kind %d: %w", i, c.Body.kind(), t.err)
+	}
+	t.txn.Commit()
+	old.journal.add(i, t.touched)
+	s.publish(newView(old.db, t.m, old.journal))
+	return result, nil
+}
+
+// publish makes v the current view and wakes who waits for a change.
+func (s *State) publish(v *View) {
+	close(s.now.Swap(v).changed)
+}
+
+// Snapshot takes an O(1) copy whose WriteTo can run beside Apply.
+func (s *State) Snapshot() *View { return s.View() }
+
+// View returns a consistent, unchanging view of the state as it is now. It is cheap.
+func (s *State) View() *View { return s.now.Load() }
+
+// meta is the part of the state that is not in tables.
+type meta struct {
+	Index    uint64
+	Time     stamp
+	Settings *Settings // nil before Init; shared and read-only
+	Serial   uint32    // of the last accepted code
+	NextHost uint32    // the lowest place in the network that was never given; see address.go
+	Releases uint64    // how many addresses were released, ever
+	Requests uint64    // how many commands are or were in the table of requests
+	Policy   uint64    // the current version
+
+	// Follow from the rest.
+	users, devices, sessions, audits int
+	policyAt, settingsAt             uint64 // the index of the last change
+}
+
+// tx is one command under way.
+type tx struct {
+	db      *memdb.MemDB
+	txn     *memdb.Txn
+	m       meta
+	index   uint64
+	actor   string
+	touched []ID
+	err     error // the first failure of the tables: a fault of this program
+}
+
+// rememberedRequests is how many answers are kept for repeats.
+const rememberedRequests = 4096
+
+// run answers a command, and remembers the answer.
+func (t *tx) run(c Command) Result {
+	if !c.Request.IsZero() {
+		if r := get[request](t, tableRequests, byID, c.Request[:]); r != nil {
+			return r.Result
+		}
+	}
+	before := t.m
+	var result Result
+	err := t.tick(c)
+	if err == nil {
+		before.Time = t.m.Time
+		result, err = t.apply(c)
+	}
+	if err != nil {
+		// Nothing has changed: refusals come before changes. The transaction is begun
+		// anew all the same, so that a mistake there cannot leave half a change.
+		t.txn.Abort()
+		t.txn, t.m, t.touched = t.db.Txn(true), before, nil
+		result = Result{Err: err}
+	}
+	if !c.Request.IsZero() {
+		t.remember(c.Request, result)
+	}
+	return result
+}
+
+// tick moves the state's time on.
+func (t *tx) tick(c Command) error {
+	at := stampOf(c.At)
+	_, reset := c.Body.(TimeReset)
+	if at > maxTime || reset && at <= 0 {
+		return refuse(ErrInvalid, "the command's time is %s: set the clock of the node that proposed it", clock(c.At))
+	}
+	if reset || at > t.m.Time {
+		t.m.Time = at
+	}
+	return nil
+}
+
+func (t *tx) apply(c Command) (Result, error) {
+	if err := checkLine("the actor's name", c.Actor, maxActor); err != nil {
+		return Result{}, err
+	}
+	_, first := c.Body.(Init)
+	if t.m.Settings == nil && !first {
+		return Result{}, refuse(ErrInvalid, "the state is empty: its first command is Init")
+	}
+	result, err := c.Body.apply(t)
+	var r *refusal
+	if err != nil && !errors.As(err, &r) {
+		t.fail(err)
+	}
+	return result, err
+}
+
+func (t *tx) remember(id ID, result Result) {
+	t.m.Requests++
+	t.put(tableRequests, &request{id, t.m.Requests, result})
+	if t.m.Requests > rememberedRequests {
+		if old := get[request](t, tableRequests, byOrder, orderKey(t.m.Requests-rememberedRequests)); old != nil {
+			t.delete(tableRequests, old)
+		}
+	}
+}
