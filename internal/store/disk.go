@@ -1,0 +1,121 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+)
+
+// diskLog is what Raft needs of a log on disk.
+type diskLog interface {
+	raft.LogStore
+	raft.StableStore
+	io.Closer
+}
+
+// openLog is the one place that chooses the log: raft-wal, whose fsync is worth two to
+// three times as many commands a second as bolt's. The files of dir are its alone.
+func openLog(dir string, logger hclog.Logger) (_ diskLog, err error) {
+	const segment = 16 << 20 // bytes; a file is allocated whole
+	meta := &metadb.BoltMetaDB{}
+	defer func() { // bbolt, which keeps raft-wal's list of segments, panics on some damage
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+		if err != nil {
+			meta.Close()
+		}
+	}()
+	l, err := wal.Open(dir, wal.WithLogger(logger), wal.WithSegmentSize(segment), wal.WithMetaStore(meta))
+	if err != nil {
+		return nil, err
+	}
+	return &walLog{l, meta}, nil
+}
+
+// walLog closes what raft-wal v0.4.0 leaves open, and with it locked until the process
+// ends: its list of segments.
+type walLog struct {
+	*wal.WAL
+	meta *metadb.BoltMetaDB
+}
+
+func (l *walLog) Close() error { return errors.Join(l.WAL.Close(), l.meta.Close()) }
+
+// failingLog stops the node when its disk does: Raft itself would only step down, and be
+// leader again a moment later.
+type failingLog struct {
+	raft.LogStore
+	fail func(error)
+}
+
+func (l failingLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
+
+func (l failingLog) StoreLogs(e []*raft.Log) error {
+	err := l.LogStore.StoreLogs(e)
+	if err != nil {
+		l.fail(fmt.Errorf("write the log: %w; free or replace the disk, then start vpnd again", err))
+	}
+	return err
+}
+
+// IsMonotonic passes on that raft-wal takes no gap: Raft then deletes the old log before
+// it goes on after a snapshot from the leader.
+func (l failingLog) IsMonotonic() bool {
+	m, ok := l.LogStore.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+// failingStable does the same for term and vote. Raft panics when it cannot write its
+// term; here its goroutine ends instead, since the store is being stopped in good order.
+type failingStable struct {
+	raft.StableStore
+	fail func(error)
+}
+
+func (s failingStable) Set(key, val []byte) error {
+	return s.check(s.StableStore.Set(key, val))
+}
+
+func (s failingStable) SetUint64(key []byte, val uint64) error {
+	return s.check(s.StableStore.SetUint64(key, val))
+}
+
+func (s failingStable) check(err error) error {
+	if err != nil {
+		s.fail(fmt.Errorf("write Raft's term or vote: %w; free or replace the disk, then start vpnd again", err))
+		runtime.Goexit()
+	}
+	return nil
+}
+
+// newLogger passes what Raft, its log and its transport warn about to logf.
+func newLogger(logf func(string, ...any)) hclog.Logger {
+	if logf == nil {
+		return hclog.NewNullLogger()
+	}
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "raft", Level: hclog.Warn, Output: lines{logf}, DisableTime: true,
+		Exclude: func(_ hclog.Level, msg string, _ ...any) bool {
+			// Every start of an only voter begins with it.
+			return strings.HasPrefix(msg, "heartbeat timeout reached")
+		},
+	})
+}
+
+// lines is an io.Writer that logs. hclog writes an entry at a time.
+type lines struct {
+	logf func(string, ...any)
+}
+
+func (l lines) Write(b []byte) (int, error) {
+	l.logf("%s", strings.TrimSpace(string(b)))
+	return len(b), nil
+}
