@@ -1,0 +1,128 @@
+// Package dataplane is what a gateway does with packets: WireGuard peers, sessions
+// and the filter. A Plane is told what should be, finds out what is, and changes the
+// difference. It decides nothing: roles and verdicts come from acl, and who exists
+// comes from peers.
+package dataplane
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"vpnd/acl"
+)
+
+// Key is a Curve25519 key or a preshared key, 32 bytes.
+type Key [32]byte
+
+// Device is an enabled device of an enabled user: a WireGuard peer.
+type Device struct {
+	ID           string // the device's id in State
+	Name         string // "alice/laptop", for messages
+	PublicKey    Key
+	PresharedKey Key          // secret
+	Addrs        []netip.Addr // its AllowedIPs, as single addresses
+}
+
+// Code is an accepted one-time code. Serial is unique among all codes of the cluster
+// and never zero: the linux plane writes it into the mark of the flows that it opens.
+type Code struct {
+	Serial uint32
+	At     time.Time
+}
+
+// Session is a device's bounded right to pass. It exists only while it lives: the
+// plane ends it at Until by itself, in the kernel where there is one.
+type Session struct {
+	Device string // Device.ID
+	Addrs  []netip.Addr
+	Until  time.Time
+	// Codes, oldest first, are the accepted codes that matter to freshness: the first
+	// opened the session, the last is the newest. For a grant with freshness f, a flow
+	// lives as long as the chain of codes, each less than f after the one before, that
+	// it was opened in.
+	Codes []Code
+}
+
+// Gateway is the identity and the addresses of the tunnel's near end.
+type Gateway struct {
+	PrivateKey Key            // secret
+	Listen     netip.AddrPort // UDP; an unspecified address means all
+	Addrs      []netip.Addr   // the gateway's tunnel addresses
+	Network    []netip.Prefix // the tunnel's prefixes
+	Routes     []netip.Prefix // networks behind the gateway
+	Masquerade bool           // hide the clients' addresses behind the gateway's
+}
+
+// State is the whole desired state.
+type State struct {
+	Gateway  Gateway
+	Devices  []Device
+	Sessions []Session
+	Rules    *acl.Ruleset
+}
+
+// Change is a difference to the desired state. Where the same device stands in both
+// lists of a kind, the removal happens first. Whatever closes takes effect before
+// whatever opens; Update returns when all of it holds, and tracked flows that lost
+// their permission are dead.
+type Change struct {
+	PutDevices    []Device     // added, or changed: matched by PublicKey
+	RemoveDevices []Device     // PublicKey, ID and Addrs are used
+	PutSessions   []Session    // opened or renewed: matched by Addrs
+	EndSessions   []Session    // Addrs and Codes are used
+	Rules         *acl.Ruleset // nil: as before
+}
+
+// Stats are live readings.
+type Stats struct {
+	Plane   string // "linux" or "netstack"
+	Detail  string // one line for people: which WireGuard, which kernel features, what it cannot do
+	Peers   map[Key]PeerStats
+	Filters []string // complaints: chains of others that drop what we accept, each with the line to add
+}
+
+// PeerStats are the readings of one WireGuard peer.
+type PeerStats struct {
+	Endpoint      netip.AddrPort
+	LastHandshake time.Time
+	Received      int64 // bytes from the peer
+	Sent          int64 // bytes to the peer
+}
+
+// Drift is something that was changed by hand and has been put right.
+type Drift struct {
+	What string // "table vpnd", "peer ALICE…", as a person would name it
+	Was  string // "removed", "added", "changed"
+}
+
+// Plane is a data plane. Its methods may be called concurrently.
+type Plane interface {
+	// Set makes s the desired state. Repeating it is cheap and interrupts nothing.
+	Set(ctx context.Context, s State) error
+	// Update changes the desired state by c. Its cost depends on c alone.
+	Update(ctx context.Context, c Change) error
+	// Stats reads counters; for one peer, name its key, for all, name none.
+	Stats(ctx context.Context, keys ...Key) (Stats, error)
+	// Listen returns a listener that only the tunnel can reach, on the gateway's
+	// tunnel addresses at port 80. Connections to port 80 elsewhere, and to Config's
+	// app port, come out of it too when the device has no session.
+	Listen(ctx context.Context) (net.Listener, error)
+	// Close takes everything of ours away from the host. A plane that was never
+	// closed leaves the host closed.
+	Close() error
+}
+
+// Config is what both planes need to start.
+type Config struct {
+	Interface string // linux: the tunnel's interface
+	AppPort   uint16 // the protected app's TCP port on the gateway's tunnel addresses
+	AppSocket string // netstack: the unix socket to which AppPort is relayed with PROXY v2
+	// Own lists the daemon's own listeners, which netstack never dials.
+	Own []netip.AddrPort
+	// OnDrift is called, outside of any lock, for each thing that was put right.
+	OnDrift func(Drift)
+	// Logf writes a line to the daemon's log.
+	Logf func(format string, args ...any)
+}

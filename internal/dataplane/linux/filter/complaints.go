@@ -1,0 +1,235 @@
+package filter
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// An accept of ours cannot undo another table's drop. So a few packets that must pass are
+// followed through the base chains of all other tables, and whatever would drop them is
+// named, with the line that lets them pass.
+
+// traced is a packet that must pass.
+type traced struct {
+	what        string // "WireGuard's port 51820/udp"
+	hook        *nftables.ChainHook
+	iif, oif    string // "" stands for any interface that no rule names
+	proto       byte
+	dport       uint16
+	established bool
+	local       bool // addressed to the gateway itself
+}
+
+// Complaints names the chains of other tables that will drop what we accept, each with
+// the line to add.
+func (f *Filter) Complaints() []string {
+	f.mu.Lock()
+	port, closed := f.gateway.Listen.Port(), f.closed
+	f.mu.Unlock()
+	if closed {
+		return nil
+	}
+	tun := f.c.Interface
+	packets := []traced{
+		{what: fmt.Sprintf("WireGuard's port %d/udp", port), hook: nftables.ChainHookInput, proto: 17, dport: port, local: true},
+		{what: fmt.Sprintf("the portal in the tunnel (%s, port %d/tcp)", tun, f.c.PortalPort), hook: nftables.ChainHookInput, iif: tun, proto: 6, dport: f.c.PortalPort, local: true},
+		{what: fmt.Sprintf("the app in the tunnel (%s, port %d/tcp)", tun, f.c.AppPort), hook: nftables.ChainHookInput, iif: tun, proto: 6, dport: f.c.AppPort, local: true},
+		{what: "what comes from " + tun + " for the networks behind", hook: nftables.ChainHookForward, iif: tun, proto: 6, dport: 443},
+		{what: "what goes back to " + tun, hook: nftables.ChainHookForward, oif: tun, proto: 6, dport: 50000, established: true},
+	}
+	if port == 0 {
+		packets = packets[1:]
+	}
+	out, err := complaints(packets, tun)
+	if err != nil {
+		out = append(out, fmt.Sprintf("the tables of others could not be read, so they may drop what the gateway accepts: %v", err))
+	}
+	for _, name := range []string{"ip", "ip6"} {
+		b, _ := os.ReadFile("/proc/net/" + name + "_tables_names")
+		if slices.Contains(strings.Fields(string(b)), "filter") {
+			out = append(out, fmt.Sprintf("%stables-legacy has a filter table, which nftables cannot show: look for drops in %stables-legacy-save, and allow %s there", name, name, tun))
+		}
+	}
+	return out
+}
+
+// ruleset is the part of the host's rules that one table has.
+type ruleset struct {
+	table  *nftables.Table
+	chains map[string]*nftables.Chain
+	rules  func(chain string) ([]*nftables.Rule, error)
+	inSet  func(s *expr.Lookup, key []byte) (bool, error)
+}
+
+func complaints(packets []traced, tun string) ([]string, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	all, err := conn.ListChains()
+	if err != nil {
+		return nil, err
+	}
+	tables := make(map[string]*ruleset)
+	for _, c := range all {
+		key := fmt.Sprint(c.Table.Family, c.Table.Name)
+		if tables[key] == nil {
+			tables[key] = readTable(conn, c.Table)
+		}
+		tables[key].chains[c.Name] = c
+	}
+	var out []string
+	for _, c := range all {
+		ours := c.Table.Family == nftables.TableFamilyINet && c.Table.Name == tableName
+		switch c.Table.Family {
+		case nftables.TableFamilyINet, nftables.TableFamilyIPv4, nftables.TableFamilyIPv6:
+		default:
+			continue
+		}
+		if ours || c.Hooknum == nil || c.Type != nftables.ChainTypeFilter {
+			continue
+		}
+		t := tables[fmt.Sprint(c.Table.Family, c.Table.Name)]
+		var what []string
+		where, lines := "", []string(nil)
+		for _, p := range packets {
+			if *p.hook != *c.Hooknum {
+				continue
+			}
+			w := &walk{ruleset: t, packet: p}
+			v := w.chain(c.Name, 0)
+			if v == undecided && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
+				v, w.where = dropped, c.Name+" (policy drop)"
+			}
+			if v == dropped {
+				what, where = append(what, p.what), w.where
+				lines = append(lines, remedy(t, c.Name, p, tun))
+			}
+		}
+		if len(what) > 0 {
+			out = append(out, fmt.Sprintf("table %s %s, chain %s drops %s: %s",
+				familyName(c.Table.Family), c.Table.Name, where, strings.Join(what, " and "), strings.Join(slices.Compact(lines), " ; ")))
+		}
+	}
+	return out, nil
+}
+
+func readTable(conn *nftables.Conn, t *nftables.Table) *ruleset {
+	rules := make(map[string][]*nftables.Rule)
+	sets := make(map[string][]nftables.SetElement)
+	return &ruleset{
+		table:  t,
+		chains: make(map[string]*nftables.Chain),
+		rules: func(chain string) ([]*nftables.Rule, error) {
+			if r, ok := rules[chain]; ok {
+				return r, nil
+			}
+			r, err := conn.GetRules(t, &nftables.Chain{Table: t, Name: chain})
+			rules[chain] = r
+			return r, err
+		},
+		inSet: func(l *expr.Lookup, key []byte) (bool, error) {
+			elems, ok := sets[l.SetName]
+			if !ok {
+				var err error
+				if elems, err = conn.GetSetElements(&nftables.Set{Table: t, Name: l.SetName}); err != nil {
+					return false, err
+				}
+				sets[l.SetName] = elems
+			}
+			return contains(elems, key), nil
+		},
+	}
+}
+
+// contains looks a key up, also between the two ends of an interval.
+func contains(elems []nftables.SetElement, key []byte) bool {
+	var below *nftables.SetElement
+	for i, e := range elems {
+		switch c := strings.Compare(string(e.Key), string(key)); {
+		case c == 0 && !e.IntervalEnd:
+			return true
+		case c <= 0 && (below == nil || string(e.Key) >= string(below.Key)):
+			below = &elems[i]
+		}
+	}
+	interval := slices.ContainsFunc(elems, func(e nftables.SetElement) bool { return e.IntervalEnd })
+	return interval && below != nil && !below.IntervalEnd
+}
+
+func familyName(f nftables.TableFamily) string {
+	switch f {
+	case nftables.TableFamilyIPv4:
+		return "ip"
+	case nftables.TableFamilyIPv6:
+		return "ip6"
+	}
+	return "inet"
+}
+
+// remedy is the line to add, in the language of whoever owns the table.
+func remedy(t *ruleset, chain string, p traced, tun string) string {
+	has := func(prefix string) bool {
+		for name := range t.chains {
+			if strings.HasPrefix(name, prefix) {
+				return true
+			}
+		}
+		return false
+	}
+	forward := *p.hook == *nftables.ChainHookForward
+	switch {
+	case t.table.Name == "firewalld":
+		if p.iif == "" && !forward {
+			return fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp && firewall-cmd --reload", p.dport)
+		}
+		return fmt.Sprintf("firewall-cmd --permanent --zone=trusted --add-interface=%s && firewall-cmd --reload", tun)
+	case has("ufw-") || has("ufw6-"):
+		switch {
+		case forward:
+			return fmt.Sprintf("ufw route allow in on %s", tun)
+		case p.iif == "":
+			return fmt.Sprintf("ufw allow %d/udp", p.dport)
+		}
+		return fmt.Sprintf("ufw allow in on %s", tun)
+	}
+	// iptables-nft writes chains in capitals; Docker leaves one to its users.
+	if chain == strings.ToUpper(chain) && t.table.Family != nftables.TableFamilyINet {
+		cmd := "iptables"
+		if t.table.Family == nftables.TableFamilyIPv6 {
+			cmd = "ip6tables"
+		}
+		if forward && has("DOCKER-USER") {
+			chain = "DOCKER-USER"
+		}
+		switch {
+		case p.oif != "":
+			return fmt.Sprintf("%s -I %s -o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", cmd, chain, tun)
+		case p.iif != "":
+			return fmt.Sprintf("%s -I %s -i %s -j ACCEPT", cmd, chain, tun)
+		}
+		return fmt.Sprintf("%s -I %s -p udp --dport %d -j ACCEPT", cmd, chain, p.dport)
+	}
+	at := fmt.Sprintf("nft insert rule %s %s %s", familyName(t.table.Family), t.table.Name, chain)
+	switch {
+	case p.oif != "":
+		return fmt.Sprintf("%s oifname %q ct state established,related accept", at, tun)
+	case p.iif != "":
+		return fmt.Sprintf("%s iifname %q accept", at, tun)
+	}
+	return fmt.Sprintf("%s udp dport %d accept", at, p.dport)
+}
+
+// index of the tunnel's interface, for rules that name it by index.
+func index(name string) int {
+	if i, err := net.InterfaceByName(name); err == nil {
+		return i.Index
+	}
+	return -1
+}

@@ -1,0 +1,226 @@
+package filter
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"vpnd/acl"
+	"vpnd/internal/dataplane"
+)
+
+// sameCompile says whether two Rulesets come from one Compile, so that only devices may
+// differ. Ruleset.With shares the port ranges of zones that exist.
+func sameCompile(a, b *acl.Ruleset) bool {
+	return a == b || a != nil && b != nil && firstPorts(a) == firstPorts(b)
+}
+
+func firstPorts(r *acl.Ruleset) *acl.Ports {
+	for _, ports := range r.Zones() {
+		if len(ports) > 0 {
+			return &ports[0]
+		}
+	}
+	return nil // nothing is allowed to anybody
+}
+
+// place is what the policy says of a device's address.
+type place struct{ role, zone uint32 }
+
+func placeOf(p *acl.Ruleset, a netip.Addr) place {
+	role, zone, _ := p.Device(a)
+	return place{uint32(role), uint32(zone)}
+}
+
+// session is a device's session, as one of its addresses sees it.
+type session struct {
+	until time.Time
+	codes []dataplane.Code
+}
+
+// chain returns the serial of the code that began the chain of codes that is unbroken at
+// freshness d, and when this chain ends; ok is false if it has ended.
+func (s session) chain(d time.Duration, now time.Time) (serial uint32, until time.Time, ok bool) {
+	n := len(s.codes)
+	if n == 0 {
+		return 0, time.Time{}, false
+	}
+	until = s.codes[n-1].At.Add(d)
+	if s.until.Before(until) {
+		until = s.until
+	}
+	if !until.After(now) {
+		return 0, time.Time{}, false
+	}
+	i := n - 1
+	for i > 0 && s.codes[i].At.Sub(s.codes[i-1].At) < d {
+		i--
+	}
+	return s.codes[i].Serial, until, true
+}
+
+// device puts the elements of a device's address.
+func (c contents) device(a netip.Addr, p place) {
+	f := ipOf(a)
+	key := string(a.AsSlice())
+	// No prefix of Sources or Destinations answers for a device without role or zone: the
+	// tunnel's own networks are in none of them.
+	if p.role != 0 {
+		c.put(roleSet(f), key, value{data: p.role << 16})
+	}
+	if p.zone != 0 {
+		c.put(zoneSet(f), key, value{data: p.zone})
+	}
+}
+
+// siblings puts what autogroup:self adds between a device and its user's others.
+func (c contents) siblings(p *acl.Ruleset, a netip.Addr, devices map[netip.Addr]place) {
+	for _, s := range p.Siblings(a) {
+		if _, ok := devices[s]; !ok {
+			continue
+		}
+		for _, pair := range [][2]netip.Addr{{a, s}, {s, a}} {
+			if _, zone, ok := p.Device(pair[1]); ok {
+				if twin := p.Twin(zone); twin != 0 {
+					c.put(selfSet(ipOf(a)), string(pair[0].AsSlice())+string(pair[1].AsSlice()), value{data: uint32(twin)})
+				}
+			}
+		}
+	}
+}
+
+// session puts the elements of a session for one address.
+func (c contents) session(l layout, a netip.Addr, s session, now time.Time) {
+	if !s.until.After(now) {
+		return
+	}
+	f := ipOf(a)
+	key := string(a.AsSlice())
+	c.put(sessionSet(f), key, value{until: s.until})
+	for _, d := range l.fresh {
+		if serial, until, ok := s.chain(d, now); ok {
+			c.put(startSet(f, d), key, value{data: serial, until: until})
+			c.put(liveSet(f, d), key+string(native32(serial)), value{until: until})
+		}
+	}
+}
+
+// policyPart is what depends on the policy alone.
+type policyPart struct {
+	contents contents
+	fresh    []time.Duration
+	off      bool
+	levels   []int
+	classes  map[uint32]bool // that have a chain
+	roles    acl.RoleID      // the highest
+	top      acl.ClassID     // the highest
+}
+
+func compile(p *acl.Ruleset, now time.Time) policyPart {
+	c := contents{}
+	out := policyPart{classes: make(map[uint32]bool)}
+	for _, s := range p.Sources() {
+		if s.Role != 0 {
+			c.prefix(sourceSet(ipOf(s.Prefix.Addr())), s.Prefix, uint32(s.Role)<<16)
+		}
+	}
+	for _, d := range p.Destinations() {
+		f := ipOf(d.Prefix.Addr())
+		if d.Prefix.IsSingleIP() && d.Zone != 0 {
+			c.put(zoneSet(f), string(d.Prefix.Addr().AsSlice()), value{data: uint32(d.Zone)})
+		} else if d.Zone != 0 {
+			c.prefix(zoneNetSet(f), d.Prefix, uint32(d.Zone))
+		}
+	}
+	for zone, ports := range p.Zones() {
+		for len(ports) > 0 {
+			n := slices.IndexFunc(ports, func(x acl.Ports) bool { return x.Proto != ports[0].Proto })
+			if n < 0 {
+				n = len(ports)
+			}
+			for _, b := range blocks(ports[:n]) {
+				out.classes[uint32(b.class)] = true
+				out.top = max(out.top, b.class)
+				c.put(classSet(b.bits), classKey(zone, ports[0].Proto, b), value{data: uint32(b.class)})
+				if !slices.Contains(out.levels, b.bits) {
+					out.levels = append(out.levels, b.bits)
+				}
+			}
+			ports = ports[n:]
+		}
+	}
+	for _, a := range p.Allows(now) {
+		key := string(native32(uint32(a.Role)<<16 | uint32(a.Class)))
+		out.roles, out.top = max(out.roles, a.Role), max(out.top, a.Class)
+		set := allowSet(a.MFA)
+		if old, ok := c[set][key]; !ok || longer(a.Until, old.until) {
+			c.put(set, key, value{until: a.Until})
+		}
+		if a.MFA == 0 {
+			out.off = true
+		} else if !slices.Contains(out.fresh, a.MFA) {
+			out.fresh = append(out.fresh, a.MFA)
+		}
+	}
+	slices.Sort(out.levels)
+	slices.Sort(out.fresh)
+	slices.Reverse(out.fresh)
+	out.contents = c
+	return out
+}
+
+// most is how many roles, and how many classes, the filter can tell apart: both share
+// the 32 bits of a packet's priority.
+const most = 1<<16 - 1
+
+// check refuses a policy that the table cannot hold.
+func (p policyPart) check() error {
+	if p.roles > most || p.top > most {
+		return fmt.Errorf("the policy tells %d kinds of sources and %d kinds of destinations apart; the packet filter can hold %d of each: merge grants", p.roles, p.top, most)
+	}
+	return nil
+}
+
+// longer says whether a ends after b; the zero time never ends.
+func longer(a, b time.Time) bool {
+	if b.IsZero() {
+		return false
+	}
+	return a.IsZero() || a.After(b)
+}
+
+// prefix puts the two ends of a prefix into an interval map.
+func (c contents) prefix(set string, p netip.Prefix, data uint32) {
+	first := p.Masked().Addr()
+	c.put(set, string(first.AsSlice())+intervalStart, value{data: data})
+	last := first.AsSlice()
+	for i := p.Bits(); i < len(last)*8; i++ {
+		last[i/8] |= 0x80 >> (i % 8)
+	}
+	end, _ := netip.AddrFromSlice(last)
+	if next := end.Next(); next.IsValid() {
+		c.put(set, string(next.AsSlice())+intervalEnd, value{})
+	}
+}
+
+// merge puts all of o into c.
+func (c contents) merge(o contents) {
+	for set, elems := range o {
+		for k, v := range elems {
+			c.put(set, k, v)
+		}
+	}
+}
+
+// missing puts into out what c has and o has not, or has otherwise.
+func (c contents) missing(o, out contents) {
+	for set, elems := range c {
+		other := o[set]
+		for k, v := range elems {
+			if w, ok := other[k]; !ok || w.data != v.data || !w.until.Equal(v.until) {
+				out.put(set, k, v)
+			}
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package filter
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"vpnd/acl"
+	"vpnd/internal/dataplane"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestGolden: what a person sees with "nft list table inet vpnd".
+func TestGolden(t *testing.T) {
+	text, err := os.ReadFile("testdata/policy.hujson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBed(t, "{}", func(_ *Config, s *dataplane.State) { s.Gateway.Masquerade = true })
+	b.users["phone"] = acl.Subject{Device: "alice/phone", User: "alice", Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.4")}}
+	b.state.Devices = append(b.state.Devices, b.device("phone"))
+	b.state.Rules = b.compile(string(text))
+	now := time.Now()
+	b.state.Sessions = []dataplane.Session{{Device: "alice", Addrs: b.users["alice"].Addrs, Until: now.Add(11 * time.Hour), Codes: []dataplane.Code{
+		{Serial: 0x101, At: now.Add(-time.Hour)}, {Serial: 0x102, At: now.Add(-time.Minute)}}}}
+	b.set()
+	b.f.mu.Lock()
+	err = b.f.sweepLocked(t.Context()) // the first policy's sets
+	b.f.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := readable(nft(t, "list", "table", "inet", "vpnd"))
+	if *update {
+		if err := os.WriteFile("testdata/listing.nft", []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/listing.nft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the listing differs from testdata/listing.nft (go test -run Golden -update writes it):\n%s", got)
+	}
+}
+
+var (
+	elements = regexp.MustCompile(`(?s)elements = \{ (.*?) \}`)
+	counters = regexp.MustCompile(`counter packets \d+ bytes \d+`)
+	ends     = regexp.MustCompile(`(timeout|expires) [0-9hms]+( expires [0-9hms]+)?`)
+	space    = regexp.MustCompile(`\s+`)
+)
+
+// readable sorts the elements and hides what time and traffic change.
+func readable(s string) string {
+	s = strings.ReplaceAll(counters.ReplaceAllString(s, "counter"), ".b", "") // either generation
+	return elements.ReplaceAllStringFunc(s, func(e string) string {
+		list := strings.Split(elements.FindStringSubmatch(e)[1], ",")
+		for i, x := range list {
+			list[i] = strings.TrimSpace(space.ReplaceAllString(ends.ReplaceAllString(x, "timeout …"), " "))
+		}
+		slices.Sort(list)
+		return "elements = { " + strings.Join(list, ",\n\t\t\t     ") + " }"
+	})
+}

@@ -1,0 +1,218 @@
+package filter
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Types as nft(8) numbers them (its include/datatype.h), so that it can list our sets.
+const (
+	typeInteger     = 4
+	typeIPv4        = 7
+	typeIPv6        = 8
+	typeInetProto   = 12
+	typeInetService = 13
+	typeMark        = 19
+	typeClassID     = 23 // tc(8) handle, "major:minor"; host byte order, like marks
+	typeBits        = 6  // per type in a concatenation
+)
+
+// set is a set or map of the table.
+type set struct {
+	name     string
+	key      []field
+	data     uint32 // type of a map's values, which are 4 bytes; 0 for a set
+	verdict  bool   // a map to verdicts: value n means "goto class_n"
+	timeout  bool
+	interval bool
+}
+
+type field struct{ typ, len uint32 }
+
+func (s set) keyLen() (n uint32) {
+	for _, f := range s.key {
+		n += (f.len + 3) &^ 3
+	}
+	return n
+}
+
+// value is what an element carries.
+type value struct {
+	data  uint32    // of a map
+	until time.Time // zero: for ever
+}
+
+// contents are the elements of all sets: set name, then key, then value. The key is that
+// of the kernel: concatenated, each field padded to 4 bytes.
+type contents map[string]map[string]value
+
+func (c contents) put(set, key string, v value) {
+	m := c[set]
+	if m == nil {
+		m = make(map[string]value)
+		c[set] = m
+	}
+	m[key] = v
+}
+
+func (b *batch) addSet(s set, id uint32) {
+	var flags, typ uint32
+	for _, f := range s.key {
+		typ = typ<<typeBits | f.typ
+	}
+	if s.data != 0 || s.verdict {
+		flags |= unix.NFT_SET_MAP
+	}
+	if s.timeout {
+		flags |= unix.NFT_SET_TIMEOUT
+	}
+	if s.interval {
+		flags |= unix.NFT_SET_INTERVAL
+	}
+	// nft(8) takes the byte order of keys and values from here: 2 is big endian, 1 the host's.
+	keyOrder := uint32(2)
+	if s.key[0].typ == typeClassID {
+		keyOrder = 1
+	}
+	order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, keyOrder)
+	attrs := []netlink.Attribute{
+		{Type: unix.NFTA_SET_TABLE, Data: cstr(b.table)},
+		{Type: unix.NFTA_SET_NAME, Data: cstr(s.name + b.suffix)},
+		{Type: unix.NFTA_SET_FLAGS, Data: be32(flags)},
+		{Type: unix.NFTA_SET_KEY_TYPE, Data: be32(typ)},
+		{Type: unix.NFTA_SET_KEY_LEN, Data: be32(s.keyLen())},
+		{Type: unix.NFTA_SET_ID, Data: be32(id)},
+	}
+	if s.data != 0 {
+		order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, 1)
+		attrs = append(attrs,
+			netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(s.data)},
+			netlink.Attribute{Type: unix.NFTA_SET_DATA_LEN, Data: be32(4)})
+	}
+	if s.verdict {
+		attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(unix.NFT_DATA_VERDICT)})
+	}
+	attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_USERDATA, Data: order})
+	b.add("add set "+s.name, unix.NFT_MSG_NEWSET, netlink.Create, attrs)
+}
+
+func (b *batch) delSet(name string) {
+	b.add("delete set "+name, unix.NFT_MSG_DELSET, 0, []netlink.Attribute{
+		{Type: unix.NFTA_SET_TABLE, Data: cstr(b.table)},
+		{Type: unix.NFTA_SET_NAME, Data: cstr(name + b.suffix)},
+	})
+}
+
+// element is one element on its way to the kernel.
+type element struct {
+	key   string
+	value value
+}
+
+const verdictGoto = 0xfffffffc // NFT_GOTO, -4
+
+// chunk is how many elements go into one message: an attribute holds at most 64 KiB.
+const chunk = 400
+
+// margin is taken off every timeout: the kernel counts from when it handles the message,
+// rounds up to its tick (at most 10 ms), and a large transaction takes a while.
+const (
+	margin   = 12 * time.Millisecond
+	perOp    = 4 * time.Microsecond
+	shortest = time.Millisecond
+)
+
+// addElements adds elements, leaving out what has ended by now. size is the number of
+// elements in the whole transaction.
+func (b *batch) addElements(s set, elems []element, clock func() time.Time, size int) {
+	now := clock()
+	list := make([]netlink.Attribute, 0, min(len(elems), chunk))
+	flush := func() {
+		if len(list) > 0 {
+			b.elements("add elements to "+s.name, unix.NFT_MSG_NEWSETELEM, netlink.Create, s.name, list)
+		}
+		list = list[:0:0]
+		now = clock()
+	}
+	for _, e := range elems {
+		attrs := elementKey(s, e.key)
+		if s.data != 0 && (!s.interval || e.key[len(e.key)-1:] == intervalStart) {
+			attrs = append(attrs, nested(unix.NFTA_SET_ELEM_DATA,
+				netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: native32(e.value.data)}))
+		}
+		if s.verdict {
+			attrs = append(attrs, nested(unix.NFTA_SET_ELEM_DATA, nested(unix.NFTA_DATA_VERDICT,
+				netlink.Attribute{Type: unix.NFTA_VERDICT_CODE, Data: be32(verdictGoto)},
+				netlink.Attribute{Type: unix.NFTA_VERDICT_CHAIN, Data: cstr(classChain(e.value.data) + b.suffix)})))
+		}
+		if !e.value.until.IsZero() {
+			left := e.value.until.Sub(now) - margin - time.Duration(size)*perOp
+			if left < shortest {
+				continue
+			}
+			attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_ELEM_TIMEOUT, Data: be64(uint64(left.Milliseconds()))})
+		}
+		list = append(list, nested(unix.NFTA_LIST_ELEM, attrs...))
+		if len(list) == chunk {
+			flush()
+		}
+	}
+	flush()
+}
+
+// delElements removes elements. verb is DELSETELEM, one element a message, so that one
+// that has just ended can be left out; or DESTROYSETELEM, which does not mind.
+func (b *batch) delElements(s set, keys []string, verb uint16) {
+	n := chunk
+	if verb == unix.NFT_MSG_DELSETELEM {
+		n = 1
+	}
+	for len(keys) > 0 {
+		part := keys[:min(n, len(keys))]
+		keys = keys[len(part):]
+		list := make([]netlink.Attribute, 0, len(part))
+		for _, k := range part {
+			list = append(list, nested(unix.NFTA_LIST_ELEM, elementKey(s, k)...))
+		}
+		b.elements("delete elements of "+s.name, verb, 0, s.name, list)
+	}
+}
+
+func (b *batch) elements(what string, verb uint16, flags netlink.HeaderFlags, set string, list []netlink.Attribute) {
+	for i := range list {
+		list[i].Type = uint16(i+1) | unix.NLA_F_NESTED
+	}
+	data, err := netlink.MarshalAttributes(list)
+	if err != nil && b.err == nil {
+		b.err = fmt.Errorf("%s: %w", what, err)
+		return
+	}
+	b.add(what, verb, flags, []netlink.Attribute{
+		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstr(b.table)},
+		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: cstr(set + b.suffix)},
+		{Type: unix.NFTA_SET_ELEM_LIST_ELEMENTS | unix.NLA_F_NESTED, Data: data},
+	})
+}
+
+// Keys of interval sets have one more byte. An interval's end comes before the start of
+// the next one at the same address, which is the order that the kernel wants.
+const intervalEnd, intervalStart = "\x00", "\x01"
+
+// elementKey encodes a key.
+func elementKey(s set, key string) []netlink.Attribute {
+	var attrs []netlink.Attribute
+	if s.interval {
+		if key[len(key)-1:] == intervalEnd {
+			attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_ELEM_FLAGS, Data: be32(unix.NFT_SET_ELEM_INTERVAL_END)})
+		}
+		key = key[:len(key)-1]
+	}
+	return append(attrs, nested(unix.NFTA_SET_ELEM_KEY, netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: []byte(key)}))
+}
+
+func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }

@@ -1,0 +1,189 @@
+package filter
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// socket is the one netlink socket by which all of our changes go: an owned table
+// belongs to its port id, and the watcher knows our own changes by it.
+type socket struct {
+	fd   int
+	port uint32
+	seq  uint32
+}
+
+func openSocket() (*socket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	s := &socket{fd: fd, seq: 1}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		s.close()
+		return nil, fmt.Errorf("bind a netlink socket: %w", err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("name of a netlink socket: %w", err)
+	}
+	s.port = sa.(*unix.SockaddrNetlink).Pid
+	// A transaction is one datagram; that of a large state has megabytes.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 64<<20); err != nil {
+		s.close()
+		return nil, fmt.Errorf("enlarge the netlink send buffer (CAP_NET_ADMIN is needed): %w", err)
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 0)
+	return s, nil
+}
+
+func (s *socket) close() { _ = unix.Close(s.fd) }
+
+// opError is a message that the kernel refused.
+type opError struct {
+	index int // of the batch's ops; -1: the transaction as a whole
+	what  string
+	errno unix.Errno
+}
+
+func (e *opError) Error() string { return fmt.Sprintf("nf_tables: %s: %v", e.what, e.errno) }
+func (e *opError) Unwrap() error { return e.errno }
+
+// commit sends b as one transaction. An element whose timeout runs out in this very moment
+// does not fail it: a deletion of what is gone is left out, and an addition that meets what
+// is just going (EBUSY) is tried again a moment later.
+func (s *socket) commit(ctx context.Context, b *batch) error {
+	if b.err != nil {
+		return b.err
+	}
+	for try := 0; !b.empty(); try++ {
+		errs, err := s.send(ctx, b)
+		if err != nil {
+			return err
+		}
+		if len(errs) == 0 {
+			return nil
+		}
+		gone := make(map[int]bool)
+		going := false
+		for _, e := range errs {
+			if e.errno == unix.EBUSY && e.index >= 0 && !b.ops[e.index].isDel && try < 50 {
+				going = true
+				continue
+			}
+			if e.index < 0 || e.errno != unix.ENOENT || !b.ops[e.index].isDel {
+				return e
+			}
+			gone[e.index] = true
+		}
+		if try > 100 {
+			return errs[0]
+		}
+		kept := b.ops[:0:0]
+		for i, o := range b.ops {
+			if !gone[i] {
+				kept = append(kept, o)
+			}
+		}
+		b.ops = kept
+		if going {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
+}
+
+func (s *socket) send(ctx context.Context, b *batch) ([]*opError, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	first := s.seq
+	last := first + uint32(len(b.ops)) // begin has first, the ops follow
+	s.seq = last + 2
+	if err := unix.Sendto(s.fd, b.bytes(first, s.port), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, fmt.Errorf("send a transaction of %d messages to nf_tables: %w", len(b.ops), err)
+	}
+	var errs []*opError
+	deadline := time.Now().Add(time.Minute)
+	buf := make([]byte, 64<<10)
+	for {
+		msgs, err := s.receive(buf, deadline)
+		if err != nil {
+			return nil, fmt.Errorf("answer of nf_tables: %w", err)
+		}
+		for _, m := range msgs {
+			if m.Header.Type != netlink.Error || m.Header.Sequence < first || m.Header.Sequence > last {
+				continue
+			}
+			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
+			switch {
+			case m.Header.Sequence == first && errno != 0:
+				// Refused as a whole: no permission, no memory, or a commit that failed.
+				return []*opError{{index: -1, what: "transaction", errno: errno}}, nil
+			case errno != 0:
+				i := int(m.Header.Sequence - first - 1)
+				errs = append(errs, &opError{index: i, what: b.ops[i].what, errno: errno})
+			}
+			if m.Header.Sequence == last {
+				return errs, nil
+			}
+		}
+	}
+}
+
+// receive waits for a datagram.
+func (s *socket) receive(buf []byte, deadline time.Time) ([]netlink.Message, error) {
+	for {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return nil, os.ErrDeadlineExceeded
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if errors.Is(err, unix.EINTR) || (err == nil && n == 0) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		n, _, err = unix.Recvfrom(s.fd, buf, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return parseMessages(buf[:n])
+	}
+}
+
+func parseMessages(b []byte) ([]netlink.Message, error) {
+	var out []netlink.Message
+	for len(b) >= 16 {
+		n := int(binary.NativeEndian.Uint32(b))
+		if n < 16 || n > len(b) {
+			return out, fmt.Errorf("netlink message of %d bytes in %d", n, len(b))
+		}
+		out = append(out, netlink.Message{
+			Header: netlink.Header{
+				Length:   uint32(n),
+				Type:     netlink.HeaderType(binary.NativeEndian.Uint16(b[4:])),
+				Flags:    netlink.HeaderFlags(binary.NativeEndian.Uint16(b[6:])),
+				Sequence: binary.NativeEndian.Uint32(b[8:]),
+				PID:      binary.NativeEndian.Uint32(b[12:]),
+			},
+			Data: append([]byte(nil), b[16:n]...),
+		})
+		b = b[min(align(n), len(b)):]
+	}
+	return out, nil
+}

@@ -1,0 +1,288 @@
+package filter
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"vpnd/acl"
+)
+
+// snapshot is what the table's elements were made from.
+type snapshot struct {
+	part     policyPart
+	devices  map[netip.Addr]place
+	sessions map[netip.Addr]session
+	policy   *acl.Ruleset
+	others   map[netip.Addr]place // all devices, of which devices may be a part
+}
+
+func (f *Filter) snapshotLocked() snapshot {
+	return snapshot{f.part, f.devices, f.sessions, f.policy, f.devices}
+}
+
+// layoutLocked is the layout that the desired state asks for.
+func (f *Filter) layoutLocked() layout {
+	l := layout{
+		iface: f.c.Interface, mark: f.c.Mark, appPort: f.c.AppPort, portalPort: f.c.PortalPort,
+		guard4: f.c.GuardForward4, guard6: f.c.GuardForward6,
+		gateway: slices.Clone(f.gateway.Addrs), network: slices.Clone(f.gateway.Network),
+		masquerade: f.gateway.Masquerade,
+		fresh:      f.part.fresh, off: f.part.off, levels: f.part.levels,
+	}
+	for a := range f.devices {
+		if len(f.policy.Siblings(a)) > 0 {
+			l.self = true
+			break
+		}
+	}
+	if i, err := net.InterfaceByName(f.c.Interface); err == nil {
+		l.linkLayer = len(i.HardwareAddr) > 0
+	}
+	return l
+}
+
+// all gives every element of a snapshot.
+func (s snapshot) all(l layout, now time.Time) contents {
+	c := contents{}
+	c.merge(s.part.contents)
+	for a, p := range s.devices {
+		c.device(a, p)
+		if l.self {
+			c.siblings(s.policy, a, s.others)
+		}
+	}
+	for a, x := range s.sessions {
+		c.session(l, a, x, now)
+	}
+	return c
+}
+
+// applyLocked brings the table from old to the desired state in one transaction.
+func (f *Filter) applyLocked(ctx context.Context, old snapshot, now time.Time) error {
+	f.wakeLocked(now)
+	want := f.layoutLocked()
+	switch {
+	case !f.built:
+		return f.rebuildLocked(ctx, want, now)
+	case !want.equal(f.layout) || !sameCompile(old.policy, f.policy):
+		return f.replaceLocked(ctx, want, now)
+	}
+	return f.sendLocked(ctx, old.all(want, now), f.snapshotLocked().all(want, now))
+}
+
+// rebuildLocked replaces the whole table in one transaction: one that is not what it
+// should be, or that a former vpnd has left.
+func (f *Filter) rebuildLocked(ctx context.Context, want layout, now time.Time) error {
+	b := &batch{table: tableName}
+	err := f.takeOver(b)
+	f.built, f.garbage = false, nil // until this has worked
+	if err != nil {
+		return err
+	}
+	b.addTable(f.kernel.flags())
+	return f.buildLocked(ctx, b, want, now)
+}
+
+// replaceLocked builds sets and rules beside those that are in force and changes over in
+// one transaction. The old ones are swept up when no packet can be on its way through
+// them any more.
+func (f *Filter) replaceLocked(ctx context.Context, want layout, now time.Time) error {
+	if err := f.sweepLocked(ctx); err != nil {
+		f.c.Logf("packet filter: %v", err)
+		return f.rebuildLocked(ctx, want, now)
+	}
+	old := &generation{f.layout, f.suffix, f.classes}
+	b := &batch{table: tableName}
+	if f.suffix == "" {
+		b.suffix = ".b"
+	}
+	if err := f.buildLocked(ctx, b, want, now); err != nil {
+		f.built = false
+		return err
+	}
+	f.garbage = old
+	time.AfterFunc(grace, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if err := f.sweepLocked(context.Background()); err != nil && !f.closed {
+			f.c.Logf("packet filter: %v", err)
+		}
+	})
+	return nil
+}
+
+// grace is how long a packet may take to get through the rules, with plenty to spare.
+const grace = 50 * time.Millisecond
+
+// generation names the sets and chains that one policy has made.
+type generation struct {
+	layout  layout
+	suffix  string
+	classes map[uint32]bool
+}
+
+// sweepLocked deletes the sets and chains that a former policy has left.
+func (f *Filter) sweepLocked(ctx context.Context) error {
+	g := f.garbage
+	if g == nil || f.closed || !f.built {
+		return nil
+	}
+	b := &batch{table: tableName, suffix: g.suffix}
+	chains, _ := g.layout.build(g.suffix, g.classes)
+	for _, c := range chains {
+		if c.hook == nil {
+			b.flushChain(c.name)
+		}
+	}
+	for _, s := range g.layout.sets() {
+		b.delSet(s.name)
+	}
+	for _, c := range chains {
+		if c.hook == nil {
+			b.delChain(c.name)
+		}
+	}
+	f.garbage = nil
+	if err := f.sock.commit(ctx, b); err != nil {
+		f.built = false
+		return fmt.Errorf("sweeping up after a change of policy: %w", err)
+	}
+	return nil
+}
+
+// buildLocked adds to b all sets, chains, rules and elements, and commits it.
+func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now time.Time) error {
+	if err := f.part.check(); err != nil {
+		return err
+	}
+	for i, s := range want.sets() {
+		b.addSet(s, uint32(i+1))
+	}
+	chains, rules := want.build(b.suffix, f.part.classes)
+	for _, c := range chains {
+		b.addChain(c.name, c.hook)
+		if c.hook != nil && f.built {
+			b.flushChain(c.name)
+		}
+	}
+	for _, r := range rules {
+		b.addRule(r)
+	}
+	all := f.snapshotLocked().all(want, now)
+	begin := f.now()
+	allowed := f.addLocked(b, want, all)
+	if err := f.sock.commit(ctx, b); err != nil {
+		return fmt.Errorf("building table %s: %w", tableName, err)
+	}
+	f.built, f.layout, f.classes, f.suffix = true, want, f.part.classes, b.suffix
+	if f.now().Sub(begin) > allowed {
+		return f.shortenLocked(ctx, all)
+	}
+	return nil
+}
+
+// shortenLocked sends the ends of all elements again, in small transactions: the one
+// large transaction took so long that they would last longer than they should.
+func (f *Filter) shortenLocked(ctx context.Context, all contents) error {
+	for _, s := range f.layout.sets() {
+		if !s.timeout {
+			continue
+		}
+		var elems []element
+		for k, v := range all[s.name] {
+			if !v.until.IsZero() {
+				elems = append(elems, element{k, v})
+			}
+		}
+		for part := range slices.Chunk(elems, chunk) {
+			b := &batch{table: tableName, suffix: f.suffix}
+			keys := make([]string, len(part))
+			for i, e := range part {
+				keys[i] = e.key
+			}
+			b.delElements(s, keys, f.kernel.deleteVerb())
+			b.addElements(s, part, f.now, 2*len(part))
+			if err := f.sock.commit(ctx, b); err != nil {
+				f.built = false
+				return fmt.Errorf("correcting the ends of sessions: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// addLocked adds elements to b, and returns within which time they must be in the kernel.
+func (f *Filter) addLocked(b *batch, l layout, add contents) time.Duration {
+	size := 0
+	for _, elems := range add {
+		size += len(elems)
+	}
+	for _, s := range l.sets() {
+		elems := make([]element, 0, len(add[s.name]))
+		for k, v := range add[s.name] {
+			elems = append(elems, element{k, v})
+		}
+		if s.interval {
+			slices.SortFunc(elems, func(a, b element) int { return strings.Compare(a.key, b.key) })
+		}
+		b.addElements(s, elems, f.now, size)
+	}
+	return margin/2 + time.Duration(size)*perOp
+}
+
+// sendLocked changes the elements that differ. A changed element is deleted and added
+// anew within the transaction, which every kernel understands alike.
+func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
+	if err := f.part.check(); err != nil {
+		f.built = false
+		return err
+	}
+	del, add := contents{}, contents{}
+	old.missing(want, del)
+	want.missing(old, add)
+	if len(del) == 0 && len(add) == 0 && maps.Equal(f.classes, f.part.classes) {
+		return nil
+	}
+	b := &batch{table: tableName, suffix: f.suffix}
+	for _, s := range f.layout.sets() {
+		if s.interval && len(del[s.name])+len(add[s.name]) > 0 {
+			// Kernels differ in what they think of intervals that change within a
+			// transaction. Prefixes change with the policy only: build anew.
+			return f.replaceLocked(ctx, f.layout, f.now())
+		}
+		if len(del[s.name]) > 0 {
+			b.delElements(s, slices.Sorted(maps.Keys(del[s.name])), f.kernel.deleteVerb())
+		}
+	}
+	// Classes are only ever added here: fewer come with another policy.
+	x := &builder{layout: f.layout, suffix: f.suffix}
+	for _, class := range slices.Sorted(maps.Keys(f.part.classes)) {
+		if !f.classes[class] {
+			x.classRules(class)
+		}
+	}
+	for _, c := range x.chains {
+		b.addChain(c.name, nil)
+	}
+	for _, r := range x.rules {
+		b.addRule(r)
+	}
+	begin := f.now()
+	allowed := f.addLocked(b, f.layout, add)
+	if err := f.sock.commit(ctx, b); err != nil {
+		// What is there is unknown now: the next call begins from scratch.
+		f.built = false
+		return fmt.Errorf("changing table %s: %w", tableName, err)
+	}
+	f.classes = f.part.classes
+	if f.now().Sub(begin) > allowed {
+		return f.shortenLocked(ctx, add)
+	}
+	return nil
+}

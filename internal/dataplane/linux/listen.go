@@ -1,0 +1,208 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vpnd/internal/dataplane"
+)
+
+// listener accepts TCP connections from the tunnel's interface only. Its socket is
+// bound to the interface, not just to an address: a neighbour who sends a tunnel
+// address to the host by another interface does not reach it. A socket keeps the index
+// of an interface that is gone, so it is made again when the interface is.
+type listener struct {
+	iface string
+	port  uint16
+	hold  int // keeps the port ours between two sockets; -1 when closed
+	logf  func(string, ...any)
+
+	mu      sync.Mutex
+	network []netip.Prefix // where clients are
+	gateway []netip.Addr   // and the gateway among them
+	used    bool           // Listen was called, and Close was not since
+	cur     net.Listener
+	index   int
+	conns   chan net.Conn
+	closed  chan struct{}
+}
+
+// newListener picks the port that the filter redirects to, and keeps it.
+func newListener(iface string, logf func(string, ...any)) (*listener, error) {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	var any unix.Sockaddr = &unix.SockaddrInet6{}
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		any = &unix.SockaddrInet4{}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("picking a port for the tunnel's portal: %w", err)
+	}
+	// Bound and never listening: the listener's socket may share the port with it.
+	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
+		err = unix.Bind(fd, any)
+	}
+	var sa unix.Sockaddr
+	if err == nil {
+		sa, err = unix.Getsockname(fd)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("picking a port for the tunnel's portal: %w", err)
+	}
+	l := &listener{iface: iface, hold: fd, logf: logf}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet6:
+		l.port = uint16(sa.Port)
+	case *unix.SockaddrInet4:
+		l.port = uint16(sa.Port)
+	}
+	return l, nil
+}
+
+func (l *listener) open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used {
+		return errors.New("the tunnel's portal is being listened on already")
+	}
+	l.used, l.index = true, 0
+	l.conns, l.closed = make(chan net.Conn), make(chan struct{})
+	return nil
+}
+
+// bind makes the socket on g's interface of this index, if it is not there already.
+func (l *listener) bind(index int, g dataplane.Gateway) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.network, l.gateway = g.Network, g.Addrs
+	if !l.used || l.cur != nil && l.index == index {
+		return nil
+	}
+	if l.cur != nil {
+		l.cur.Close()
+		l.cur = nil
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if err2 := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, l.iface)
+		}); err2 != nil {
+			return err2
+		}
+		return err
+	}}
+	lc.SetMultipathTCP(false)
+	cur, err := lc.Listen(context.Background(), "tcp", ":"+strconv.Itoa(int(l.port)))
+	if err != nil {
+		return fmt.Errorf("listening for the portal on %s: %w", l.iface, err)
+	}
+	l.cur, l.index = cur, index
+	go l.serve(cur, l.conns, l.closed)
+	return nil
+}
+
+func (l *listener) serve(cur net.Listener, conns chan<- net.Conn, closed <-chan struct{}) {
+	for {
+		c, err := cur.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors or memory: others may end meanwhile
+			l.logf("accepting on the tunnel's portal: %v", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		if !l.admits(c) {
+			hangUp(c)
+			continue
+		}
+		select {
+		case conns <- c:
+		case <-closed:
+			c.Close()
+			return
+		}
+	}
+}
+
+// admits says whether a connection comes from a client of the tunnel. For packets of the
+// host's own to an address of the interface the kernel pretends that they came in by it.
+func (l *listener) admits(c net.Conn) bool {
+	a, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	from := a.AddrPort().Addr().Unmap()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.network, func(n netip.Prefix) bool { return n.Contains(from) }) && !slices.Contains(l.gateway, from)
+}
+
+// hangUp resets a connection.
+func hangUp(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetLinger(0) // so that closing it resets it
+	}
+	c.Close()
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	conns, closed := l.conns, l.closed
+	l.mu.Unlock()
+	if conns == nil {
+		return nil, net.ErrClosed
+	}
+	select {
+	case c := <-conns:
+		return c, nil
+	case <-closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr implements net.Listener. The port is where the filter redirects to, not 80.
+func (l *listener) Addr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv6Unspecified(), l.port))
+}
+
+// Close implements net.Listener. The port stays kept for a later Listen.
+func (l *listener) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.used {
+		return nil
+	}
+	l.used = false
+	close(l.closed)
+	if l.cur == nil {
+		return nil
+	}
+	err := l.cur.Close()
+	l.cur = nil
+	return err
+}
+
+// release lets the port go.
+func (l *listener) release() error {
+	err := l.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hold >= 0 {
+		unix.Close(l.hold)
+		l.hold = -1
+	}
+	return err
+}

@@ -1,0 +1,82 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"vpnd/internal/dataplane"
+)
+
+// Update implements dataplane.Plane.
+func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	if p.want == nil || !p.watched {
+		return errors.New("data plane: Update before Set")
+	}
+	shrink, put, moved := p.want.apply(c)
+	closing := dataplane.Change{RemoveDevices: append(moved, c.RemoveDevices...), EndSessions: c.EndSessions}
+	opening := dataplane.Change{PutDevices: c.PutDevices, PutSessions: c.PutSessions, Rules: c.Rules}
+	if len(closing.RemoveDevices)+len(closing.EndSessions) > 0 {
+		if err := p.filter.Update(ctx, closing); err != nil {
+			return fmt.Errorf("closing in the packet filter: %w", err)
+		}
+	}
+	if err := p.configure(append(shrink, put...)); err != nil {
+		// The interface may just have been lost: make it anew, with the peers as they are
+		// wanted now. If that works the change has been made as well.
+		p.suspect.Store(true)
+		drift, err2 := p.settle(nil, nil)
+		defer func() { go p.report(drift) }()
+		if err2 != nil {
+			return errors.Join(err, err2)
+		}
+	}
+	if len(opening.PutDevices)+len(opening.PutSessions) > 0 || opening.Rules != nil {
+		if err := p.filter.Update(ctx, opening); err != nil {
+			return fmt.Errorf("opening in the packet filter: %w", err)
+		}
+	}
+	return nil
+}
+
+// apply changes the desired state and says how the peers follow: shrink first, then
+// put. moved are the devices that keep their key and lose an address.
+func (d *desired) apply(c dataplane.Change) (shrink, put []wgtypes.PeerConfig, moved []dataplane.Device) {
+	for _, dev := range c.RemoveDevices {
+		if _, ok := d.devices[dev.PublicKey]; ok {
+			delete(d.devices, dev.PublicKey)
+			shrink = append(shrink, removePeer(dev.PublicKey))
+		}
+	}
+	own := dataplane.Key(wgtypes.Key(d.gateway.PrivateKey).PublicKey())
+	for _, dev := range c.PutDevices {
+		if dev.PublicKey == own {
+			continue
+		}
+		if old, ok := d.devices[dev.PublicKey]; ok {
+			if sameDevice(old, dev) {
+				d.devices[dev.PublicKey] = dev
+				continue
+			}
+			keep, lost := kept(prefixes(old.Addrs), dev.Addrs)
+			if lost {
+				shrink = append(shrink, trimPeer(dev.PublicKey, keep))
+				gone := old
+				gone.Addrs = slices.DeleteFunc(slices.Clone(old.Addrs), func(a netip.Addr) bool { return slices.Contains(keep, a) })
+				moved = append(moved, gone)
+			}
+		}
+		d.devices[dev.PublicKey] = dev
+		put = append(put, putPeer(dev))
+	}
+	return shrink, put, moved
+}

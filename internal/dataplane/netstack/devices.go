@@ -1,0 +1,70 @@
+package netstack
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
+
+	"vpnd/internal/dataplane"
+)
+
+// peer is an enabled device. A peer that was removed is never used again: a device that
+// comes back is another peer.
+type peer struct {
+	dev     dataplane.Device // read and changed under Plane.mu only
+	addrs   []netip.Addr     // never changed
+	session atomic.Pointer[session]
+	answers *rate.Limiter // of refusals that are answered
+	late    lateResets    // and those that were over it
+	flows   atomic.Int32  // begun by it and still in the table
+	dials   atomic.Int32  // of them, the TCP flows whose resource is being dialled
+}
+
+// Refusals answered to one device: enough for a browser that opens a page of many
+// refused connections, too little to amplify anything.
+const (
+	answersPerSecond = 100
+	answersBurst     = 200
+)
+
+func newPeer(d dataplane.Device) *peer {
+	d.Addrs = slices.Clone(d.Addrs)
+	return &peer{dev: d, addrs: d.Addrs, answers: rate.NewLimiter(answersPerSecond, answersBurst)}
+}
+
+// devices finds peers by tunnel address. Packets only read it.
+type devices struct {
+	mu     sync.RWMutex
+	byAddr map[netip.Addr]*peer
+}
+
+// get returns the enabled device at a, or nil.
+func (d *devices) get(a netip.Addr) *peer {
+	d.mu.RLock()
+	p := d.byAddr[a]
+	d.mu.RUnlock()
+	return p
+}
+
+// put gives p its addresses.
+func (d *devices) put(p *peer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range p.addrs {
+		d.byAddr[a] = p
+	}
+}
+
+// remove takes p's addresses away, unless they are another's by now.
+func (d *devices) remove(p *peer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range p.addrs {
+		if d.byAddr[a] == p {
+			delete(d.byAddr, a)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"vpnd/acl"
+	"vpnd/internal/dataplane"
+)
+
+// Plane is the unprivileged data plane. Make it with New.
+type Plane struct {
+	cfg     dataplane.Config
+	ctx     context.Context
+	cancel  context.CancelFunc
+	canPing pingSupport
+
+	link   *link
+	stack  *stack.Stack
+	portal *portal
+	flows  flows
+	pieces pieces
+
+	// Read by every packet. gen grows with each change, after the change: what was
+	// judged at an older gen is judged again.
+	devices devices
+	rules   atomic.Pointer[acl.Ruleset]
+	near    atomic.Pointer[dataplane.Gateway]
+	gen     atomic.Uint64
+
+	mu     sync.Mutex // one Set, Update or Close at a time
+	wg     *tunnel    // nil before the first Set
+	byKey  map[dataplane.Key]*peer
+	closed bool
+
+	readings readings
+}
+
+var _ dataplane.Plane = (*Plane)(nil)
+
+// ErrClosed is returned by a Plane's methods after Close.
+var ErrClosed = errors.New("netstack: the plane is closed")
+
+// maxFlows bounds the flows of all devices; one device may have an eighth of them. Each
+// costs a socket, so fewer where fewer descriptors are allowed.
+const maxFlows = 32768
+
+// New makes a plane that carries nothing yet: its first Set opens the UDP port. ctx ends
+// with the call; the plane lives until Close.
+func New(_ context.Context, c dataplane.Config) (*Plane, error) {
+	if c.Logf == nil {
+		c.Logf = func(string, ...any) {}
+	}
+	c.Own = slices.Clone(c.Own)
+	p := &Plane{cfg: c, canPing: probePing(), byKey: make(map[dataplane.Key]*peer)}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.near.Store(&dataplane.Gateway{})
+	p.gen.Store(1)
+	p.devices.byAddr = make(map[netip.Addr]*peer)
+	p.flows = flows{byKey: make(map[flowKey]*flow), byAddr: make(map[netip.Addr]map[*flow]struct{}), max: flowLimit()}
+	p.pieces = pieces{plane: p, seen: make(map[pieceKey]pieceFate)}
+	p.portal = newPortal(func() net.Addr {
+		a := &net.TCPAddr{Port: portalPort}
+		if addrs := p.near.Load().Addrs; len(addrs) > 0 {
+			a.IP = addrs[0].AsSlice()
+		}
+		return a
+	})
+	p.link = newLink(p)
+	s, err := p.newStack()
+	if err != nil {
+		p.cancel()
+		return nil, err
+	}
+	p.stack = s
+	go p.janitor()
+	return p, nil
+}
+
+// flowLimit keeps a quarter of the descriptors for the rest of the daemon.
+func flowLimit() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur > maxFlows*4/3 {
+		return maxFlows
+	}
+	return int(l.Cur) * 3 / 4
+}
+
+// Set makes s the desired state.
+func (p *Plane) Set(ctx context.Context, s dataplane.State) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := p.setGatewayLocked(s.Gateway); err != nil {
+		return err
+	}
+	if s.Rules == nil && p.rules.Swap(nil) != nil { // a Change could not say so
+		p.settle(nil, true)
+	}
+	return p.applyLocked(p.differenceLocked(s))
+}
+
+// Update changes the desired state by c.
+func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return ErrClosed
+	case p.wg == nil:
+		return errors.New("netstack: Update before the first Set")
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return p.applyLocked(c)
+}
+
+// setGatewayLocked brings the near end into line: first the port, which may be in use.
+func (p *Plane) setGatewayLocked(g dataplane.Gateway) error {
+	if p.wg == nil {
+		t, err := openTunnel(g, tunDevice{p.link}, p.cfg.Logf)
+		if err != nil {
+			return err
+		}
+		p.wg = t
+	} else if err := p.wg.set(g); err != nil {
+		return err
+	}
+	g.PrivateKey = dataplane.Key{} // not needed again
+	g.Addrs, g.Network, g.Routes = slices.Clone(g.Addrs), slices.Clone(g.Network), slices.Clone(g.Routes)
+	p.near.Store(&g)
+	return nil
+}
+
+// Close stops WireGuard and ends every flow.
+func (p *Plane) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	p.rules.Store(nil)
+	for _, d := range p.byKey {
+		p.forgetLocked(d)
+	}
+	p.settle(nil, true)
+	p.portal.Close()
+	p.cancel()
+	if p.wg != nil {
+		p.wg.close()
+	} else {
+		p.link.shut()
+	}
+	p.stack.Close()
+	p.stack.RemoveNIC(nic)
+	return nil
+}
