@@ -1,0 +1,333 @@
+// Package reconcile carries committed changes to the data plane. It never proposes.
+//
+// It compares two views of the state, the one that the plane has and the newest, and
+// tells the plane the difference; when the difference is not known, or the plane has
+// failed, it tells it everything.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"vpnd/acl"
+	"vpnd/internal/dataplane"
+	"vpnd/peers"
+)
+
+// Config is what a Reconciler needs.
+type Config struct {
+	State *peers.State
+	Plane dataplane.Plane
+	// Gateway gives the tunnel's near end for these settings (its key is unsealed).
+	Gateway func(peers.Settings) (dataplane.Gateway, error)
+	// PresharedKey unseals a device's.
+	PresharedKey func(*peers.Device) (dataplane.Key, error)
+	Now          func() time.Time
+	Logf         func(format string, args ...any)
+}
+
+// Reconciler keeps the plane like the state.
+type Reconciler struct {
+	Config
+
+	mu       sync.Mutex
+	applied  uint64
+	rules    *acl.Ruleset
+	err      error         // of the last attempt; nil once the plane is up to date
+	advanced chan struct{} // closed and replaced when applied or err changes
+}
+
+// New returns a Reconciler; Run drives it.
+func New(c Config) *Reconciler {
+	return &Reconciler{Config: c, advanced: make(chan struct{})}
+}
+
+// The pause after a failed attempt doubles from retryMin to retryMax. Until an attempt
+// succeeds the plane may allow what the state no longer does, so it starts small.
+const (
+	retryMin = 50 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// Run applies changes until ctx ends, and returns its error.
+func (r *Reconciler) Run(ctx context.Context) error {
+	var has *peers.View // what the plane has; nil: unknown
+	retry := retryMin
+	for {
+		view := r.State.View()
+		settings, ok := view.Settings()
+		if !ok {
+			select {
+			case <-view.Changed():
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		rules, err := r.apply(ctx, has, view, settings)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.publish(view, rules, err)
+		if err != nil {
+			r.Logf("the data plane does not follow: %v; trying again in %v", err, retry)
+			has = nil
+			select {
+			case <-time.After(retry):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			retry = min(2*retry, retryMax)
+			continue
+		}
+		retry = retryMin
+		has = view
+		if err := r.sleep(ctx, view, rules); err != nil {
+			return err
+		}
+	}
+}
+
+// clockLook bounds how long a clock that was set forward, or that stood still while the
+// host slept, can keep a grant open beyond its time: timers do not notice either.
+const clockLook = 5 * time.Second
+
+// sleep returns when the state has changed, or when a grant's time comes.
+func (r *Reconciler) sleep(ctx context.Context, view *peers.View, rules *acl.Ruleset) error {
+	next := rules.Next(r.Now())
+	for {
+		var timer <-chan time.Time
+		if !next.IsZero() {
+			left := next.Sub(r.Now())
+			if left <= 0 {
+				return nil
+			}
+			timer = time.After(min(left, clockLook))
+		}
+		select {
+		case <-view.Changed():
+			return nil
+		case <-timer:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (r *Reconciler) apply(ctx context.Context, has, view *peers.View, settings peers.Settings) (*acl.Ruleset, error) {
+	if has != nil {
+		if touched, ok := view.Touched(has); ok && !touched.Settings {
+			return r.update(ctx, has, view, settings, touched)
+		}
+	}
+	return r.set(ctx, view, settings)
+}
+
+// set tells the plane everything.
+func (r *Reconciler) set(ctx context.Context, view *peers.View, settings peers.Settings) (*acl.Ruleset, error) {
+	gateway, err := r.Gateway(settings)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the gateway's identity: %w", err)
+	}
+	rules, err := r.compile(view, settings)
+	if err != nil {
+		return nil, err
+	}
+	s := dataplane.State{Gateway: gateway, Rules: rules}
+	now := r.Now()
+	for d := range view.Devices() {
+		dev, err := r.device(view, d)
+		if err != nil {
+			return nil, err
+		}
+		if dev == nil {
+			continue
+		}
+		s.Devices = append(s.Devices, *dev)
+		if ses := session(view, d.ID, now, behind(view, now)); ses != nil {
+			s.Sessions = append(s.Sessions, *ses)
+		}
+	}
+	return rules, r.Plane.Set(ctx, s)
+}
+
+// compile makes the Ruleset of a view. A stored policy that does not compile was made by
+// another version: nothing is granted until it is replaced, and the gateway keeps running.
+func (r *Reconciler) compile(view *peers.View, settings peers.Settings) (*acl.Ruleset, error) {
+	var subjects []acl.Subject
+	for d := range view.Devices() {
+		if s, ok := view.Subject(d); ok {
+			subjects = append(subjects, s)
+		}
+	}
+	options := settings.PolicyOptions()
+	options.Stored = true
+	if stored := view.Policy(); stored != nil {
+		rules, err := compileStored(stored.Text, options, subjects)
+		if err == nil {
+			return rules, nil
+		}
+		r.Logf("the stored policy, version %d, cannot be used, so nothing is granted; apply another one: %v", stored.Version, err)
+	}
+	return compileStored("{}", options, subjects)
+}
+
+func compileStored(text string, o acl.Options, subjects []acl.Subject) (*acl.Ruleset, error) {
+	p, err := acl.Parse([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return acl.Compile(p, o, subjects)
+}
+
+// update tells the plane what differs between two views.
+func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings peers.Settings, touched peers.Touched) (*acl.Ruleset, error) {
+	var c dataplane.Change
+	var put []acl.Subject
+	now := r.Now()
+	rules := r.Rules()
+	for _, id := range touched.Devices {
+		was, err := r.deviceByID(has, id)
+		if err != nil {
+			return nil, err
+		}
+		is, err := r.deviceByID(view, id)
+		if err != nil {
+			return nil, err
+		}
+		replaced := was != nil && is != nil && (was.PublicKey != is.PublicKey || !slices.Equal(was.Addrs, is.Addrs))
+		if was != nil && (is == nil || replaced) {
+			c.RemoveDevices = append(c.RemoveDevices, *was)
+			rules = rules.With(nil, was.Addrs)
+		}
+		if is != nil {
+			if was == nil || replaced || was.Name != is.Name || was.PresharedKey != is.PresharedKey {
+				c.PutDevices = append(c.PutDevices, *is)
+			}
+			if s, ok := view.Subject(view.Device(id)); ok {
+				put = append(put, s)
+			}
+		}
+		before, after := session(has, id, time.Time{}, 0), session(view, id, now, behind(view, now))
+		if was == nil {
+			before = nil
+		}
+		if is == nil {
+			after = nil
+		}
+		if before != nil && (after == nil || replaced || before.Codes[0].Serial != after.Codes[0].Serial) {
+			c.EndSessions = append(c.EndSessions, *before)
+		}
+		if after != nil {
+			c.PutSessions = append(c.PutSessions, *after)
+		}
+	}
+	if touched.Policy {
+		var err error
+		if rules, err = r.compile(view, settings); err != nil {
+			return nil, err
+		}
+	} else if len(put) > 0 {
+		rules = rules.With(put, nil)
+	}
+	c.Rules = rules
+	return rules, r.Plane.Update(ctx, c)
+}
+
+func (r *Reconciler) deviceByID(v *peers.View, id peers.ID) (*dataplane.Device, error) {
+	d := v.Device(id)
+	if d == nil {
+		return nil, nil
+	}
+	return r.device(v, d)
+}
+
+// device gives d as the plane knows it; nil if it is not to be a peer.
+func (r *Reconciler) device(v *peers.View, d *peers.Device) (*dataplane.Device, error) {
+	s, ok := v.Subject(d)
+	if !ok {
+		return nil, nil
+	}
+	psk, err := r.PresharedKey(d)
+	if err != nil {
+		// One damaged value must not keep what others lose from being closed.
+		r.Logf("the device %s stays out: unsealing its preshared key: %v; give it new keys: vpnctl device rotate %s", s.Device, err, s.Device)
+		return nil, nil
+	}
+	return &dataplane.Device{
+		ID:           d.ID.String(),
+		Name:         s.Device,
+		PublicKey:    dataplane.Key(d.PublicKey),
+		PresharedKey: psk,
+		Addrs:        d.Addrs,
+	}, nil
+}
+
+// behind is how far the wall clock lies behind the state's time, which never runs
+// backwards; 0 where it does not.
+func behind(v *peers.View, now time.Time) time.Duration {
+	return max(v.Time().Sub(now), 0)
+}
+
+// session gives a device's session if it lives at now. The state's instants are given by
+// the wall clock that the plane goes by: with one that was set back a session would last
+// longer than its length.
+func session(v *peers.View, id peers.ID, now time.Time, behind time.Duration) *dataplane.Session {
+	s, d := v.Session(id), v.Device(id)
+	if s == nil || d == nil || !s.Until.After(now.Add(behind)) || len(s.Codes) == 0 {
+		return nil
+	}
+	out := &dataplane.Session{Device: id.String(), Addrs: d.Addrs, Until: s.Until.Add(-behind)}
+	for _, c := range s.Codes {
+		out.Codes = append(out.Codes, dataplane.Code{Serial: c.Serial, At: c.At.Add(-behind)})
+	}
+	return out
+}
+
+func (r *Reconciler) publish(view *peers.View, rules *acl.Ruleset, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+	if err == nil {
+		r.applied = view.Index()
+		r.rules = rules
+	}
+	close(r.advanced)
+	r.advanced = make(chan struct{})
+}
+
+// Wait returns when the plane has applied everything up to the Raft index, or when ctx
+// ends; then its error says why the plane has not.
+func (r *Reconciler) Wait(ctx context.Context, index uint64) error {
+	for {
+		r.mu.Lock()
+		applied, advanced, last := r.applied, r.advanced, r.err
+		r.mu.Unlock()
+		if applied >= index {
+			return nil
+		}
+		select {
+		case <-advanced:
+		case <-ctx.Done():
+			return fmt.Errorf("the data plane has applied %d of %d: %w", applied, index, errors.Join(last, ctx.Err()))
+		}
+	}
+}
+
+// Applied is the Raft index that the plane has applied.
+func (r *Reconciler) Applied() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.applied
+}
+
+// Rules is the Ruleset in force; nil before the first.
+func (r *Reconciler) Rules() *acl.Ruleset {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rules
+}
