@@ -1,0 +1,135 @@
+package control
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+)
+
+// certCheck is how often files are looked at for a change.
+const certCheck = time.Second
+
+// certificates holds the portal's certificate: one of the own CA for the URL's host, or
+// the one of two files.
+type certificates struct {
+	s *Service
+
+	mu        sync.Mutex
+	certFile  string // empty: the own CA
+	keyFile   string
+	checked   time.Time    // when the files were last looked at
+	seen      [2]fileStamp // as they were then
+	current   *tls.Certificate
+	host      string // that current is for; own CA only
+	authority string // fingerprint of the CA that signed it
+}
+
+// fileStamp changes when a file is written or replaced.
+type fileStamp struct {
+	modified time.Time
+	size     int64
+}
+
+func newCertificates(s *Service) *certificates { return &certificates{s: s} }
+
+func (c *certificates) given() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.certFile != ""
+}
+
+// TLSConfig is the portal's: TLS 1.3 alone. With both files it serves their pair, read
+// again when they change; with neither, a certificate of the own CA for the URL's host.
+//
+// CurvePreferences stays unset on purpose: Go then prefers the hybrid X25519MLKEM768,
+// which keeps the preshared keys that this connection carries secret from whoever
+// records it for a later quantum computer.
+func (s *Service) TLSConfig(certFile, keyFile string) (*tls.Config, error) {
+	if (certFile == "") != (keyFile == "") {
+		return nil, errors.New("--cert and --key belong together: give both, or neither for a certificate of vpnd's own")
+	}
+	s.certs.mu.Lock()
+	s.certs.certFile, s.certs.keyFile, s.certs.current = certFile, keyFile, nil
+	s.certs.mu.Unlock()
+	if _, err := s.certs.get(nil); err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.certs.get}, nil
+}
+
+// get is tls.Config.GetCertificate. The name that the client asks for plays no part:
+// the portal has one name, and answers no other.
+func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.certFile != "" {
+		return c.fromFilesLocked()
+	}
+	return c.ownLocked()
+}
+
+func (c *certificates) ownLocked() (*tls.Certificate, error) {
+	set, ok := c.s.view().Settings()
+	if !ok {
+		return nil, errors.New("the cluster has not been made yet, so there is no certificate")
+	}
+	u, err := url.Parse(set.URL)
+	if err != nil || u.Hostname() == "" {
+		return nil, fmt.Errorf("the portal's URL %q names no host: set another with --url", set.URL)
+	}
+	host, ca, now := u.Hostname(), fingerprint(set.CACert), c.s.now()
+	if c.current != nil && c.host == host && c.authority == ca && now.Before(c.current.Leaf.NotAfter.Add(-leafSpare)) &&
+		!now.Before(c.current.Leaf.NotBefore) {
+		return c.current, nil
+	}
+	leaf, err := c.s.sealer.issueLeaf(set, host, now)
+	if err != nil {
+		return nil, err
+	}
+	c.current, c.host, c.authority = leaf, host, ca
+	return leaf, nil
+}
+
+// fromFilesLocked reads the pair again when it has changed. A pair that does not fit
+// (one file is new, the other not yet) leaves the former in use.
+func (c *certificates) fromFilesLocked() (*tls.Certificate, error) {
+	now := c.s.now()
+	if c.current != nil && now.Sub(c.checked).Abs() < certCheck {
+		return c.current, nil
+	}
+	seen, err := stampFiles(c.certFile, c.keyFile)
+	if err == nil && c.current != nil && seen == c.seen {
+		c.checked = now
+		return c.current, nil
+	}
+	var pair tls.Certificate
+	if err == nil {
+		pair, err = tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	}
+	c.checked = now
+	if err != nil {
+		err = fmt.Errorf("read the certificate %s with the key %s: %w", c.certFile, c.keyFile, err)
+		if c.current == nil {
+			return nil, err
+		}
+		c.s.logf("%v; the portal goes on with the former certificate", err)
+		return c.current, nil
+	}
+	c.current, c.seen = &pair, seen
+	return c.current, nil
+}
+
+func stampFiles(paths ...string) (seen [2]fileStamp, err error) {
+	for i, p := range paths {
+		info, err := os.Stat(p)
+		if err != nil {
+			return seen, err
+		}
+		seen[i] = fileStamp{info.ModTime(), info.Size()}
+	}
+	return seen, nil
+}

@@ -1,0 +1,137 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"vpnd/peers"
+)
+
+// clockSlack is how far the wall clock may lie behind State's time: more, and codes of
+// the past might pass as today's.
+const clockSlack = 5 * time.Second
+
+// lockUser takes the lock under which a user's codes are checked, one at a time: from
+// reading her failure count until what follows from the code is applied. Only the leader
+// does so, hence nobody else checks her codes meanwhile.
+func (s *Service) lockUser(ctx context.Context, id peers.ID) (unlock func(), err error) {
+	if !s.store.Leader() {
+		return nil, refuse(codes.Unavailable, CodeNoLeader,
+			"No gateway can check codes at this moment. The code was not used; try again in a few seconds.")
+	}
+	unlock, err = s.users.lock(ctx, id)
+	if err != nil {
+		return nil, &Error{Code: CodeUnavailable, GRPC: codes.Unavailable, Err: err,
+			Message: "Too many codes are waiting to be checked for this account. Try again in a few seconds."}
+	}
+	return unlock, nil
+}
+
+// checkCode evaluates a code against a sealed secret. The caller holds u's lock and has
+// read u from v under it. A wrong code is counted before this returns; while u is locked
+// nothing is evaluated, and right and wrong get the same answer.
+func (s *Service) checkCode(ctx context.Context, v *peers.View, u *peers.User, secret peers.Sealed, code string) (step int64, err error) {
+	now := s.now()
+	if behind := v.Time().Sub(now); behind > clockSlack {
+		return 0, refuse(codes.FailedPrecondition, CodeClockBehind,
+			"The gateway's clock says %s, but its records already reach %s, so no code can be checked. "+
+				"An administrator must set the clock right or, if it is the records that are wrong, run `vpnctl time reset`.",
+			stamp(now), stamp(v.Time()))
+	}
+	now = later(now, v.Time())
+	if now.Before(u.Locked) {
+		return 0, lockedError(u, now)
+	}
+	if !sixDigits(code) {
+		// It cannot be right, so it tells a guesser nothing and is not counted.
+		return 0, refuse(codes.Unauthenticated, CodeCodeInvalid, "A code is six digits, without spaces. Type the one your authenticator shows now.")
+	}
+	opened, err := s.sealer.Open(u.ID, fieldTOTP, secret)
+	if err != nil {
+		return 0, internal("open the stored secret of "+u.Name, err)
+	}
+	s.tried.Add(1)
+	step, verdict, err := checkTOTP(string(opened), code, now, u.LastStep)
+	if err != nil {
+		return 0, internal("check the code of "+u.Name, err)
+	}
+	switch verdict {
+	case codeRight:
+		return step, nil
+	case codeUsed:
+		return 0, codeUsedError(now, u.LastStep)
+	default:
+		return 0, s.countFailure(ctx, u, now)
+	}
+}
+
+// countFailure counts a wrong code and returns what to answer.
+func (s *Service) countFailure(ctx context.Context, u *peers.User, now time.Time) error {
+	_, _, err := s.decide(ctx, peers.Failure{User: u.ID})
+	if errors.Is(err, peers.ErrLocked) {
+		return s.lockedNow(u.ID)
+	}
+	if err != nil {
+		return err
+	}
+	e := refuse(codes.Unauthenticated, CodeCodeInvalid,
+		"That code is not right. Type the newest one that your authenticator shows for this gateway; "+
+			"if it goes on being refused, check that your phone sets its clock by itself.")
+	if u = s.view().User(u.ID); u != nil && now.Before(u.Locked) {
+		l := lockedError(u, now)
+		e.Message, e.RetryAfter = "That code is not right. "+l.Message, l.RetryAfter
+	}
+	return e
+}
+
+// lockedNow is the answer to a command that State refused because the user is locked.
+func (s *Service) lockedNow(id peers.ID) *Error {
+	v := s.view()
+	u := v.User(id)
+	if u == nil {
+		return refuse(codes.NotFound, CodeNotFound, "This account was removed.")
+	}
+	return lockedError(u, later(s.now(), v.Time()))
+}
+
+func lockedError(u *peers.User, now time.Time) *Error {
+	e := refuse(codes.ResourceExhausted, CodeLocked,
+		"There were too many wrong codes in a row, so none is checked for %s until %s. Wait, or ask an administrator to lift the lock.",
+		u.Name, stamp(u.Locked))
+	e.RetryAfter = max(u.Locked.Sub(now), time.Second)
+	return e
+}
+
+func codeUsedError(now time.Time, last int64) *Error {
+	wait := nextCode(now, last)
+	if wait > 2*totpPeriod {
+		// The gateway's clock was ahead when the last code was accepted.
+		e := refuse(codes.Unauthenticated, CodeCodeUsed,
+			"The last code accepted for you was one of %s, and none before it can be used. New codes are accepted from then on.", stamp(totpStart(last)))
+		e.RetryAfter = wait
+		return e
+	}
+	e := refuse(codes.Unauthenticated, CodeCodeUsed,
+		"That code has been used already; each is good for one sign-in. Your authenticator shows the next one in %d s.",
+		int(wait/time.Second))
+	e.RetryAfter = wait
+	return e
+}
+
+// codeRefused answers a refusal of the command that a right code led to.
+func (s *Service) codeRefused(u *peers.User, err error) error {
+	switch {
+	case errors.Is(err, peers.ErrLocked):
+		return s.lockedNow(u.ID)
+	case errors.Is(err, peers.ErrCodeUsed):
+		last := u.LastStep
+		if u := s.view().User(u.ID); u != nil {
+			last = u.LastStep
+		}
+		return codeUsedError(s.now(), last)
+	}
+	return err
+}

@@ -1,0 +1,125 @@
+package control
+
+import (
+	"context"
+	"net/netip"
+
+	"google.golang.org/grpc/codes"
+
+	"vpnd/internal/dataplane"
+	"vpnd/peers"
+	vpnv1 "vpnd/proto/vpn/v1"
+)
+
+const (
+	auditDefault = 100
+	auditMax     = 10000
+	maxRoutes    = 1000 // networks, or DNS servers, in one request
+)
+
+// gatewayServer decodes, calls and encodes for GatewayService.
+type gatewayServer struct {
+	vpnv1.UnimplementedGatewayServiceServer
+	s *Service
+}
+
+// GetStatus returns what the gateway is and how it does.
+func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest) (*vpnv1.GetStatusResponse, error) {
+	s := g.s
+	v := s.view()
+	set, _ := v.Settings()
+	now := later(s.now(), v.Time())
+	users, devices, _ := v.Counts()
+	out := &vpnv1.GetStatusResponse{
+		Version: s.version, Node: s.store.NodeID(), Role: "no leader",
+		Index: v.Index(), AppliedIndex: s.gateway.Applied(),
+		Settings: protoSettings(set), PublicKey: protoKey(set.PublicKey),
+		Users: int32(users), Devices: int32(devices),
+		StartedAt: timestamp(s.started), StateTime: timestamp(v.Time()),
+		CaFingerprint: s.CAFingerprint(), TunnelUrl: s.TunnelURL(),
+	}
+	if s.store.Leader() {
+		out.Role = "leader"
+	}
+	for ss := range v.Sessions() {
+		if now.Before(ss.Until) {
+			out.Sessions++
+		}
+	}
+	if p := v.Policy(); p != nil {
+		out.PolicyVersion = p.Version
+	}
+	// No peer has the zero key: what is asked for is the plane alone, not 50,000 peers.
+	st, err := s.gateway.Stats(ctx, dataplane.Key{})
+	if err != nil {
+		s.logf("read the plane's state: %v", err)
+		out.Complaints = []string{"the data plane does not answer: " + err.Error()}
+		return out, nil
+	}
+	out.Plane, out.PlaneDetail, out.Complaints = st.Plane, st.Detail, st.Filters
+	return out, nil
+}
+
+// ListAudit returns entries of the audit log, oldest first.
+func (g gatewayServer) ListAudit(_ context.Context, r *vpnv1.ListAuditRequest) (*vpnv1.ListAuditResponse, error) {
+	limit := int(r.GetLimit())
+	if limit == 0 {
+		limit = auditDefault
+	}
+	if limit < 0 || limit > auditMax {
+		return nil, refuse(codes.InvalidArgument, CodeLimit, "Between 1 and %d entries can be had at once, not %d.", auditMax, limit)
+	}
+	out := &vpnv1.ListAuditResponse{}
+	for _, e := range g.s.view().Audit(r.GetAfter(), limit) {
+		out.Entries = append(out.Entries, &vpnv1.AuditEntry{
+			Index: e.Index, At: timestamp(e.At), Actor: e.Actor, Action: e.Action, Target: e.Target, Detail: e.Detail,
+		})
+	}
+	return out, nil
+}
+
+// SetSettings changes the cluster's settings.
+func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequest) (*vpnv1.SetSettingsResponse, error) {
+	if len(r.GetRoutes()) > maxRoutes || len(r.GetDns()) > maxRoutes {
+		return nil, refuse(codes.InvalidArgument, CodeLimit, "At most %d routes or DNS servers are possible.", maxRoutes)
+	}
+	c := peers.Configure{Endpoint: r.Endpoint, URL: r.Url}
+	length, err := duration(r.GetSession(), "The session length")
+	if err != nil {
+		return nil, err
+	}
+	if length != 0 {
+		c.Session = &length
+	}
+	if r.GetSetRoutes() {
+		var routes []netip.Prefix
+		if routes, err = parsePrefixes(r.GetRoutes()); err != nil {
+			return nil, err
+		}
+		c.Routes = &routes
+	}
+	if r.GetSetDns() {
+		var dns []netip.Addr
+		if dns, err = parseAddrs(r.GetDns()); err != nil {
+			return nil, err
+		}
+		c.DNS = &dns
+	}
+	if c == (peers.Configure{}) {
+		return nil, refuse(codes.InvalidArgument, CodeInvalid, "Nothing was said to change.")
+	}
+	set, names, err := g.s.SetSettings(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &vpnv1.SetSettingsResponse{Settings: protoSettings(set), Outdated: names}, nil
+}
+
+// ResetTime ends all sessions and sets the state's time to the clock's.
+func (g gatewayServer) ResetTime(ctx context.Context, _ *vpnv1.ResetTimeRequest) (*vpnv1.ResetTimeResponse, error) {
+	at, n, err := g.s.ResetTime(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &vpnv1.ResetTimeResponse{StateTime: timestamp(at), Ended: int32(n)}, nil
+}

@@ -1,0 +1,83 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+
+	"vpnd/acl"
+	"vpnd/peers"
+)
+
+// maxPolicy is the most of a policy's text, in bytes.
+const maxPolicy = 1 << 20
+
+// Policy returns a version of the policy; 0 is the current one.
+func (s *Service) Policy(version uint64) (*peers.PolicyVersion, error) {
+	v := s.view()
+	p := v.Policy()
+	if version != 0 {
+		p = v.PolicyVersion(version)
+	}
+	if p == nil {
+		return nil, notFound("policy version", fmt.Sprint(version), "vpnctl policy history")
+	}
+	return p, nil
+}
+
+// CheckPolicy parses, compiles and tests a text against the devices there are, and
+// returns every fault and warning. fatal says that the text cannot become the policy.
+func (s *Service) CheckPolicy(text string) (problems acl.ErrorList, fatal bool, err error) {
+	if len(text) > maxPolicy {
+		return nil, false, refuse(codes.InvalidArgument, CodeLimit, "The policy has %d bytes; at most %d are possible.", len(text), maxPolicy)
+	}
+	v := s.view()
+	set, _ := v.Settings()
+	return checkPolicy(v, set.PolicyOptions(), text)
+}
+
+func checkPolicy(v *peers.View, o acl.Options, text string) (problems acl.ErrorList, fatal bool, err error) {
+	for u := range v.Users() {
+		o.Users = append(o.Users, u.Name)
+	}
+	var rules *acl.Ruleset
+	p, err := acl.Parse([]byte(text))
+	if err == nil {
+		rules, err = acl.Compile(p, o, subjects(v))
+	}
+	if err == nil {
+		return rules.Warnings(), false, nil
+	}
+	if list, ok := errors.AsType[acl.ErrorList](err); ok {
+		return list, true, nil
+	}
+	return nil, false, refuse(codes.InvalidArgument, CodeInvalid, "The policy is refused: %v.", err)
+}
+
+// subjects are the devices as the policy sees them.
+func subjects(v *peers.View) []acl.Subject {
+	_, n, _ := v.Counts()
+	out := make([]acl.Subject, 0, n)
+	for d := range v.Devices() {
+		if sub, ok := v.Subject(d); ok {
+			out = append(out, sub)
+		}
+	}
+	return out
+}
+
+// ApplyPolicy makes a text the policy if it has no fault and base is still the current
+// version. It answers when the gateway has it in force. With faults, the version is nil.
+func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string) (*peers.PolicyVersion, acl.ErrorList, []Closed, error) {
+	problems, fatal, err := s.CheckPolicy(text)
+	if err != nil || fatal {
+		return nil, problems, nil, err
+	}
+	index, res, err := s.propose(ctx, peers.PolicyApply{Text: text, Base: base, Note: note})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return res.Policy, problems, s.closed(ctx, index), nil
+}

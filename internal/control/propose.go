@@ -1,0 +1,88 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"vpnd/internal/store"
+	"vpnd/peers"
+)
+
+const (
+	proposeWait  = 10 * time.Second // for a command to be committed
+	gatewayWait  = 10 * time.Second // for the plane to hold it
+	proposeTries = 3                // of a command whose outcome is unknown
+)
+
+// propose commits a command and returns its index and result; a refusal is an *Error.
+func (s *Service) propose(ctx context.Context, body peers.Body) (uint64, peers.Result, error) {
+	return proposeTo(ctx, s.store, s.now, body)
+}
+
+// proposeTo repeats a command whose outcome is unknown under the same request id, which
+// State answers with the first result.
+func proposeTo(ctx context.Context, st Store, now func() time.Time, body peers.Body) (uint64, peers.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, proposeWait)
+	defer cancel()
+	cmd := peers.Command{Request: newID(), At: now(), Actor: actor(ctx), Body: body}
+	var (
+		index uint64
+		res   peers.Result
+		err   error
+	)
+	for range proposeTries {
+		index, res, err = st.Propose(ctx, cmd)
+		if !errors.Is(err, store.ErrUnknown) || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return 0, peers.Result{}, unproposed(err)
+	}
+	if res.Err != nil {
+		return index, res, refused(res.Err)
+	}
+	return index, res, nil
+}
+
+// decide proposes what follows from a code that was evaluated. The caller going away
+// must not keep a wrong code from being counted or a right one from being spent.
+func (s *Service) decide(ctx context.Context, body peers.Body) (uint64, peers.Result, error) {
+	return s.propose(context.WithoutCancel(ctx), body)
+}
+
+// opened waits until this gateway holds what was committed at index.
+func (s *Service) opened(ctx context.Context, index uint64, what string) error {
+	ctx, cancel := context.WithTimeout(ctx, gatewayWait)
+	defer cancel()
+	if err := s.gateway.Wait(ctx, index); err != nil {
+		return &Error{
+			Code: CodeUnavailable, GRPC: codes.Unavailable, Err: err,
+			Message: what + ", but the gateway has not carried it out yet. Wait a few seconds and look again.",
+		}
+	}
+	return nil
+}
+
+// Closed says whether a gateway has carried a change out.
+type Closed struct {
+	Gateway string // node id
+	Done    bool
+	Error   string // why not yet
+}
+
+// closed waits until this gateway has carried out the command at index, and says so. The
+// change is committed either way: an answer without Done is not a failure of it.
+func (s *Service) closed(ctx context.Context, index uint64) []Closed {
+	ctx, cancel := context.WithTimeout(ctx, gatewayWait)
+	defer cancel()
+	c := Closed{Gateway: s.store.NodeID(), Done: true}
+	if err := s.gateway.Wait(ctx, index); err != nil {
+		s.logf("the data plane has not carried out command %d: %v", index, err)
+		c.Done, c.Error = false, "not carried out yet: "+err.Error()
+	}
+	return []Closed{c}
+}

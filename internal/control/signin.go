@@ -1,0 +1,173 @@
+package control
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"vpnd/acl"
+	"vpnd/peers"
+)
+
+// SessionStatus is what the tunnel's page shows.
+type SessionStatus struct {
+	User, Device string
+	Active       bool
+	Expires      time.Time
+	Reaches      []acl.Reach
+}
+
+// plain is an address as State knows it: no IPv4 in IPv6, no zone.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// caller names the device that has this tunnel address, for which WireGuard vouches.
+func (s *Service) caller(v *peers.View, from netip.Addr) (*peers.Device, *peers.User, error) {
+	d := v.DeviceByAddr(plain(from))
+	if d == nil {
+		return nil, nil, refuse(codes.NotFound, CodeNotFound,
+			"The address %s belongs to no device of this network. Switch the tunnel on, or set this device up again with a new invitation.", plain(from))
+	}
+	u := v.User(d.User)
+	if u == nil {
+		return nil, nil, refuse(codes.NotFound, CodeNotFound, "The person this device belonged to is not known any more. Ask for a new invitation.")
+	}
+	if u.Disabled {
+		return nil, nil, userDisabled(u)
+	}
+	if d.Disabled {
+		return nil, nil, refuse(codes.FailedPrecondition, CodeDisabled,
+			"The device %s/%s is disabled. Ask an administrator to enable it.", u.Name, d.Name)
+	}
+	return d, u, nil
+}
+
+// liveSession is the device's session if it has not ended at now.
+func liveSession(v *peers.View, device peers.ID, now time.Time) *peers.Session {
+	if ss := v.Session(device); ss != nil && now.Before(ss.Until) {
+		return ss
+	}
+	return nil
+}
+
+// codeAt is when a session's newest code was accepted.
+func codeAt(ss *peers.Session) time.Time {
+	if len(ss.Codes) == 0 {
+		return ss.Started
+	}
+	return ss.Codes[len(ss.Codes)-1].At
+}
+
+func (s *Service) status(v *peers.View, d *peers.Device, u *peers.User, from netip.Addr) SessionStatus {
+	now := later(s.now(), v.Time())
+	st := SessionStatus{User: u.Name, Device: d.Name}
+	var worth acl.Session
+	if ss := liveSession(v, d.ID, now); ss != nil {
+		st.Active, st.Expires = true, ss.Until
+		worth = acl.Session{Until: ss.Until, Code: codeAt(ss)}
+	}
+	if rules := s.gateway.Rules(); rules != nil {
+		st.Reaches = rules.Reaches(plain(from), worth, now)
+	}
+	return st
+}
+
+// Session answers for the device that has this tunnel address.
+func (s *Service) Session(_ context.Context, from netip.Addr) (SessionStatus, error) {
+	v := s.view()
+	d, u, err := s.caller(v, from)
+	if err != nil {
+		return SessionStatus{}, err
+	}
+	return s.status(v, d, u, from), nil
+}
+
+// SignIn checks a code that came through the tunnel, and answers when the plane is open.
+func (s *Service) SignIn(ctx context.Context, from netip.Addr, code string) (SessionStatus, error) {
+	index, err := s.login(ctx, from, code)
+	if err != nil {
+		return SessionStatus{}, err
+	}
+	if err := s.opened(ctx, index, "The code was accepted"); err != nil {
+		return SessionStatus{}, err
+	}
+	return s.Session(ctx, from)
+}
+
+// login is SignIn up to the commit, under the user's lock.
+func (s *Service) login(ctx context.Context, from netip.Addr, code string) (index uint64, err error) {
+	_, owner, err := s.caller(s.view(), from)
+	if err != nil {
+		return 0, err
+	}
+	unlock, err := s.lockUser(ctx, owner.ID)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+
+	v := s.view() // what held before the lock may have changed
+	d, u, err := s.caller(v, from)
+	if err != nil {
+		return 0, err
+	}
+	if u.ID != owner.ID { // the address went to another user's device: hers is another lock
+		return 0, refuse(codes.Unavailable, CodeUnavailable, "This device changed hands at this moment. Try again.")
+	}
+	if len(u.TOTP) == 0 {
+		return 0, refuse(codes.FailedPrecondition, CodeNotEnrolled,
+			"%s has no authenticator yet. Open your invitation link to set one up, or ask for a new invitation.", u.Name)
+	}
+	ctx = WithActor(ctx, u.Name)
+	step, err := s.checkCode(ctx, v, u, u.TOTP, code)
+	if err != nil {
+		return 0, err
+	}
+	index, _, err = s.decide(ctx, peers.Login{Device: d.ID, Step: step})
+	if err != nil {
+		return 0, s.codeRefused(u, err)
+	}
+	return index, nil
+}
+
+// SignOut ends the device's session, and answers when the plane is closed.
+func (s *Service) SignOut(ctx context.Context, from netip.Addr) error {
+	v := s.view()
+	d, u, err := s.caller(v, from)
+	if err != nil {
+		return err
+	}
+	if v.Session(d.ID) == nil {
+		// Nothing to commit: a device without a session must not be able to fill the log.
+		// What ended it may still be on its way to the plane.
+		return s.opened(ctx, v.Index(), "You are signed out")
+	}
+	index, _, err := s.propose(WithActor(ctx, u.Name), peers.SessionEnd{Device: d.ID})
+	if err != nil {
+		return err
+	}
+	return s.opened(ctx, index, "You are signed out")
+}
+
+// Who is the holder of a tunnel address.
+type Who struct {
+	User, Device string
+	Address      netip.Addr
+	Tags         []string
+	Expires      time.Time // zero: no live session
+}
+
+// WhoIs names the holder of a tunnel address. A disabled one is none.
+func (s *Service) WhoIs(_ context.Context, a netip.Addr) (Who, error) {
+	v := s.view()
+	d, u, err := s.caller(v, a)
+	if err != nil {
+		return Who{}, refuse(codes.NotFound, CodeNotFound, "No enabled device has the address %s.", plain(a))
+	}
+	w := Who{User: u.Name, Device: d.Name, Address: plain(a), Tags: d.Tags}
+	if ss := liveSession(v, d.ID, later(s.now(), v.Time())); ss != nil {
+		w.Expires = ss.Until
+	}
+	return w, nil
+}
