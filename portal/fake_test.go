@@ -1,0 +1,239 @@
+package portal
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"vpnd/acl"
+	"vpnd/internal/control"
+	"vpnd/peers"
+)
+
+// The fake's fixed values.
+const (
+	fakeToken  = "Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHJlYWwgdG9rZW4"
+	fakeCode   = "424242"
+	fakeSecret = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+)
+
+var (
+	tunnel4 = netip.MustParseAddr("10.77.0.1")
+	tunnel6 = netip.MustParseAddr("fd42:7::1")
+	phone4  = netip.MustParseAddr("10.77.0.2")
+	phone6  = netip.MustParseAddr("fd42:7::2")
+)
+
+// fakeService behaves as control does, seen from the portal, for one user and one
+// invitation; the real one has its own tests.
+type fakeService struct {
+	mu       sync.Mutex
+	enrolled bool // alice has an authenticator
+	browser  string
+	used     string // public key that the invitation was used for
+	state    string // what status answers
+	codes    map[string]bool
+	active   bool
+	expires  time.Time
+	reaches  []acl.Reach
+	fail     error // answered by everything, if not nil
+	finishes []control.FinishRequest
+	froms    []netip.Addr
+	lose     int // answers of EnrolFinish to lose after doing the work
+}
+
+func newFake() *fakeService {
+	return &fakeService{state: "waiting", codes: map[string]bool{}, reaches: closedReaches()}
+}
+
+func refuse(code, message string, g codes.Code) *control.Error {
+	return &control.Error{Code: code, Message: message, GRPC: g}
+}
+
+func (f *fakeService) EnrolBegin(_ context.Context, token, browser string) (control.Enrolment, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return control.Enrolment{}, f.fail
+	}
+	if token != fakeToken {
+		return control.Enrolment{}, refuse(control.CodeInvitationUnknown, "This invitation is not known here.", codes.NotFound)
+	}
+	if f.used != "" {
+		return control.Enrolment{}, refuse(control.CodeInvitationUsed, "This invitation has been used already: it is good for one device.", codes.FailedPrecondition)
+	}
+	f.browser = browser
+	e := control.Enrolment{User: "alice", Enrolled: f.enrolled, Expires: time.Now().Add(47 * time.Hour)}
+	if !f.enrolled {
+		e.Secret = fakeSecret
+		e.OTPAuthURL = "otpauth://totp/vpnd:alice?secret=" + fakeSecret + "&issuer=vpnd&algorithm=SHA1&digits=6&period=30"
+	}
+	return e, nil
+}
+
+func (f *fakeService) EnrolFinish(_ context.Context, r control.FinishRequest) (control.Finished, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.finishes = append(f.finishes, r)
+	if f.fail != nil {
+		return control.Finished{}, f.fail
+	}
+	if r.Token != fakeToken {
+		return control.Finished{}, refuse(control.CodeInvitationUnknown, "This invitation is not known here.", codes.NotFound)
+	}
+	if f.used != "" && f.used != r.PublicKey {
+		return control.Finished{}, refuse(control.CodeInvitationUsed, "This invitation has been used already: it is good for one device.", codes.FailedPrecondition)
+	}
+	if f.used == "" {
+		if !f.enrolled && r.Browser != f.browser {
+			return control.Finished{}, refuse("other_browser", "This enrolment was continued in another browser.", codes.FailedPrecondition)
+		}
+		if _, err := peers.ParseKey(r.PublicKey); err != nil {
+			return control.Finished{}, refuse("invalid", err.Error(), codes.InvalidArgument)
+		}
+		if err := peers.CheckDeviceName(r.Device); err != nil {
+			return control.Finished{}, refuse("invalid", err.Error(), codes.InvalidArgument)
+		}
+		if err := f.checkCode(r.Code); err != nil {
+			return control.Finished{}, err
+		}
+		f.used = r.PublicKey
+	}
+	if f.lose > 0 {
+		f.lose--
+		return control.Finished{}, refuse("unavailable", "The gateway is looking for its leader. Try again.", codes.Unavailable)
+	}
+	return control.Finished{
+		Device: "alice/" + r.Device, Addresses: []netip.Addr{phone4, phone6}, PortalURL: "http://10.77.0.1/",
+		Config: fakeConfig().Text(""),
+	}, nil
+}
+
+// fakeConfig is a dual-stack config of the usual size.
+func fakeConfig() peers.Config {
+	gateway, err := peers.ParseKey("xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=")
+	if err != nil {
+		panic(err)
+	}
+	c := peers.Config{
+		Device: peers.Device{Addrs: []netip.Addr{phone4, phone6}, Routes: []netip.Prefix{netip.MustParsePrefix("192.168.40.0/24")}},
+		Settings: peers.Settings{PublicKey: gateway, Endpoint: "vpn.example.org:51820",
+			Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd42:7::/64")}},
+	}
+	copy(c.PSK[:], "secret preshared key for tests!!")
+	return c
+}
+
+func (f *fakeService) checkCode(code string) error {
+	switch {
+	case code == "999999":
+		return &control.Error{Code: "locked", Message: "There were too many wrong codes in a row, so none is checked for alice until 15:06 UTC. Wait, or ask an administrator to lift the lock.", GRPC: codes.ResourceExhausted, RetryAfter: 14*time.Minute + 30*time.Second}
+	case f.codes[code]:
+		return &control.Error{Code: "code_used", Message: "That code has been used already; each is good for one sign-in. Your authenticator shows the next one in 17 s.", GRPC: codes.Unauthenticated, RetryAfter: 17 * time.Second}
+	case code != fakeCode:
+		return refuse("code_invalid", "That code is not right. Type the newest one that your authenticator shows for this gateway; if it goes on being refused, check that your phone sets its clock by itself.", codes.Unauthenticated)
+	}
+	f.codes[code] = true
+	return nil
+}
+
+func (f *fakeService) EnrolStatus(_ context.Context, token, key string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return "", f.fail
+	}
+	if token != fakeToken || key != f.used || key == "" {
+		return "", refuse("not_found", "This invitation has no such device.", codes.NotFound)
+	}
+	return f.state, nil
+}
+
+func (f *fakeService) status() control.SessionStatus {
+	s := control.SessionStatus{User: "alice", Device: "alice/phone", Active: f.active, Reaches: f.reaches}
+	if f.active {
+		s.Expires = f.expires
+	}
+	return s
+}
+
+func (f *fakeService) known(from netip.Addr) error {
+	f.froms = append(f.froms, from)
+	if f.fail != nil {
+		return f.fail
+	}
+	if from != phone4 && from != phone6 {
+		return refuse("not_found", "No device has this address.", codes.NotFound)
+	}
+	return nil
+}
+
+func (f *fakeService) Session(_ context.Context, from netip.Addr) (control.SessionStatus, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.known(from); err != nil {
+		return control.SessionStatus{}, err
+	}
+	return f.status(), nil
+}
+
+func (f *fakeService) SignIn(_ context.Context, from netip.Addr, code string) (control.SessionStatus, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.known(from); err != nil {
+		return control.SessionStatus{}, err
+	}
+	if err := f.checkCode(code); err != nil {
+		return control.SessionStatus{}, err
+	}
+	f.active, f.expires, f.reaches = true, time.Now().Add(12*time.Hour), openReaches()
+	return f.status(), nil
+}
+
+func (f *fakeService) SignOut(_ context.Context, from netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.known(from); err != nil {
+		return err
+	}
+	f.active, f.reaches = false, closedReaches()
+	return nil
+}
+
+// set changes the fake while a browser looks at it.
+func (f *fakeService) set(change func(*fakeService)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func reach(name, prefix string, proto uint8, first, last uint16, reason acl.Reason, until time.Time) acl.Reach {
+	return acl.Reach{Name: name, Prefix: netip.MustParsePrefix(prefix), Proto: proto, First: first, Last: last,
+		Verdict: acl.Verdict{Allow: reason == acl.Allowed, Reason: reason, Until: until}}
+}
+
+func openReaches() []acl.Reach {
+	end := time.Now().Add(12 * time.Hour).Truncate(time.Second)
+	return []acl.Reach{
+		reach("app", "10.77.0.1/32", 6, 8080, 8080, acl.Allowed, end),
+		reach("app", "fd42:7::1/128", 6, 8080, 8080, acl.Allowed, end),
+		reach("wiki", "192.168.40.7/32", 6, 443, 443, acl.Allowed, end.Add(-9*time.Hour)),
+		reach("wiki", "192.168.40.7/32", 1, 0, 0, acl.Allowed, end.Add(-9*time.Hour)),
+		reach("payroll", "192.168.40.9/32", 6, 5432, 5432, acl.StaleCode, time.Time{}),
+		reach("printers", "192.168.50.0/24", 0, 0, 0, acl.OutsideTime, time.Now().Add(20*time.Hour).Truncate(time.Minute)),
+		reach("lab", "192.168.60.0/24", 17, 5000, 5010, acl.NoGrant, time.Time{}),
+	}
+}
+
+func closedReaches() []acl.Reach {
+	rs := openReaches()
+	for i := range rs {
+		if rs[i].Allow || rs[i].Reason == acl.StaleCode {
+			rs[i].Verdict = acl.Verdict{Reason: acl.NoSession}
+		}
+	}
+	return rs
+}

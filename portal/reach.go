@@ -1,0 +1,178 @@
+package portal
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"vpnd/acl"
+)
+
+// reachAnswer is one address that is open, as the API gives it.
+type reachAnswer struct {
+	Name    string     `json:"name"`
+	Address string     `json:"address"` // "10.0.0.5", "10.1.0.0/16"; "" for people and tags
+	Ports   []string   `json:"ports"`   // "tcp:443", "udp:5000-5010", "icmp", "*"
+	Until   *time.Time `json:"until"`   // null: no end of its own
+}
+
+func reachAnswers(rs []acl.Reach) []reachAnswer {
+	out := []reachAnswer{}
+	type key struct{ name, address, until string }
+	at := map[key]int{}
+	for _, r := range rs {
+		if !r.Allow {
+			continue
+		}
+		a := reachAnswer{Name: r.Name, Address: addressOf(r.Prefix), Until: utc(r.Until)}
+		k := key{a.Name, a.Address, r.Until.UTC().String()}
+		i, ok := at[k]
+		if !ok {
+			i = len(out)
+			at[k] = i
+			out = append(out, a)
+		}
+		if p := portsOf(r); !slices.Contains(out[i].Ports, p) {
+			out[i].Ports = append(out[i].Ports, p)
+		}
+	}
+	return out
+}
+
+// reachView is one named thing on the page: all its addresses and ports that share a fate.
+type reachView struct {
+	Name      string
+	Addresses []string
+	Ports     []string
+	Until     time.Time
+	Why       string // in plain words, for what is shut
+}
+
+// reachViews sorts what there is into what is open, what a code would open, and what
+// stays shut.
+func reachViews(rs []acl.Reach) (open, byCode, shut []reachView) {
+	type key struct {
+		name, until string
+		reason      acl.Reason
+	}
+	at := map[key]int{}
+	var all []reachView
+	var reasons []acl.Reason
+	for _, r := range rs {
+		if r.Allow {
+			r.Reason = acl.Allowed
+		}
+		k := key{r.Name, r.Until.UTC().String(), r.Reason}
+		i, ok := at[k]
+		if !ok {
+			i = len(all)
+			at[k] = i
+			v := reachView{Name: r.Name, Until: r.Until.UTC()}
+			v.Why = why(r.Reason)
+			all = append(all, v)
+			reasons = append(reasons, r.Reason)
+		}
+		v := &all[i]
+		if a := addressOf(r.Prefix); a != "" && a != v.Name && !slices.Contains(v.Addresses, a) {
+			v.Addresses = append(v.Addresses, a)
+		}
+		if p := portsOf(r); !slices.Contains(v.Ports, p) {
+			v.Ports = append(v.Ports, p)
+		}
+	}
+	for i, v := range all {
+		switch reasons[i] {
+		case acl.Allowed:
+			open = append(open, v)
+		case acl.NoSession, acl.StaleCode:
+			byCode = append(byCode, v)
+		default:
+			shut = append(shut, v)
+		}
+	}
+	for _, list := range [][]reachView{open, byCode, shut} {
+		slices.SortStableFunc(list, func(a, b reachView) int { return cmp.Compare(a.Name, b.Name) })
+	}
+	return open, byCode, shut
+}
+
+// why says a verdict's reason to a person.
+func why(r acl.Reason) string {
+	switch r {
+	case acl.Allowed, acl.NoSession:
+		return ""
+	case acl.StaleCode:
+		return "Needs a fresher code than your last one."
+	case acl.OutsideTime:
+		return "Is granted to you, but not at this time."
+	case acl.PeerOffline:
+		return "Is a device whose owner is not signed in there."
+	default:
+		return "Is not granted to you. If you need it, ask your administrator."
+	}
+}
+
+// addressOf is "" for people and tags, which the policy knows by name alone.
+func addressOf(p netip.Prefix) string {
+	if !p.IsValid() {
+		return ""
+	}
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// portsOf writes protocol and ports as the policy would.
+func portsOf(r acl.Reach) string {
+	var proto string
+	switch r.Proto {
+	case 0:
+		return "*"
+	case 1:
+		return "icmp"
+	case 58:
+		return "ipv6-icmp"
+	case 6:
+		proto = "tcp"
+	case 17:
+		proto = "udp"
+	case 132:
+		proto = "sctp"
+	default:
+		return strconv.Itoa(int(r.Proto))
+	}
+	switch {
+	case r.First <= 1 && r.Last == 65535:
+		return proto + ":*"
+	case r.First == r.Last:
+		return fmt.Sprintf("%s:%d", proto, r.First)
+	default:
+		return fmt.Sprintf("%s:%d-%d", proto, r.First, r.Last)
+	}
+}
+
+// opensTCP says whether a TCP address is open now.
+func opensTCP(rs []acl.Reach, a netip.AddrPort) bool {
+	return slices.ContainsFunc(rs, func(r acl.Reach) bool {
+		return r.Allow && r.Prefix.Contains(a.Addr()) &&
+			(r.Proto == 0 || r.Proto == 6 && r.First <= a.Port() && a.Port() <= r.Last)
+	})
+}
+
+// hostOf reads the host of an address that next has checked.
+func hostOf(s string) netip.AddrPort {
+	u, err := url.Parse(s)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	a, err := netip.ParseAddrPort(u.Host)
+	if err != nil {
+		return netip.AddrPort{} // not reached: next always writes a port other than 80
+	}
+	return a
+}

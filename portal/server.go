@@ -1,0 +1,32 @@
+package portal
+
+import (
+	"log"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// NewServer returns a server for either side with limits that suit it: what a slow or
+// hostile client can hold open is bounded, and a sign-in that waits for the plane fits.
+func NewServer(h http.Handler, logf func(format string, args ...any)) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      45 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          log.New(logWriter(logf), "", 0),
+	}
+}
+
+type logWriter func(format string, args ...any)
+
+// Write drops the lines about TLS handshakes: on a public port they are the weather.
+func (f logWriter) Write(b []byte) (int, error) {
+	if line := strings.TrimSpace(string(b)); f != nil && !strings.Contains(line, "TLS handshake error") {
+		f("portal: %s", line)
+	}
+	return len(b), nil
+}

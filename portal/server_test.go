@@ -1,0 +1,58 @@
+package portal
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestServerHasLimits(t *testing.T) {
+	var lines []string
+	s := NewServer(http.NotFoundHandler(), func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
+	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= serviceTimeout || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
+		t.Errorf("a limit is missing: %+v", s)
+	}
+	s.ErrorLog.Printf("http: TLS handshake error from 203.0.113.1:1: EOF")
+	s.ErrorLog.Printf("http: Accept error")
+	if len(lines) != 1 || lines[0] != "portal: http: Accept error" {
+		t.Errorf("logged %q", lines)
+	}
+}
+
+// TestVendoredFiles: what is served is what the README says where it comes from.
+func TestVendoredFiles(t *testing.T) {
+	readme, err := files.ReadFile("static/vendor/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for name, a := range assets.files {
+		if !strings.HasPrefix(name, "vendor/") {
+			continue
+		}
+		found++
+		sum := sha256.Sum256(a.body)
+		if !strings.Contains(string(readme), hex.EncodeToString(sum[:])) {
+			t.Errorf("the README does not have the sum of %s: %x", name, sum)
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d vendored files, want x25519.js and qr.js", found)
+	}
+}
+
+// TestAssetsNameNobody: no address of others is in a script or style, which a browser
+// could fetch.
+func TestAssetsNameNobody(t *testing.T) {
+	for name, a := range assets.files {
+		text := strings.ReplaceAll(string(a.body), "http://www.w3.org/2000/svg", "")
+		for _, bad := range []string{"https://", "//cdn", "@import", "innerHTML", "document.write", "eval("} {
+			if strings.Contains(text, bad) && !strings.HasPrefix(name, "vendor/") {
+				t.Errorf("%s has %q", name, bad)
+			}
+		}
+	}
+}
