@@ -1,0 +1,97 @@
+// Command protected-app is the private resource that ships with vpnd: a small team file
+// drop. It has no users and no passwords: vpnd's WhoIs says who is calling, by the
+// source address that WireGuard vouches for, and a caller without a live session is
+// refused even if no packet filter stands before it.
+//
+// It listens on the tunnel's interface only, or, behind the netstack plane, on a unix
+// socket to which vpnd relays the tunnel's port. It needs no privilege.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// Flags are protected-app's.
+type Flags struct {
+	Interface string           `help:"Tunnel interface to listen on." default:"vpn0" env:"PROTECTED_APP_INTERFACE"`
+	Socket    string           `help:"Unix socket to listen on instead, for vpnd's netstack plane." placeholder:"PATH" env:"PROTECTED_APP_SOCKET"`
+	Port      uint16           `help:"TCP port inside the tunnel." default:"8080" env:"PROTECTED_APP_PORT"`
+	Whois     string           `help:"Socket on which vpnd says who is calling." default:"/run/vpnd/whois.sock" placeholder:"SOCKET" env:"PROTECTED_APP_WHOIS"`
+	Data      string           `help:"Folder of the files." default:"/var/lib/protected-app" placeholder:"DIR" env:"PROTECTED_APP_DATA"`
+	MaxFile   int64            `help:"Largest file, in bytes." default:"1073741824" env:"PROTECTED_APP_MAX_FILE"`
+	Quota     int64            `help:"Bytes that all files may take together." default:"10737418240" env:"PROTECTED_APP_QUOTA"`
+	Version   kong.VersionFlag `help:"Print the version and exit."`
+}
+
+func main() {
+	var f Flags
+	kong.Parse(&f, kong.Name("protected-app"), kong.Vars{"version": version},
+		kong.Description("A team file drop that only signed-in devices of a vpnd tunnel reach."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, f, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "protected-app: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, f Flags, w io.Writer) error {
+	logger := log.New(w, "protected-app: ", log.LstdFlags|log.Lmsgprefix)
+	drop, err := openDrop(filepath.Clean(f.Data), f.MaxFile, f.Quota)
+	if err != nil {
+		return err
+	}
+	who, err := dialWhois(f.Whois)
+	if err != nil {
+		return err
+	}
+	defer who.Close()
+
+	var l listener
+	if f.Socket != "" {
+		l, err = listenSocket(f.Socket)
+	} else {
+		l, err = listenTunnel(ctx, f.Interface, f.Port, logger.Printf)
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	logger.Printf("files in %s, answering on %s", f.Data, l.where())
+
+	srv := &http.Server{
+		Handler:           newHandler(drop, who, f.MaxFile, logger.Printf),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          log.New(io.Discard, "", 0), // clients' TLS probes and resets are no news
+	}
+	stopped := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			srv.Close() // an upload that is cut leaves nothing behind
+		}
+	})
+	defer stopped()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+		return fmt.Errorf("serving: %w", err)
+	}
+	return nil
+}
