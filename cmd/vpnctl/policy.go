@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"vpnd/acl"
+	vpnv1 "vpnd/proto/vpn/v1"
+)
+
+type policyCmd struct {
+	Show     policyShowCmd     `cmd:"" help:"Print the policy in force, or an older version."`
+	Check    policyCheckCmd    `cmd:"" help:"Look for faults in a file without applying it."`
+	Apply    policyApplyCmd    `cmd:"" help:"Make a file the policy."`
+	History  policyHistoryCmd  `cmd:"" help:"List the versions, newest first."`
+	Rollback policyRollbackCmd `cmd:"" help:"Apply an older version again."`
+}
+
+type policyShowCmd struct {
+	Version uint64 `arg:"" optional:"" help:"Which; the one in force by default."`
+}
+
+func (c *policyShowCmd) Run(ctx context.Context, a *app) error {
+	r, err := a.api.policy().GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: c.Version})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(r)
+	}
+	policy := r.Policy.GetText()
+	if a.outTTY { // a file gets every byte
+		policy = cleanText(policy)
+	}
+	a.write(policy)
+	return nil
+}
+
+// policyFile is the argument of commands that read one.
+type policyFile struct {
+	File string `arg:"" help:"The policy's file; - is standard input." predictor:"file"`
+}
+
+func (f policyFile) read(a *app) (string, error) {
+	const most = 16 << 20 // bytes; the daemon's own limit is far below
+	in := a.in
+	if f.File != "-" {
+		file, err := os.Open(f.File)
+		if err != nil {
+			return "", fmt.Errorf("read the policy: %w", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	b, err := io.ReadAll(io.LimitReader(in, most+1))
+	if err != nil {
+		return "", fmt.Errorf("read the policy: %w", err)
+	}
+	if len(b) > most {
+		return "", fmt.Errorf("%s is larger than 16 MiB: that is no policy", f.File)
+	}
+	return string(b), nil
+}
+
+type policyCheckCmd struct{ policyFile }
+
+func (c *policyCheckCmd) Run(ctx context.Context, a *app) error {
+	policy, err := c.read(a)
+	if err != nil {
+		return err
+	}
+	r, err := a.api.policy().CheckPolicy(ctx, &vpnv1.CheckPolicyRequest{Text: policy})
+	var e *exitError
+	if errors.As(err, &e) && e.code == exitUnreachable {
+		a.notef("vpnd cannot be reached at %s: only the file itself is looked at, not its tests against the people and devices there are", a.api.path)
+		r, err = parsePolicy(policy)
+	}
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if err := a.printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		a.problems(c.File, r.Problems)
+	}
+	if n := faults(r.Problems); n > 0 {
+		return fmt.Errorf("%s has %s", c.File, number(n, "fault"))
+	}
+	if !a.json {
+		a.printf("%s has no faults.\n", c.File)
+	}
+	return nil
+}
+
+// parsePolicy looks for the faults that a text has by itself.
+func parsePolicy(policy string) (*vpnv1.CheckPolicyResponse, error) {
+	r := &vpnv1.CheckPolicyResponse{}
+	_, err := acl.Parse([]byte(policy))
+	var faults acl.ErrorList
+	if err != nil && !errors.As(err, &faults) {
+		return nil, err
+	}
+	for _, f := range faults {
+		r.Problems = append(r.Problems, &vpnv1.Problem{Line: int32(f.Line), Column: int32(f.Column), Message: f.Message, Warning: f.Warning})
+	}
+	return r, nil
+}
+
+type policyApplyCmd struct {
+	policyFile
+	Base uint64 `help:"The version that the file was made from; another one in force refuses it. By default the one in force now." placeholder:"VERSION"`
+	Note string `short:"m" help:"Why, for the history." placeholder:"TEXT"`
+}
+
+func (c *policyApplyCmd) Run(ctx context.Context, a *app) error {
+	policy, err := c.read(a)
+	if err != nil {
+		return err
+	}
+	return a.applyPolicy(ctx, c.File, &vpnv1.ApplyPolicyRequest{Text: policy, Base: c.Base, Note: c.Note})
+}
+
+func (a *app) applyPolicy(ctx context.Context, file string, req *vpnv1.ApplyPolicyRequest) error {
+	if req.Base == 0 {
+		now, err := a.api.policy().GetPolicy(ctx, &vpnv1.GetPolicyRequest{})
+		if err != nil {
+			return err
+		}
+		req.Base = now.Policy.GetVersion()
+	}
+	r, err := a.api.policy().ApplyPolicy(ctx, req)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if err := a.printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		a.problems(file, r.Problems)
+	}
+	if n := faults(r.Problems); n > 0 || r.Policy == nil {
+		return fmt.Errorf("%s has %s and was not applied; version %d stays in force", file, number(n, "fault"), req.Base)
+	}
+	if on := doneOn(r.Closed); on != "" && !a.json {
+		a.printf("Version %d is in force on %s.\n", r.Policy.Version, on)
+	}
+	return a.closed(r.Closed)
+}
+
+// problems prints faults and warnings as compilers do.
+func (a *app) problems(file string, list []*vpnv1.Problem) {
+	for _, p := range list {
+		kind := ""
+		if p.Warning {
+			kind = "warning: "
+		}
+		fmt.Fprintf(a.err, "%s:%d:%d: %s%s\n", clean(file), p.Line, p.Column, kind, clean(p.Message))
+	}
+}
+
+func faults(list []*vpnv1.Problem) (n int) {
+	for _, p := range list {
+		if !p.Warning {
+			n++
+		}
+	}
+	return n
+}
+
+type policyHistoryCmd struct{}
+
+func (c *policyHistoryCmd) Run(ctx context.Context, a *app) error {
+	r, err := a.api.policy().ListPolicies(ctx, &vpnv1.ListPoliciesRequest{})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(r)
+	}
+	t := newTable("VERSION", "APPLIED", "BY", "NOTE")
+	for i, p := range r.Policies {
+		version := cell{fmt.Sprint(p.Version), plain}
+		if i == 0 {
+			version.style = good
+		}
+		t.add(version, text(a.when(p.AppliedAt)), text(p.AppliedBy), text(p.Note))
+	}
+	t.draw(a.ui)
+	return nil
+}
+
+type policyRollbackCmd struct {
+	Version uint64 `arg:"" help:"Which to apply again."`
+	Note    string `short:"m" help:"Why, for the history." placeholder:"TEXT"`
+}
+
+func (c *policyRollbackCmd) Run(ctx context.Context, a *app) error {
+	if c.Version == 0 {
+		return usagef("policy rollback: versions begin at 1 (vpnctl policy history)")
+	}
+	old, err := a.api.policy().GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: c.Version})
+	if err != nil {
+		return err
+	}
+	note := c.Note
+	if note == "" {
+		note = fmt.Sprintf("version %d again", c.Version)
+	}
+	return a.applyPolicy(ctx, fmt.Sprintf("version %d", c.Version), &vpnv1.ApplyPolicyRequest{Text: old.Policy.GetText(), Note: note})
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	vpnv1 "vpnd/proto/vpn/v1"
+)
+
+type settingsCmd struct {
+	Show settingsShowCmd `cmd:"" help:"Show the settings."`
+	Set  settingsSetCmd  `cmd:"" help:"Change settings; what is not named stays."`
+}
+
+type settingsShowCmd struct{}
+
+func (c *settingsShowCmd) Run(ctx context.Context, a *app) error {
+	r, err := a.api.gateway().GetStatus(ctx, &vpnv1.GetStatusRequest{})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(r.Settings)
+	}
+	a.settings(r.Settings)
+	return nil
+}
+
+func (a *app) settings(s *vpnv1.Settings) {
+	var f facts
+	f.add("endpoint", s.GetEndpoint())
+	f.add("url", s.GetUrl())
+	f.add("session", length(s.GetSession().AsDuration()))
+	f.add("network", joined(s.GetNetwork()))
+	f.add("routes", orNone(s.GetRoutes()))
+	f.add("dns", orNone(s.GetDns()))
+	f.draw(a.ui)
+}
+
+func orNone(s []string) string {
+	if len(s) == 0 {
+		return "none"
+	}
+	return joined(s)
+}
+
+type settingsSetCmd struct {
+	Endpoint *string        `help:"What clients dial." placeholder:"HOST:PORT"`
+	URL      *string        `name:"url" help:"How people reach the portal." placeholder:"URL"`
+	Session  *time.Duration `help:"How long a session lasts; sessions that are open keep their end." placeholder:"DURATION"`
+	Routes   *string        `help:"Networks behind the gateway, or none. Devices need a new config for a new one." placeholder:"CIDR,…"`
+	DNS      *string        `name:"dns" help:"DNS servers for the configs, or none. The apps send them every query." placeholder:"ADDRESS,…"`
+}
+
+func (c *settingsSetCmd) Run(ctx context.Context, a *app) error {
+	if *c == (settingsSetCmd{}) {
+		return usagef("settings set: name at least one setting (vpnctl settings set --help)")
+	}
+	req := &vpnv1.SetSettingsRequest{Endpoint: c.Endpoint, Url: c.URL}
+	if c.Session != nil {
+		req.Session = durationpb.New(*c.Session)
+	}
+	if c.Routes != nil {
+		req.SetRoutes, req.Routes = true, words(*c.Routes)
+		for _, r := range req.Routes {
+			if _, err := netip.ParsePrefix(r); err != nil {
+				return usagef("--routes: %q is no network: want an address, a slash and a length, as in 192.168.1.0/24", r)
+			}
+		}
+	}
+	if c.DNS != nil {
+		req.SetDns, req.Dns = true, words(*c.DNS)
+		for _, d := range req.Dns {
+			if _, err := netip.ParseAddr(d); err != nil {
+				return usagef("--dns: %q is no address", d)
+			}
+		}
+	}
+	r, err := a.api.gateway().SetSettings(ctx, req)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(r)
+	}
+	a.settings(r.Settings)
+	if len(r.Outdated) > 0 {
+		a.notef("%s a new config to reach every route: %s", need(len(r.Outdated)), joined(r.Outdated))
+	}
+	return nil
+}
+
+func need(n int) string {
+	if n == 1 {
+		return "1 device needs"
+	}
+	return number(n, "device") + " need"
+}
+
+// words splits at commas; "none" and "" are no words.
+func words(s string) []string {
+	if s = strings.TrimSpace(s); s == "" || s == "none" {
+		return nil
+	}
+	list := strings.Split(s, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
+}

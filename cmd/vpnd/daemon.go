@@ -1,0 +1,332 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"vpnd/acl"
+	"vpnd/internal/control"
+	"vpnd/internal/dataplane"
+	"vpnd/internal/reconcile"
+	"vpnd/internal/store"
+	"vpnd/peers"
+	"vpnd/portal"
+)
+
+// Daemon is a running vpnd.
+type Daemon struct {
+	flags   *Flags
+	out     io.Writer // for the person who starts it
+	log     *log.Logger
+	plane   dataplane.Plane
+	why     string // why this plane
+	store   *store.Store
+	service *control.Service
+	rec     *reconcile.Reconciler
+	sealer  *control.Sealer
+	tls     *tls.Config
+	fatal   chan error
+
+	public         net.Listener
+	control, whois net.Listener
+}
+
+// firstApply bounds the time until the plane has the stored state at start: 50,000 peers
+// take some seconds.
+const firstApply = 2 * time.Minute
+
+// Open prepares everything that can fail, from what changes nothing to what changes most,
+// so that a refusal leaves the host as it was.
+func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
+	d := &Daemon{flags: f, out: w, log: log.New(w, "", log.LstdFlags|log.Lmsgprefix), fatal: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if d.public, err = reservePortal(f.Portal); err != nil {
+		return nil, err
+	}
+	pc := d.planeConfig()
+	plane, why, err := choosePlane(ctx, f.Plane, pc)
+	if err != nil {
+		return nil, err
+	}
+	d.why = why
+	precheck := func(g dataplane.Gateway) error { return precheckPlane(ctx, plane, pc, g) }
+	if err := d.openState(ctx, precheck); err != nil {
+		return nil, err
+	}
+	if d.plane, err = openPlane(ctx, plane, pc); err != nil {
+		return nil, err
+	}
+	d.rec = reconcile.New(reconcile.Config{
+		State:        d.store.State(),
+		Plane:        d.plane,
+		Gateway:      d.gateway,
+		PresharedKey: d.sealer.PresharedKey,
+		Now:          time.Now,
+		Logf:         d.log.Printf,
+	})
+	return d, d.openSockets()
+}
+
+func (d *Daemon) planeConfig() dataplane.Config {
+	own := []netip.AddrPort{d.flags.wireguard}
+	if a, ok := d.public.Addr().(*net.TCPAddr); ok {
+		own = append(own, a.AddrPort())
+	}
+	return dataplane.Config{
+		Interface: d.flags.Interface,
+		AppPort:   d.flags.AppPort,
+		AppSocket: d.flags.App,
+		Own:       own,
+		OnDrift: func(x dataplane.Drift) {
+			d.log.Printf("put right: %s was %s by hand", x.What, x.Was)
+			d.service.ReportDrift(x)
+		},
+		Logf: d.log.Printf,
+	}
+}
+
+// openState opens the replicated state, at the first start making all that it needs, but
+// not before precheck has found that the plane can carry it.
+func (d *Daemon) openState(ctx context.Context, precheck func(dataplane.Gateway) error) (err error) {
+	d.store, err = store.Open(ctx, store.Config{
+		Dir:  d.flags.Data,
+		Logf: d.log.Printf,
+		Fatal: func(err error) {
+			select {
+			case d.fatal <- err:
+			default: // the first is the cause
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.store.Ready(ctx); err != nil {
+		return fmt.Errorf("waiting for the state to be ready: %w", err)
+	}
+	settings, exists := d.store.State().View().Settings()
+	if !exists {
+		if settings.Network, err = control.Networks(d.flags.network); err != nil {
+			return err
+		}
+		d.flags.network = settings.Network
+		if err := precheck(dataplane.Gateway{Listen: d.flags.wireguard, Addrs: settings.GatewayAddrs(), Network: settings.Network}); err != nil {
+			return err
+		}
+	}
+	key, err := control.LoadSealingKey(d.flags.SealingKey, exists)
+	if errors.Is(err, fs.ErrPermission) {
+		return remedy(err, "--sealing-key")
+	}
+	if err != nil {
+		return err
+	}
+	if d.sealer, err = control.NewSealer(key); err != nil {
+		return err
+	}
+	if exists {
+		gateway, err := d.gateway(settings)
+		if errors.Is(err, control.ErrSealed) {
+			return fmt.Errorf("the sealing key %s is not that of the data folder %s (%w): name the right one with --sealing-key", d.flags.SealingKey, d.flags.Data, err)
+		}
+		if err != nil {
+			return err
+		}
+		if err := precheck(gateway); err != nil {
+			return err
+		}
+	}
+	if _, err := control.Bootstrap(ctx, d.store, d.sealer, d.bootstrap(exists)); err != nil {
+		return err
+	}
+	d.service = control.New(control.Config{
+		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.log.Printf,
+	})
+	if d.tls, err = d.service.TLSConfig(d.flags.Cert, d.flags.Key); err != nil {
+		return remedy(err, "--cert and --key")
+	}
+	return nil
+}
+
+func (d *Daemon) bootstrap(exists bool) control.BootstrapConfig {
+	c := control.BootstrapConfig{Endpoint: d.flags.Endpoint, URL: d.flags.URL, Network: d.flags.network}
+	if a, ok := d.public.Addr().(*net.TCPAddr); ok {
+		c.PortalPort = uint16(a.Port)
+	}
+	if d.flags.routes != nil {
+		c.Routes = append([]netip.Prefix{}, *d.flags.routes...) // not nil: "none" takes them away
+	}
+	if c.Endpoint == "" && !exists {
+		c.Endpoint = netip.AddrPortFrom(ownAddress(), d.flags.wireguard.Port()).String()
+	}
+	return c
+}
+
+// gateway is the tunnel's near end for the reconciler.
+func (d *Daemon) gateway(s peers.Settings) (dataplane.Gateway, error) {
+	key, err := d.sealer.GatewayKey(s)
+	if err != nil {
+		return dataplane.Gateway{}, err
+	}
+	return dataplane.Gateway{
+		PrivateKey: key,
+		Listen:     d.flags.wireguard,
+		Addrs:      s.GatewayAddrs(),
+		Network:    s.Network,
+		Routes:     s.Routes,
+		Masquerade: s.Masquerade,
+	}, nil
+}
+
+// Wait, Applied, Rules and Stats make the daemon control's Gateway.
+
+// Wait returns when the plane has applied the index.
+func (d *Daemon) Wait(ctx context.Context, index uint64) error { return d.rec.Wait(ctx, index) }
+
+// Applied is the index that the plane has applied.
+func (d *Daemon) Applied() uint64 { return d.rec.Applied() }
+
+// Rules is the Ruleset in force.
+func (d *Daemon) Rules() *acl.Ruleset { return d.rec.Rules() }
+
+// Stats reads the plane's counters.
+func (d *Daemon) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Stats, error) {
+	s, err := d.plane.Stats(ctx, keys...)
+	s.Detail = d.why + "; " + s.Detail
+	return s, err
+}
+
+// openSockets opens what local programs call.
+func (d *Daemon) openSockets() (err error) {
+	if d.control, err = control.ListenControl(d.flags.Control); err != nil {
+		return err
+	}
+	gid, ok := groupID(d.flags.WhoisGroup)
+	switch {
+	case !ok:
+		gid = os.Getegid()
+		if os.Geteuid() == 0 { // another user's app runs as that user anyway
+			d.log.Printf("there is no group %s, so only this user may ask who is calling; make it, or name another with --whois-group", d.flags.WhoisGroup)
+		}
+	case !mayGive(gid):
+		gid = os.Getegid()
+		d.log.Printf("this user is not in the group %s, so only this user may ask who is calling; add it to the group, or name another with --whois-group", d.flags.WhoisGroup)
+	}
+	d.whois, err = control.ListenWhoIs(filepath.Join(filepath.Dir(d.flags.Control), "whois.sock"), gid)
+	return err
+}
+
+// Run serves until ctx ends or something cannot go on. When it returns, nothing that it
+// has started is still at work.
+func (d *Daemon) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		select {
+		case err := <-d.fatal:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	g.Go(func() error { return d.rec.Run(ctx) })
+	g.Go(func() error { d.service.Run(ctx); return nil })
+
+	if err := d.start(ctx, g); err != nil {
+		stop()
+		// What made start fail, if it was one of these, says more than start does.
+		if cause := g.Wait(); cause != nil && !errors.Is(cause, context.Canceled) {
+			return cause
+		}
+		return err
+	}
+	return g.Wait()
+}
+
+// start begins to serve once the plane has the stored state.
+func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
+	first, cancel := context.WithTimeout(ctx, firstApply)
+	err := d.rec.Wait(first, d.store.State().View().Index())
+	cancel()
+	if err != nil {
+		return err
+	}
+	tunnel, err := d.plane.Listen(ctx)
+	if err != nil {
+		return fmt.Errorf("opening the portal inside the tunnel: %w", err)
+	}
+	settings, _ := d.store.State().View().Settings()
+	pc := portal.Config{
+		Service: d.service,
+		URL:     d.service.URL,
+		Tunnel:  settings.GatewayAddrs(),
+		AppPort: d.flags.AppPort,
+		Logf:    d.log.Printf,
+	}
+	d.serveHTTP(ctx, g, tls.NewListener(d.public, d.tls), portal.Public(pc))
+	d.serveHTTP(ctx, g, tunnel, portal.Tunnel(pc))
+	d.serveGRPC(ctx, g, d.control, control.NewServer(d.service))
+	d.serveGRPC(ctx, g, d.whois, control.NewWhoIsServer(d.service))
+	d.greet(ctx, settings)
+	notifyReady()
+	return nil
+}
+
+func (d *Daemon) serveHTTP(ctx context.Context, g *errgroup.Group, l net.Listener, h http.Handler) {
+	s := portal.NewServer(h, d.log.Printf)
+	context.AfterFunc(ctx, func() { s.Close() })
+	g.Go(func() error {
+		if err := s.Serve(l); ctx.Err() == nil {
+			return fmt.Errorf("serving the portal on %s: %w", l.Addr(), err)
+		}
+		return nil
+	})
+}
+
+func (d *Daemon) serveGRPC(ctx context.Context, g *errgroup.Group, l net.Listener, s *grpc.Server) {
+	context.AfterFunc(ctx, s.Stop)
+	g.Go(func() error {
+		if err := s.Serve(l); ctx.Err() == nil {
+			return fmt.Errorf("serving gRPC on %s: %w", l.Addr(), err)
+		}
+		return nil
+	})
+}
+
+// Close takes everything away again; it may be called after a failed Open.
+func (d *Daemon) Close() error {
+	var errs []error
+	for _, l := range []net.Listener{d.public, d.control, d.whois} {
+		if l != nil {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if d.plane != nil {
+		errs = append(errs, d.plane.Close())
+	}
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	return errors.Join(errs...)
+}

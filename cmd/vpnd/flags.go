@@ -1,0 +1,208 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/alecthomas/kong"
+
+	"vpnd/peers"
+)
+
+// Flags are vpnd's. Each has an environment variable and may stand in the file of --config
+// under its own name; everything works without any of them.
+type Flags struct {
+	Config     string `help:"TOML file with flags, as data = \"/srv/vpnd\"." placeholder:"FILE" env:"VPND_CONFIG"`
+	Data       string `help:"Folder of the replicated state (as root /var/lib/vpnd, else $$XDG_STATE_HOME/vpnd)." placeholder:"DIR" env:"VPND_DATA"`
+	Plane      string `help:"Data plane: linux needs CAP_NET_ADMIN, netstack nothing; auto takes linux where it can." enum:"auto,linux,netstack" default:"auto" env:"VPND_PLANE"`
+	Interface  string `help:"Name of the tunnel's interface (linux)." default:"vpn0" env:"VPND_INTERFACE"`
+	WireGuard  string `name:"wireguard" help:"UDP address to listen on for WireGuard." default:":51820" placeholder:"ADDR:PORT" env:"VPND_WIREGUARD"`
+	Endpoint   string `help:"What clients dial; found out at the first start, then kept." placeholder:"HOST:PORT" env:"VPND_ENDPOINT"`
+	Network    string `help:"The tunnel's prefixes, fixed at the first start (10.77.0.0/16 and a ULA /64 of its own)." placeholder:"CIDR[,CIDR]" env:"VPND_NETWORK"`
+	Routes     string `help:"Networks behind the gateway that clients reach through it; \"none\" takes them away." placeholder:"CIDR[,CIDR]" env:"VPND_ROUTES"`
+	Portal     string `help:"Address of the public portal (HTTPS)." default:":8443" placeholder:"ADDR:PORT" env:"VPND_PORTAL"`
+	URL        string `name:"url" help:"How people reach the public portal; made from the endpoint." placeholder:"URL" env:"VPND_URL"`
+	Cert       string `help:"Certificate of the portal, reloaded when it changes; else the own CA issues one." placeholder:"FILE" env:"VPND_CERT"`
+	Key        string `help:"Key of --cert." placeholder:"FILE" env:"VPND_KEY"`
+	SealingKey string `help:"Key that seals the secrets in the state; keep a copy apart from backups (as root /etc/vpnd/sealing.key, else $$XDG_CONFIG_HOME/vpnd/sealing.key)." placeholder:"FILE" env:"VPND_SEALING_KEY"`
+	Control    string `help:"Socket for vpnctl (as root /run/vpnd/control.sock, else in --data); whois.sock is made beside it." placeholder:"PATH" env:"VPND_CONTROL"`
+	WhoisGroup string `help:"Group, by name or number, that may ask whois.sock who is calling." default:"vpnd" placeholder:"GROUP" env:"VPND_WHOIS_GROUP"`
+	App        string `help:"Socket of the protected app (netstack; app.sock in --data)." placeholder:"PATH" env:"VPND_APP"`
+	AppPort    uint16 `help:"Port of the protected app inside the tunnel." default:"8080" env:"VPND_APP_PORT"`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
+
+	wireguard netip.AddrPort
+	network   []netip.Prefix
+	routes    *[]netip.Prefix
+}
+
+// addConfigFile makes kong look flags up in the file of --config, for those that are
+// neither in the arguments nor in the environment.
+func addConfigFile(k *kong.Kong, args []string) error {
+	path := os.Getenv("VPND_CONFIG")
+	for i, a := range args {
+		if v, ok := strings.CutPrefix(a, "--config="); ok {
+			path = v
+		} else if a == "--config" && i+1 < len(args) {
+			path = args[i+1]
+		}
+	}
+	if path == "" {
+		return nil
+	}
+	values := map[string]any{}
+	if _, err := toml.DecodeFile(path, &values); err != nil {
+		return remedy(fmt.Errorf("reading --config %s: %w", path, err), "--config")
+	}
+	var known []string
+	for _, fl := range k.Model.Flags {
+		known = append(known, fl.Name)
+	}
+	for name := range values {
+		if !slices.Contains(known, name) || name == "config" || name == "help" || name == "version" {
+			return fmt.Errorf("--config %s: %q is no flag of vpnd; see vpnd --help", path, name)
+		}
+	}
+	return kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
+		for _, name := range f.Envs { // kong itself would let the file win
+			if _, set := os.LookupEnv(name); set {
+				return nil, nil
+			}
+		}
+		switch v := values[f.Name].(type) {
+		case nil:
+			return nil, nil
+		case []any: // network = ["10.77.0.0/16", "fd00::/64"]
+			s := make([]string, len(v))
+			for i := range v {
+				s[i] = fmt.Sprint(v[i])
+			}
+			return strings.Join(s, ","), nil
+		default:
+			return fmt.Sprint(v), nil
+		}
+	})).Apply(k)
+}
+
+// complete fills defaults in that depend on who runs vpnd, and checks what can be checked
+// without looking at the host.
+func (f *Flags) complete() (err error) {
+	root := os.Geteuid() == 0
+	if f.Data == "" {
+		if f.Data, err = place(root, "/var/lib/vpnd", "XDG_STATE_HOME", ".local/state"); err != nil {
+			return err
+		}
+	}
+	if f.SealingKey == "" {
+		dir, err := place(root, "/etc/vpnd", "XDG_CONFIG_HOME", ".config")
+		if err != nil {
+			return err
+		}
+		f.SealingKey = filepath.Join(dir, "sealing.key")
+	}
+	if f.Control == "" {
+		f.Control = filepath.Join(f.Data, "control.sock")
+		if root {
+			f.Control = "/run/vpnd/control.sock"
+		}
+	}
+	if f.App == "" {
+		f.App = filepath.Join(f.Data, "app.sock")
+	}
+	if (f.Cert == "") != (f.Key == "") {
+		return fmt.Errorf("--cert and --key belong together; give both or none")
+	}
+	if len(f.Interface) > 15 || f.Interface == "" || strings.ContainsAny(f.Interface, "/ \t\n:%\"") || f.Interface == "." || f.Interface == ".." {
+		return fmt.Errorf("--interface %q: an interface's name has 1 to 15 characters, no space, '/', ':', '%%' or quote", f.Interface)
+	}
+	if f.wireguard, err = listenAddr(f.WireGuard); err != nil {
+		return fmt.Errorf("--wireguard %q: %w", f.WireGuard, err)
+	}
+	if _, err := listenAddr(f.Portal); err != nil {
+		return fmt.Errorf("--portal %q: %w", f.Portal, err)
+	}
+	if f.Endpoint != "" {
+		if err := peers.CheckEndpoint(f.Endpoint); err != nil {
+			return fmt.Errorf("--endpoint: %w", err)
+		}
+	}
+	if f.URL != "" {
+		f.URL = strings.TrimSuffix(f.URL, "/")
+		if err := peers.CheckURL(f.URL); err != nil {
+			return fmt.Errorf("--url: %w", err)
+		}
+	}
+	if f.Network != "" {
+		if f.network, err = prefixes(f.Network); err != nil {
+			return fmt.Errorf("--network: %w", err)
+		}
+	}
+	if f.Routes != "" {
+		var routes []netip.Prefix
+		if f.Routes != "none" {
+			if routes, err = prefixes(f.Routes); err != nil {
+				return fmt.Errorf("--routes: %w", err)
+			}
+		}
+		f.routes = &routes
+	}
+	return nil
+}
+
+// place is system for root, else the folder vpnd of an XDG base directory.
+func place(root bool, system, xdg, underHome string) (string, error) {
+	if root {
+		return system, nil
+	}
+	if dir := os.Getenv(xdg); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "vpnd"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("finding a place for vpnd's files: %w; set %s or give --data, --sealing-key and --control", err, xdg)
+	}
+	return filepath.Join(home, underHome, "vpnd"), nil
+}
+
+// listenAddr reads ADDR:PORT; without an address it means all.
+func listenAddr(s string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("must be ADDR:PORT or :PORT")
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return netip.AddrPort{}, fmt.Errorf("the port must be a number from 1 to 65535")
+	}
+	addr := netip.IPv6Unspecified()
+	if host != "" {
+		if addr, err = netip.ParseAddr(host); err != nil {
+			return netip.AddrPort{}, fmt.Errorf("%q is no IP address", host)
+		}
+	}
+	return netip.AddrPortFrom(addr, uint16(n)), nil
+}
+
+// prefixes reads CIDR[,CIDR].
+func prefixes(s string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for part := range strings.SplitSeq(s, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(part))
+		if err != nil {
+			return nil, fmt.Errorf("%q is no prefix like 10.1.0.0/16", part)
+		}
+		if p != p.Masked() {
+			return nil, fmt.Errorf("%s has bits behind its length; %s is meant?", p, p.Masked())
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"vpnd/peers"
+)
+
+// greet tells the person who starts vpnd what it has made of the host.
+func (d *Daemon) greet(ctx context.Context, s peers.Settings) {
+	stats, err := d.Stats(ctx)
+	if err != nil {
+		d.log.Printf("reading the data plane: %v", err)
+	}
+	url := func(a netip.Addr, port string) string {
+		if port != "" {
+			return "http://" + net.JoinHostPort(a.String(), port) + "/"
+		}
+		if a.Is6() {
+			return "http://[" + a.String() + "]/"
+		}
+		return "http://" + a.String() + "/"
+	}
+	gate := s.GatewayAddrs()[0]
+	rows := [][2]string{
+		{"plane", stats.Plane + ": " + stats.Detail},
+		{"clients dial", s.Endpoint + " (UDP); change it with: vpnctl settings set --endpoint HOST:PORT"},
+		{"portal", s.URL + d.certificate()},
+		{"sign in", url(gate, "") + " inside the tunnel"},
+		{"app", url(gate, fmt.Sprint(d.flags.AppPort)) + " inside the tunnel, after signing in"},
+		{"vpnctl", "by the socket " + d.flags.Control},
+		{"sealing key", d.flags.SealingKey + " (keep a copy of it apart from backups)"},
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nvpnd %s is ready.\n", version)
+	for _, r := range rows {
+		fmt.Fprintf(&b, "  %-12s  %s\n", r[0], r[1])
+	}
+	for _, f := range stats.Filters {
+		fmt.Fprintf(&b, "\n  Attention: %s\n", f)
+	}
+	fmt.Fprintln(&b)
+	fmt.Fprint(d.out, b.String())
+}
+
+func (d *Daemon) certificate() string {
+	if d.flags.Cert != "" {
+		return ""
+	}
+	return "\n                (own CA, SHA-256 " + d.service.CAFingerprint() + ")"
+}
+
+// notifyReady tells systemd that the daemon serves (sd_notify(3)); without it, nobody.
+func notifyReady() {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: strings.Replace(path, "@", "\x00", 1), Net: "unixgram"})
+	if err != nil {
+		return // systemd will say that we did not become ready
+	}
+	defer c.Close()
+	fmt.Fprint(c, "READY=1")
+}
