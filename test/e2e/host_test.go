@@ -1,0 +1,195 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// worlds numbers what must not collide: namespaces and interfaces.
+var worlds atomic.Int32
+
+// host is a network namespace with what runs in it.
+type host struct {
+	t    *testing.T
+	name string // of the namespace
+}
+
+// process is a program that runs in a host until the test ends.
+type process struct {
+	cmd  *exec.Cmd
+	log  *logBuffer
+	done chan struct{} // closed when it has ended
+}
+
+// logBuffer collects a program's output, and can wait for a text in it.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func newHost(t *testing.T, name string) *host {
+	t.Helper()
+	h := &host{t: t, name: name}
+	must(t, "ip", "netns", "add", name)
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", name).Run() })
+	h.run("ip", "link", "set", "lo", "up")
+	return h
+}
+
+// must runs a command outside of any host and gives its output.
+func must(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// slow stretches time-outs where the machine is emulated.
+var slow = func() time.Duration {
+	if n, err := strconv.Atoi(os.Getenv("VPND_E2E_SLOW")); err == nil {
+		return time.Duration(n)
+	}
+	return 1
+}()
+
+// limit bounds every command that a test runs.
+var limit = 40 * time.Second * slow
+
+// try runs a command in the host and gives its standard output and its error.
+func (h *host) try(args ...string) (string, error) { return h.tryInput("", args...) }
+
+func (h *host) tryInput(input string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	c := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.name}, args...)...)
+	c.Stdin = strings.NewReader(input)
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: %s: %w: %s", h.name, strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
+	}
+	return out.String(), nil
+}
+
+// run is try where a failure ends the test.
+func (h *host) run(args ...string) string {
+	h.t.Helper()
+	out, err := h.try(args...)
+	if err != nil {
+		h.t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+// start runs a program until the test ends; its output is shown when the test fails.
+func (h *host) start(env []string, args ...string) *process {
+	h.t.Helper()
+	p := &process{log: &logBuffer{}, done: make(chan struct{})}
+	p.cmd = exec.Command("ip", append([]string{"netns", "exec", h.name}, args...)...)
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		h.t.Fatalf("starting %s: %v", args[0], err)
+	}
+	go func() { p.cmd.Wait(); close(p.done) }()
+	h.t.Cleanup(func() {
+		p.signal(syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(15 * time.Second):
+			p.signal(syscall.SIGKILL)
+			<-p.done
+		}
+		if h.t.Failed() {
+			h.t.Logf("-- output of %s in %s:\n%s", filepath.Base(args[0]), h.name, tail(p.log.String(), 6000))
+		}
+	})
+	return p
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}
+
+// signal sends s to the program; one that has ended is left alone.
+func (p *process) signal(s syscall.Signal) {
+	select {
+	case <-p.done:
+	default:
+		p.cmd.Process.Signal(s)
+	}
+}
+
+// stop ends the program with s and waits for it.
+func (p *process) stop(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	p.signal(s)
+	select {
+	case <-p.done:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("it did not end on %v:\n%s", s, tail(p.log.String(), 4000))
+	}
+}
+
+// connect lays a cable between two hosts.
+func connect(t *testing.T, a *host, ifA string, b *host, ifB string) {
+	t.Helper()
+	must(t, "ip", "link", "add", ifA, "netns", a.name, "type", "veth", "peer", "name", ifB, "netns", b.name)
+	a.run("ip", "link", "set", ifA, "up")
+	b.run("ip", "link", "set", ifB, "up")
+}
+
+// addr gives an interface an address at once, without duplicate detection.
+func (h *host) addr(dev, cidr string) {
+	h.t.Helper()
+	args := []string{"ip", "addr", "add", cidr, "dev", dev}
+	if strings.Contains(cidr, ":") {
+		args = append(args, "nodad")
+	}
+	h.run(args...)
+}
+
+// eventually repeats check until it gives no error. Deadlines that vpnd promises are
+// generous time-outs here.
+func eventually(t *testing.T, within time.Duration, what string, check func() error) {
+	t.Helper()
+	end := time.Now().Add(within * slow)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v: %v", what, within, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
