@@ -12,7 +12,7 @@ import (
 	"vpnd/acl/acltest"
 )
 
-// large makes a policy and devices of the sizes that issue 3 measures at: two devices a
+// large makes a policy and devices of the sizes that are promised: two devices a
 // user, groups of 100 users, every grant from a group to a host of its own.
 func large(devices, groups, grants int) ([]byte, []acl.Subject) {
 	rng := rand.New(rand.NewPCG(1, 1))

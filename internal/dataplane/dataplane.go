@@ -75,6 +75,13 @@ type Change struct {
 	Rules         *acl.Ruleset // nil: as before
 }
 
+// Flow names a flow by its first packet.
+type Flow struct {
+	Src, Dst netip.Addr
+	Proto    uint8  // IP protocol number
+	DstPort  uint16 // 0 where the protocol has no ports
+}
+
 // Stats are live readings.
 type Stats struct {
 	Plane   string // "linux" or "netstack"
