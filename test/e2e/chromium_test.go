@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -198,6 +199,9 @@ func (p *tab) fail(err error) {
 	p.t.Fatalf("browser: %v\ntroubles: %q\nthe page says:\n%s", err, p.troubles, text)
 }
 
+// networkChanged are the errors of a load whose connection was dropped with the old address.
+var networkChanged = regexp.MustCompile(`ERR_NETWORK_CHANGED|ERR_SOCKET_NOT_CONNECTED`)
+
 func (p *tab) open(address string) {
 	p.t.Helper()
 	// Chromium drops what is under way when it notices a new address; a person reloads.
@@ -206,7 +210,7 @@ func (p *tab) open(address string) {
 		if err == nil {
 			return
 		}
-		if !strings.Contains(err.Error(), "ERR_NETWORK_CHANGED") {
+		if !networkChanged.MatchString(err.Error()) {
 			p.fail(err)
 		}
 		time.Sleep(300 * time.Millisecond)

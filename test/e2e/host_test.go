@@ -56,6 +56,8 @@ func newHost(t *testing.T, name string) *host {
 	must(t, "ip", "netns", "add", name)
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", name).Run() })
 	h.run("ip", "link", "set", "lo", "up")
+	// No link-local address that comes seconds later: a browser drops what is under way then.
+	h.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad")
 	return h
 }
 
