@@ -478,19 +478,11 @@ func (d *differ) merge(list []Difference) []Difference {
 		before, after string
 		other         string
 	}
-	names := func(places []Place) string {
-		var b strings.Builder
-		for _, p := range places {
-			b.WriteString(p.Name)
-			b.WriteByte(0)
-		}
-		return b.String()
-	}
 	join := func(list []Difference, mine func(*Difference) *[]Place, other func(*Difference) *[]Place) []Difference {
 		index := map[what]int{}
 		var out []Difference
 		for _, x := range list {
-			key := what{span{x.Proto, x.First, x.Last}, x.Before, x.After, names(*other(&x))}
+			key := what{span{x.Proto, x.First, x.Last}, x.Before, x.After, placeNames(*other(&x))}
 			i, ok := index[key]
 			if !ok {
 				index[key] = len(out)
@@ -510,7 +502,7 @@ func (d *differ) merge(list []Difference) []Difference {
 		list[i].Sources = d.people(list[i].Sources)
 	}
 	slices.SortFunc(list, func(a, b Difference) int {
-		return cmp.Or(strings.Compare(names(a.Sources), names(b.Sources)), strings.Compare(names(a.Destinations), names(b.Destinations)),
+		return cmp.Or(strings.Compare(placeNames(a.Sources), placeNames(b.Sources)), strings.Compare(placeNames(a.Destinations), placeNames(b.Destinations)),
 			cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First))
 	})
 	return list
