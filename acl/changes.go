@@ -2,7 +2,6 @@ package acl
 
 import (
 	"slices"
-	"strings"
 )
 
 // Change is what Differences of the same ends and the same conditions say together.
@@ -45,16 +44,6 @@ func Changes(list []Difference) []Change {
 		out[i].Spans = changedPorts(spans[i])
 	}
 	return out
-}
-
-// placeNames is a key of places.
-func placeNames(places []Place) string {
-	var b strings.Builder
-	for _, p := range places {
-		b.WriteString(p.Name)
-		b.WriteByte(0)
-	}
-	return b.String()
 }
 
 // changedPorts writes spans as short as people do. An address has one family, and with it

@@ -130,10 +130,22 @@ func TestDiffReads(t *testing.T) {
 
 func BenchmarkDiff(b *testing.B) {
 	r := compileLarge(b, 10_000, 500, 1000)
-	s := compileLarge(b, 10_000, 500, 999)
-	n := 0
-	for b.Loop() {
-		n = len(acl.Diff(r, s))
+	p, err := acl.Parse([]byte("{}"))
+	if err != nil {
+		b.Fatal(err)
 	}
-	b.ReportMetric(float64(n), "differences")
+	_, subjects := large(10_000, 500, 1000)
+	none, err := acl.Compile(p, benchOptions, subjects)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, s := range map[string]*acl.Ruleset{"one grant": compileLarge(b, 10_000, 500, 999), "every grant": none} {
+		b.Run(name, func(b *testing.B) {
+			n := 0
+			for b.Loop() {
+				n = len(acl.Changes(acl.Diff(r, s)))
+			}
+			b.ReportMetric(float64(n), "changes")
+		})
+	}
 }

@@ -30,6 +30,19 @@ func (g policyServer) CheckPolicy(_ context.Context, r *vpnv1.CheckPolicyRequest
 	return &vpnv1.CheckPolicyResponse{Problems: protoProblems(problems)}, nil
 }
 
+// DiffPolicy tells what a text would change.
+func (g policyServer) DiffPolicy(_ context.Context, r *vpnv1.DiffPolicyRequest) (*vpnv1.DiffPolicyResponse, error) {
+	d, problems, err := g.s.DiffPolicy(r.GetText(), r.GetBase())
+	if err != nil {
+		return nil, err
+	}
+	out := &vpnv1.DiffPolicyResponse{Problems: protoProblems(problems)}
+	if d != nil {
+		out.Diff = protoDiff(d)
+	}
+	return out, nil
+}
+
 // ApplyPolicy makes a text the policy.
 func (g policyServer) ApplyPolicy(ctx context.Context, r *vpnv1.ApplyPolicyRequest) (*vpnv1.ApplyPolicyResponse, error) {
 	p, problems, closed, err := g.s.ApplyPolicy(ctx, r.GetText(), r.GetBase(), r.GetNote())
