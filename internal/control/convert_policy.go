@@ -2,6 +2,7 @@ package control
 
 import (
 	"vpnd/acl"
+	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -12,6 +13,13 @@ const (
 	maxChangeNames = 100     // sources, destinations or ports of one
 	maxDiffBytes   = 2 << 20 // of all names
 )
+
+func protoPending(w *peers.Pending) *vpnv1.PendingPolicy {
+	if w == nil {
+		return nil
+	}
+	return &vpnv1.PendingPolicy{Version: w.Version, Back: w.Back, Until: timestamp(w.Until), AppliedBy: w.By}
+}
 
 func protoDiff(d *PolicyDiff) *vpnv1.PolicyDiff {
 	out := &vpnv1.PolicyDiff{Base: d.Base, Losing: int32(d.Losing), Gaining: int32(d.Gaining)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -79,12 +80,17 @@ func subjects(v *peers.View) []acl.Subject {
 
 // ApplyPolicy makes a text the policy if it has no fault and base is still the current
 // version. It answers when the gateway has it in force. With faults, the version is nil.
-func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string) (*peers.PolicyVersion, acl.ErrorList, []Closed, error) {
+// With confirm above 0 it is taken back after so long unless ConfirmPolicy follows.
+func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string, confirm time.Duration) (*peers.PolicyVersion, acl.ErrorList, []Closed, error) {
 	problems, fatal, err := s.CheckPolicy(text)
 	if err != nil || fatal {
 		return nil, problems, nil, err
 	}
-	index, res, err := s.propose(ctx, peers.PolicyApply{Text: text, Base: base, Note: note})
+	var body peers.Body = peers.PolicyApply{Text: text, Base: base, Note: note}
+	if confirm > 0 {
+		body = peers.PolicyTry{Text: text, Base: base, Note: note, For: confirm}
+	}
+	index, res, err := s.propose(ctx, body)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -3239,7 +3239,9 @@ func (x *GetPolicyRequest) GetVersion() uint64 {
 type GetPolicyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The policy.
-	Policy        *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Policy *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// What waits for a confirmation; absent if nothing does.
+	Pending       *PendingPolicy `protobuf:"bytes,2,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3277,6 +3279,13 @@ func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
 func (x *GetPolicyResponse) GetPolicy() *Policy {
 	if x != nil {
 		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetPending() *PendingPolicy {
+	if x != nil {
+		return x.Pending
 	}
 	return nil
 }
@@ -5063,9 +5072,10 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x05ended\x18\x01 \x01(\x05R\x05ended\x12&\n" +
 	"\x06closed\x18\x02 \x03(\v2\x0e.vpn.v1.ClosedR\x06closed\",\n" +
 	"\x10GetPolicyRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\";\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"l\n" +
 	"\x11GetPolicyResponse\x12&\n" +
-	"\x06policy\x18\x01 \x01(\v2\x0e.vpn.v1.PolicyR\x06policy\"(\n" +
+	"\x06policy\x18\x01 \x01(\v2\x0e.vpn.v1.PolicyR\x06policy\x12/\n" +
+	"\apending\x18\x02 \x01(\v2\x15.vpn.v1.PendingPolicyR\apending\"(\n" +
 	"\x12CheckPolicyRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"B\n" +
 	"\x13CheckPolicyResponse\x12+\n" +
@@ -5303,140 +5313,141 @@ var file_vpn_v1_vpn_proto_goTypes = []any{
 	(*durationpb.Duration)(nil),      // 76: google.protobuf.Duration
 }
 var file_vpn_v1_vpn_proto_depIdxs = []int32{
-	75, // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	75, // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
-	75, // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
-	75, // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
-	75, // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
-	75, // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
-	75, // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
-	75, // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	75, // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
-	75, // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	75, // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
-	75, // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
-	6,  // 12: vpn.v1.PolicyDiff.changes:type_name -> vpn.v1.PolicyChange
-	75, // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
-	75, // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
-	8,  // 15: vpn.v1.FlowExplanation.grants:type_name -> vpn.v1.ExplainedGrant
-	8,  // 16: vpn.v1.FlowExplanation.others:type_name -> vpn.v1.ExplainedGrant
-	75, // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	76, // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
-	76, // 19: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
-	0,  // 20: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
-	1,  // 21: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
-	0,  // 22: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
-	0,  // 23: vpn.v1.GetUserResponse.user:type_name -> vpn.v1.User
-	2,  // 24: vpn.v1.GetUserResponse.devices:type_name -> vpn.v1.Device
-	0,  // 25: vpn.v1.SetUserEnabledResponse.user:type_name -> vpn.v1.User
-	14, // 26: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
-	14, // 27: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
-	0,  // 28: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
-	76, // 29: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
-	1,  // 30: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
-	14, // 31: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
-	76, // 32: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
-	1,  // 33: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
-	2,  // 34: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
-	2,  // 35: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
-	2,  // 36: vpn.v1.GetDeviceResponse.device:type_name -> vpn.v1.Device
-	2,  // 37: vpn.v1.SetDeviceEnabledResponse.device:type_name -> vpn.v1.Device
-	14, // 38: vpn.v1.SetDeviceEnabledResponse.closed:type_name -> vpn.v1.Closed
-	14, // 39: vpn.v1.RemoveDeviceResponse.closed:type_name -> vpn.v1.Closed
-	2,  // 40: vpn.v1.RotateDeviceResponse.device:type_name -> vpn.v1.Device
-	14, // 41: vpn.v1.RotateDeviceResponse.closed:type_name -> vpn.v1.Closed
-	3,  // 42: vpn.v1.ListSessionsResponse.sessions:type_name -> vpn.v1.Session
-	14, // 43: vpn.v1.EndSessionsResponse.closed:type_name -> vpn.v1.Closed
-	4,  // 44: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
-	11, // 45: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
-	76, // 46: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
-	4,  // 47: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
-	11, // 48: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
-	14, // 49: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
-	5,  // 50: vpn.v1.ApplyPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
-	4,  // 51: vpn.v1.ConfirmPolicyResponse.policy:type_name -> vpn.v1.Policy
-	4,  // 52: vpn.v1.RevertPolicyResponse.policy:type_name -> vpn.v1.Policy
-	14, // 53: vpn.v1.RevertPolicyResponse.closed:type_name -> vpn.v1.Closed
-	7,  // 54: vpn.v1.DiffPolicyResponse.diff:type_name -> vpn.v1.PolicyDiff
-	11, // 55: vpn.v1.DiffPolicyResponse.problems:type_name -> vpn.v1.Problem
-	9,  // 56: vpn.v1.ExplainPolicyResponse.flows:type_name -> vpn.v1.FlowExplanation
-	10, // 57: vpn.v1.ListGroupsResponse.groups:type_name -> vpn.v1.Group
-	4,  // 58: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
-	5,  // 59: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
-	13, // 60: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
-	75, // 61: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	75, // 62: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
-	5,  // 63: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
-	12, // 64: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
-	76, // 65: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
-	13, // 66: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
-	75, // 67: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
-	75, // 68: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
-	15, // 69: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
-	17, // 70: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
-	19, // 71: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
-	21, // 72: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
-	23, // 73: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
-	25, // 74: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
-	27, // 75: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
-	29, // 76: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
-	31, // 77: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
-	33, // 78: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
-	35, // 79: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
-	37, // 80: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
-	39, // 81: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
-	41, // 82: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
-	43, // 83: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
-	45, // 84: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
-	47, // 85: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
-	49, // 86: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
-	51, // 87: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
-	53, // 88: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
-	55, // 89: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
-	63, // 90: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
-	57, // 91: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
-	59, // 92: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
-	61, // 93: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
-	65, // 94: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
-	67, // 95: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
-	69, // 96: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
-	71, // 97: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
-	73, // 98: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
-	16, // 99: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
-	18, // 100: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
-	20, // 101: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
-	22, // 102: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
-	24, // 103: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
-	26, // 104: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
-	28, // 105: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
-	30, // 106: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
-	32, // 107: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
-	34, // 108: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
-	36, // 109: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
-	38, // 110: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
-	40, // 111: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
-	42, // 112: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
-	44, // 113: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
-	46, // 114: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
-	48, // 115: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
-	50, // 116: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
-	52, // 117: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
-	54, // 118: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
-	56, // 119: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
-	64, // 120: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
-	58, // 121: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
-	60, // 122: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
-	62, // 123: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
-	66, // 124: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
-	68, // 125: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
-	70, // 126: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
-	72, // 127: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
-	74, // 128: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
-	99, // [99:129] is the sub-list for method output_type
-	69, // [69:99] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	75,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	75,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
+	75,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
+	75,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
+	75,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
+	75,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
+	75,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
+	75,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	75,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
+	75,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	75,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
+	75,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
+	6,   // 12: vpn.v1.PolicyDiff.changes:type_name -> vpn.v1.PolicyChange
+	75,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
+	75,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
+	8,   // 15: vpn.v1.FlowExplanation.grants:type_name -> vpn.v1.ExplainedGrant
+	8,   // 16: vpn.v1.FlowExplanation.others:type_name -> vpn.v1.ExplainedGrant
+	75,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	76,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
+	76,  // 19: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
+	0,   // 20: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
+	1,   // 21: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
+	0,   // 22: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
+	0,   // 23: vpn.v1.GetUserResponse.user:type_name -> vpn.v1.User
+	2,   // 24: vpn.v1.GetUserResponse.devices:type_name -> vpn.v1.Device
+	0,   // 25: vpn.v1.SetUserEnabledResponse.user:type_name -> vpn.v1.User
+	14,  // 26: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
+	14,  // 27: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
+	0,   // 28: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
+	76,  // 29: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
+	1,   // 30: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
+	14,  // 31: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
+	76,  // 32: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
+	1,   // 33: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
+	2,   // 34: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
+	2,   // 35: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
+	2,   // 36: vpn.v1.GetDeviceResponse.device:type_name -> vpn.v1.Device
+	2,   // 37: vpn.v1.SetDeviceEnabledResponse.device:type_name -> vpn.v1.Device
+	14,  // 38: vpn.v1.SetDeviceEnabledResponse.closed:type_name -> vpn.v1.Closed
+	14,  // 39: vpn.v1.RemoveDeviceResponse.closed:type_name -> vpn.v1.Closed
+	2,   // 40: vpn.v1.RotateDeviceResponse.device:type_name -> vpn.v1.Device
+	14,  // 41: vpn.v1.RotateDeviceResponse.closed:type_name -> vpn.v1.Closed
+	3,   // 42: vpn.v1.ListSessionsResponse.sessions:type_name -> vpn.v1.Session
+	14,  // 43: vpn.v1.EndSessionsResponse.closed:type_name -> vpn.v1.Closed
+	4,   // 44: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
+	5,   // 45: vpn.v1.GetPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
+	11,  // 46: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
+	76,  // 47: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
+	4,   // 48: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
+	11,  // 49: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
+	14,  // 50: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
+	5,   // 51: vpn.v1.ApplyPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
+	4,   // 52: vpn.v1.ConfirmPolicyResponse.policy:type_name -> vpn.v1.Policy
+	4,   // 53: vpn.v1.RevertPolicyResponse.policy:type_name -> vpn.v1.Policy
+	14,  // 54: vpn.v1.RevertPolicyResponse.closed:type_name -> vpn.v1.Closed
+	7,   // 55: vpn.v1.DiffPolicyResponse.diff:type_name -> vpn.v1.PolicyDiff
+	11,  // 56: vpn.v1.DiffPolicyResponse.problems:type_name -> vpn.v1.Problem
+	9,   // 57: vpn.v1.ExplainPolicyResponse.flows:type_name -> vpn.v1.FlowExplanation
+	10,  // 58: vpn.v1.ListGroupsResponse.groups:type_name -> vpn.v1.Group
+	4,   // 59: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
+	5,   // 60: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
+	13,  // 61: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
+	75,  // 62: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	75,  // 63: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
+	5,   // 64: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
+	12,  // 65: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
+	76,  // 66: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
+	13,  // 67: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
+	75,  // 68: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
+	75,  // 69: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
+	15,  // 70: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
+	17,  // 71: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
+	19,  // 72: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
+	21,  // 73: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
+	23,  // 74: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
+	25,  // 75: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
+	27,  // 76: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
+	29,  // 77: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
+	31,  // 78: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
+	33,  // 79: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
+	35,  // 80: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
+	37,  // 81: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
+	39,  // 82: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
+	41,  // 83: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
+	43,  // 84: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
+	45,  // 85: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
+	47,  // 86: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
+	49,  // 87: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
+	51,  // 88: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
+	53,  // 89: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
+	55,  // 90: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
+	63,  // 91: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
+	57,  // 92: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
+	59,  // 93: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
+	61,  // 94: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
+	65,  // 95: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
+	67,  // 96: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
+	69,  // 97: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
+	71,  // 98: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
+	73,  // 99: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
+	16,  // 100: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
+	18,  // 101: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
+	20,  // 102: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
+	22,  // 103: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
+	24,  // 104: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
+	26,  // 105: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
+	28,  // 106: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
+	30,  // 107: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
+	32,  // 108: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
+	34,  // 109: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
+	36,  // 110: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
+	38,  // 111: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
+	40,  // 112: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
+	42,  // 113: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
+	44,  // 114: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
+	46,  // 115: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
+	48,  // 116: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
+	50,  // 117: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
+	52,  // 118: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
+	54,  // 119: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
+	56,  // 120: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
+	64,  // 121: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
+	58,  // 122: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
+	60,  // 123: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
+	62,  // 124: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
+	66,  // 125: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
+	68,  // 126: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
+	70,  // 127: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
+	72,  // 128: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
+	74,  // 129: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
+	100, // [100:130] is the sub-list for method output_type
+	70,  // [70:100] is the sub-list for method input_type
+	70,  // [70:70] is the sub-list for extension type_name
+	70,  // [70:70] is the sub-list for extension extendee
+	0,   // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_vpn_v1_vpn_proto_init() }
