@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"vpnd/acl"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -14,7 +15,10 @@ import (
 type policyCmd struct {
 	Show     policyShowCmd     `cmd:"" help:"Print the policy in force, or an older version."`
 	Check    policyCheckCmd    `cmd:"" help:"Look for faults in a file without applying it."`
+	Diff     policyDiffCmd     `cmd:"" help:"Tell who would gain and who would lose what by a file."`
 	Apply    policyApplyCmd    `cmd:"" help:"Make a file the policy."`
+	Edit     policyEditCmd     `cmd:"" help:"Edit the policy in force in your editor."`
+	Confirm  policyConfirmCmd  `cmd:"" help:"Keep a policy that was applied with --confirm."`
 	History  policyHistoryCmd  `cmd:"" help:"List the versions, newest first."`
 	Rollback policyRollbackCmd `cmd:"" help:"Apply an older version again."`
 }
@@ -111,48 +115,6 @@ func parsePolicy(policy string) (*vpnv1.CheckPolicyResponse, error) {
 	return r, nil
 }
 
-type policyApplyCmd struct {
-	policyFile
-	Base uint64 `help:"The version that the file was made from; another one in force refuses it. By default the one in force now." placeholder:"VERSION"`
-	Note string `short:"m" help:"Why, for the history." placeholder:"TEXT"`
-}
-
-func (c *policyApplyCmd) Run(ctx context.Context, a *app) error {
-	policy, err := c.read(a)
-	if err != nil {
-		return err
-	}
-	return a.applyPolicy(ctx, c.File, &vpnv1.ApplyPolicyRequest{Text: policy, Base: c.Base, Note: c.Note})
-}
-
-func (a *app) applyPolicy(ctx context.Context, file string, req *vpnv1.ApplyPolicyRequest) error {
-	if req.Base == 0 {
-		now, err := a.api.policy().GetPolicy(ctx, &vpnv1.GetPolicyRequest{})
-		if err != nil {
-			return err
-		}
-		req.Base = now.Policy.GetVersion()
-	}
-	r, err := a.api.policy().ApplyPolicy(ctx, req)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		if err := a.printJSON(r); err != nil {
-			return err
-		}
-	} else {
-		a.problems(file, r.Problems)
-	}
-	if n := faults(r.Problems); n > 0 || r.Policy == nil {
-		return fmt.Errorf("%s has %s and was not applied; version %d stays in force", file, number(n, "fault"), req.Base)
-	}
-	if on := doneOn(r.Closed); on != "" && !a.json {
-		a.printf("Version %d is in force on %s.\n", r.Policy.Version, on)
-	}
-	return a.closed(r.Closed)
-}
-
 // problems prints faults and warnings as compilers do.
 func (a *app) problems(file string, list []*vpnv1.Problem) {
 	for _, p := range list {
@@ -189,28 +151,13 @@ func (c *policyHistoryCmd) Run(ctx context.Context, a *app) error {
 		if i == 0 {
 			version.style = good
 		}
-		t.add(version, text(a.when(p.AppliedAt)), text(p.AppliedBy), text(p.Note))
+		note := p.Note
+		if w := r.Pending; w != nil && w.Version == p.Version {
+			version.style = warn
+			note = strings.TrimPrefix(note+"; ", "; ") + fmt.Sprintf("to be confirmed until %s, else version %d comes back", absolute(w.Until.AsTime()), w.Back)
+		}
+		t.add(version, text(a.when(p.AppliedAt)), text(p.AppliedBy), text(note))
 	}
 	t.draw(a.ui)
 	return nil
-}
-
-type policyRollbackCmd struct {
-	Version uint64 `arg:"" help:"Which to apply again."`
-	Note    string `short:"m" help:"Why, for the history." placeholder:"TEXT"`
-}
-
-func (c *policyRollbackCmd) Run(ctx context.Context, a *app) error {
-	if c.Version == 0 {
-		return usagef("policy rollback: versions begin at 1 (vpnctl policy history)")
-	}
-	old, err := a.api.policy().GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: c.Version})
-	if err != nil {
-		return err
-	}
-	note := c.Note
-	if note == "" {
-		note = fmt.Sprintf("version %d again", c.Version)
-	}
-	return a.applyPolicy(ctx, fmt.Sprintf("version %d", c.Version), &vpnv1.ApplyPolicyRequest{Text: old.Policy.GetText(), Note: note})
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type world struct {
 	server  *grpc.Server
 	socket  string
 	once    sync.Once
+	running context.CancelFunc // ends what the daemon does by itself
 
 	mu      sync.Mutex
 	behind  time.Duration // the daemon's clock; it moves on with every code that is used
@@ -115,11 +117,14 @@ func newWorld(dir string) (_ *world, err error) {
 	}
 	w.server = control.NewServer(w.service)
 	go w.server.Serve(l)
+	ctx, w.running = context.WithCancel(ctx)
+	go w.service.Run(ctx)
 	return w, nil
 }
 
 func (w *world) close() {
 	w.once.Do(func() {
+		w.running()
 		w.server.Stop()
 		w.store.Close()
 	})
@@ -244,6 +249,26 @@ func (w *world) setGateway(_ *testscript.TestScript, args []string) error {
 	defer w.plane.mu.Unlock()
 	w.plane.stuck = args[0] == "stuck"
 	return nil
+}
+
+// inForce VERSION waits until it is.
+func (w *world) inForce(_ *testscript.TestScript, args []string) error {
+	version, err := strconv.ParseUint(args[0], 10, 64)
+	if err != nil {
+		return err
+	}
+	late := time.After(20 * time.Second)
+	for {
+		v := w.store.State().View()
+		if v.Policy().Version == version {
+			return nil
+		}
+		select {
+		case <-v.Changed():
+		case <-late:
+			return fmt.Errorf("version %d is in force", v.Policy().Version)
+		}
+	}
 }
 
 // stop stops the daemon.
