@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 			"seen":    inWorld((*world).seen),
 			"gateway": inWorld((*world).setGateway),
 			"stop":    inWorld((*world).stop),
+			"passes":  inWorld((*world).passes),
 			"inforce": inWorld((*world).inForce),
 			"qr":      qr,
 			"same":    same,

@@ -16,6 +16,7 @@ type policyCmd struct {
 	Show     policyShowCmd     `cmd:"" help:"Print the policy in force, or an older version."`
 	Check    policyCheckCmd    `cmd:"" help:"Look for faults in a file without applying it."`
 	Diff     policyDiffCmd     `cmd:"" help:"Tell who would gain and who would lose what by a file."`
+	Explain  policyExplainCmd  `cmd:"" help:"Tell whether a flow may pass now, and why."`
 	Apply    policyApplyCmd    `cmd:"" help:"Make a file the policy."`
 	Edit     policyEditCmd     `cmd:"" help:"Edit the policy in force in your editor."`
 	Confirm  policyConfirmCmd  `cmd:"" help:"Keep a policy that was applied with --confirm."`

@@ -48,6 +48,7 @@ type plane struct {
 	mu      sync.Mutex
 	applied uint64
 	stuck   bool
+	open    map[uint16]bool // the ports that pass
 	peers   map[dataplane.Key]dataplane.PeerStats
 }
 
@@ -65,6 +66,16 @@ func (p *plane) Applied() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.applied
+}
+
+// Permits stands in for a filter, which knows ports alone.
+func (p *plane) Permits(_ context.Context, f dataplane.Flow) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stuck {
+		return false, errors.New("the packet filter does not answer")
+	}
+	return p.open[f.DstPort], nil
 }
 
 func (p *plane) Rules() *acl.Ruleset { return nil }
@@ -248,6 +259,22 @@ func (w *world) setGateway(_ *testscript.TestScript, args []string) error {
 	w.plane.mu.Lock()
 	defer w.plane.mu.Unlock()
 	w.plane.stuck = args[0] == "stuck"
+	return nil
+}
+
+// passes PORT… are what the data plane lets pass from now on.
+func (w *world) passes(_ *testscript.TestScript, args []string) error {
+	open := map[uint16]bool{}
+	for _, s := range args {
+		port, err := strconv.ParseUint(s, 10, 16)
+		if err != nil {
+			return err
+		}
+		open[uint16(port)] = true
+	}
+	w.plane.mu.Lock()
+	defer w.plane.mu.Unlock()
+	w.plane.open = open
 	return nil
 }
 

@@ -60,3 +60,26 @@ func capped(list []string) ([]string, int32) {
 	}
 	return list[:maxChangeNames], int32(len(list) - maxChangeNames)
 }
+
+func protoExplanation(f FlowAnswer) *vpnv1.FlowExplanation {
+	out := &vpnv1.FlowExplanation{
+		Source: f.Source, SourceAddress: f.Src.String(), Destination: f.Destination, DestinationAddress: f.Dst.String(),
+		Port: f.Question.String(), Allowed: f.Allow, Reason: f.Word, Message: f.Message, Until: timestamp(f.Until),
+		Grants: protoSteps(f.Covering), Others: protoSteps(f.Others), PlaneError: f.PlaneErr, Disagreement: f.Disagree(),
+	}
+	if f.Asked {
+		out.PlanePermits = &f.Permits
+	}
+	return out
+}
+
+func protoSteps(list []acl.Step) []*vpnv1.ExplainedGrant {
+	out := make([]*vpnv1.ExplainedGrant, 0, len(list))
+	for _, s := range list[:min(len(list), maxChangeNames)] {
+		out = append(out, &vpnv1.ExplainedGrant{
+			Line: int32(s.Grant.Line), Text: s.Grant.Text, Note: s.Grant.Note, From: s.From, To: s.To, Ports: s.Ports,
+			Allows: s.Verdict.Allow, Reason: s.Verdict.Reason.Word(), Until: timestamp(s.Verdict.Until),
+		})
+	}
+	return out
+}

@@ -91,6 +91,19 @@ func (g policyServer) ListPolicies(context.Context, *vpnv1.ListPoliciesRequest) 
 	return out, nil
 }
 
+// ExplainPolicy tells whether a flow may pass now and why.
+func (g policyServer) ExplainPolicy(ctx context.Context, r *vpnv1.ExplainPolicyRequest) (*vpnv1.ExplainPolicyResponse, error) {
+	answers, remarks, err := g.s.ExplainPolicy(ctx, r.GetSource(), r.GetDestination(), r.GetPort())
+	if err != nil {
+		return nil, err
+	}
+	out := &vpnv1.ExplainPolicyResponse{Remarks: remarks}
+	for _, f := range answers {
+		out.Flows = append(out.Flows, protoExplanation(f))
+	}
+	return out, nil
+}
+
 // ListGroups returns the groups of the policy in force.
 func (g policyServer) ListGroups(_ context.Context, r *vpnv1.ListGroupsRequest) (*vpnv1.ListGroupsResponse, error) {
 	groups, err := g.s.Groups(r.GetName())
