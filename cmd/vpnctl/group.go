@@ -47,7 +47,7 @@ func (c *groupLsCmd) Run(ctx context.Context, a *app) error {
 // groupEdit is what the commands that edit a group take.
 type groupEdit struct {
 	Group string   `arg:"" help:"The group, with or without \"group:\" in front." predictor:"group"`
-	Users []string `arg:"" help:"Users, or groups as group:NAME." placeholder:"USER" predictor:"user"`
+	Users []string `arg:"" name:"user" help:"Users, or groups as group:NAME." predictor:"user"`
 	Base  uint64   `help:"The version of the policy that you looked at; another one in force refuses the change." placeholder:"VERSION"`
 	changeFlags
 }
