@@ -102,8 +102,16 @@ func (s *Service) explain(ctx context.Context, source, destination string, q acl
 			p := q.Packet(src, dst)
 			p.SrcSession, p.DstSession = worth(v, from.device, now), worth(v, to.device, now)
 			a := FlowAnswer{Explanation: rules.Explain(p, now), Src: src, Dst: dst, Question: q}
-			a.describe(from, to, p, now, slices.Contains(set.GatewayAddrs(), dst))
-			s.askPlane(ctx, &a, p, from.device != nil)
+			portal := p.Proto == 6 && p.DstPort == portalPort && slices.Contains(set.GatewayAddrs(), dst)
+			a.describe(from, to, p, now, portal)
+			switch {
+			case portal && (from.device == nil || from.disabled != ""):
+				// The filter lets whoever is in the tunnel see the sign-in page: it is
+				// WireGuard that lets nobody else into the tunnel.
+				a.PlaneErr = "only a peer's packets come to it, and " + from.name + " is none"
+			default:
+				s.askPlane(ctx, &a, p, from.device != nil)
+			}
 			out = append(out, a)
 		}
 	}

@@ -69,6 +69,12 @@ func TestExplainPolicy(t *testing.T) {
 			f.GetReason() != test.reason || f.GetAllowed() != (test.reason == "allowed") || !strings.Contains(f.GetMessage(), test.message) {
 			t.Errorf("%s to %s: %v", test.source, test.destination, f)
 		}
+		if test.destination == "app:80" && test.reason == "disabled" {
+			if f.PlanePermits != nil || f.GetDisagreement() || !strings.Contains(f.GetPlaneError(), "carol/phone is none") {
+				t.Errorf("the sign-in page of who is no peer: %v", f)
+			}
+			continue
+		}
 		if f.GetDisagreement() == f.GetAllowed() || !f.GetPlanePermits() {
 			t.Errorf("%s to %s: the plane lets everything pass: %v", test.source, test.destination, f)
 		}

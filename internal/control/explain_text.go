@@ -9,7 +9,7 @@ import (
 
 // describe says an answer to a person, with what is missing. What the policy does not
 // decide comes first: disabled devices, and the sign-in page.
-func (f *FlowAnswer) describe(from, to flowEnd, p acl.Packet, now time.Time, toGateway bool) {
+func (f *FlowAnswer) describe(from, to flowEnd, p acl.Packet, now time.Time, portal bool) {
 	if from.device != nil {
 		f.Source = from.name
 	}
@@ -25,7 +25,7 @@ func (f *FlowAnswer) describe(from, to flowEnd, p acl.Packet, now time.Time, toG
 			return
 		}
 	}
-	if from.device != nil && toGateway && p.Proto == 6 && p.DstPort == portalPort {
+	if from.device != nil && portal {
 		f.Verdict = acl.Verdict{Allow: true, Reason: acl.Allowed, Grant: -1}
 		f.Word = f.Reason.Word()
 		f.Message = "This is the sign-in page, which every enabled device reaches whatever the policy says."
