@@ -234,6 +234,9 @@ func (d *differ) attach(out, list []Difference, s, t piece) []Difference {
 	if len(s.prefixes) == 0 || len(t.prefixes) == 0 {
 		return out
 	}
+	if s.device && len(s.prefixes) == 1 && slices.Equal(s.prefixes, t.prefixes) {
+		return out // nobody is his own peer
+	}
 	src, dst := d.lists.of(s.prefixes, d.places), d.lists.of(t.prefixes, d.places)
 	for _, x := range list {
 		x.Sources, x.Destinations = src, dst

@@ -99,6 +99,7 @@ func TestDiffReads(t *testing.T) {
 		{`{"src": ["alice"], "dst": ["db"], "ip": ["tcp:1"]}`, `{"src": ["alice"], "dst": ["db"], "ip": ["tcp:1"], "mfa": "15m"}`, `alice: db tcp:1: always -> mfa 15m`},
 		{`{"src": ["alice"], "dst": ["db"], "ip": ["tcp:1"]}`, `{"src": ["alice"], "dst": ["db"], "ip": ["tcp:1"]}, {"src": ["*"], "dst": ["db"], "ip": ["tcp:1"], "mfa": "15m"}`, `bob: db tcp:1: -> mfa 15m`},
 		{`{"src": ["10.77.0.2"], "dst": ["db"], "ip": ["tcp:1"]}`, ``, `alice/laptop: db tcp:1: always ->`},
+		{``, `{"src": ["bob"], "dst": ["bob"], "ip": ["tcp:22"]}`, ``},
 		{``, `{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["tcp:22"]}`, "alice/laptop: alice/phone tcp:22: -> always\nalice/phone: alice/laptop tcp:22: -> always"},
 	} {
 		var r [2]*acl.Ruleset

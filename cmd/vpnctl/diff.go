@@ -53,7 +53,7 @@ const (
 // people that is now.
 func diffText(d *vpnv1.PolicyDiff, paint func(style, s string) string) string {
 	if len(d.Changes) == 0 && d.More == 0 {
-		return "Nobody who is enrolled gains or loses anything.\n"
+		return "Nobody gains or loses anything.\n"
 	}
 	var b strings.Builder
 	for _, c := range d.Changes {

@@ -92,12 +92,15 @@ func (a *app) runEditor(file string) error {
 	return nil
 }
 
-// kept says with an error where the person's text is.
+// kept says with an error where the person's text is, and what to do with it.
 func kept(file string, err error) error {
-	code := exitFailed
+	code, then := exitFailed, "mend it and say"
 	var e *exitError
 	if errors.As(err, &e) {
 		code = e.code
 	}
-	return &exitError{code, fmt.Errorf("%w; your text is kept in %s: mend it and say vpnctl policy apply %s", err, file, quote(file))}
+	if code == exitConflict {
+		then = "put it together with what is in force now (vpnctl policy show) before you say"
+	}
+	return &exitError{code, fmt.Errorf("%w; your text is kept in %s: %s vpnctl policy apply %s", err, file, then, quote(file))}
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -38,6 +39,7 @@ func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, acl.ErrorLi
 		return nil, nil, err
 	}
 	devices := subjects(v)
+	devices = append(devices, deviceless(v, set, devices)...)
 	after, problems, err := compilePolicy(v, o, text, devices)
 	if err != nil || after == nil {
 		return nil, problems, err
@@ -54,6 +56,50 @@ func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, acl.ErrorLi
 	}
 	d.Losing, d.Gaining = len(w.losing), len(w.gaining)
 	return d, problems, nil
+}
+
+// deviceless stands in for people who have no device yet: one each, at addresses that
+// nobody has, from the network's end. A policy is often applied before its people enrol.
+func deviceless(v *peers.View, set peers.Settings, devices []acl.Subject) (out []acl.Subject) {
+	has := map[string]bool{}
+	for _, d := range devices {
+		if len(d.Tags) == 0 {
+			has[d.User] = true
+		}
+	}
+	var next []netip.Addr
+	for _, n := range set.Network {
+		next = append(next, lastOf(n).Prev()) // the last one of IPv4 is for broadcasts
+	}
+	for u := range v.Users() {
+		if u.Disabled || has[u.Name] {
+			continue
+		}
+		one := acl.Subject{Device: u.Name, User: u.Name}
+		for i, n := range set.Network {
+			for n.Contains(next[i]) && v.DeviceByAddr(next[i]) != nil {
+				next[i] = next[i].Prev()
+			}
+			if n.Contains(next[i]) && !slices.Contains(set.GatewayAddrs(), next[i]) {
+				one.Addrs = append(one.Addrs, next[i])
+				next[i] = next[i].Prev()
+			}
+		}
+		if len(one.Addrs) > 0 { // else the network is full, and she cannot enrol either
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// lastOf is the last address of a prefix.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b) // of 4 or 16 bytes, as it came
+	return a
 }
 
 // compileInForce compiles a version as the gateway does that enforces it.

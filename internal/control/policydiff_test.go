@@ -116,6 +116,32 @@ func (w *world) crowd(n int) {
 	}
 }
 
+// People who have not enrolled yet gain and lose like everybody else.
+func TestDiffKnowsPeopleWithoutDevices(t *testing.T) {
+	w := newWorld(t)
+	w.invited("alice")
+	w.enrolled("bob")
+	w.invited("carol")
+	if _, _, err := w.SetUserEnabled(t.Context(), "carol", false); err != nil {
+		t.Fatal(err)
+	}
+	r, err := policyServer{s: w.Service}.DiffPolicy(t.Context(), &vpnv1.DiffPolicyRequest{Text: `{"grants": [
+		{"src": ["autogroup:member"], "dst": ["app"], "ip": ["tcp:8080"]},
+		{"src": ["alice", "bob", "carol"], "dst": ["192.168.10.5", "alice"], "ip": ["tcp:22"]}]}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `alice,bob gains 192.168.10.5,alice tcp:22: "" "always" -0 +0`
+	if got := told(r.GetDiff()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for text, want := range map[string]string{"10.77.0.0/16": "10.77.255.255", "fd00::/64": "fd00::ffff:ffff:ffff:ffff", "10.0.0.0/29": "10.0.0.7"} {
+		if got := lastOf(netip.MustParsePrefix(text)); got != netip.MustParseAddr(want) {
+			t.Errorf("the last of %s is %s", text, got)
+		}
+	}
+}
+
 // The answer is bounded, and says what it leaves out.
 func TestDiffIsBounded(t *testing.T) {
 	w := newWorld(t)
