@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"vpnd/acl"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -80,7 +82,7 @@ func (c *policyCheckCmd) Run(ctx context.Context, a *app) error {
 	r, err := a.api.policy().CheckPolicy(ctx, &vpnv1.CheckPolicyRequest{Text: policy})
 	var e *exitError
 	if errors.As(err, &e) && e.code == exitUnreachable {
-		a.notef("vpnd cannot be reached at %s: only the file itself is looked at, not its tests against the people and devices there are", a.api.path)
+		a.notef("vpnd cannot be reached at %s: only the file itself is looked at, and its tests are run as if nobody had enrolled yet", a.api.path)
 		r, err = parsePolicy(policy)
 	}
 	if err != nil {
@@ -102,15 +104,29 @@ func (c *policyCheckCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
+// alone stands in for what only a daemon knows of its cluster: the network by default, and
+// the longest session, so that no freshness is called too long here.
+var alone = acl.Options{
+	Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd00::/64")},
+	Gateway: []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd00::1")},
+	Session: 31 * 24 * time.Hour,
+}
+
 // parsePolicy looks for the faults that a text has by itself.
 func parsePolicy(policy string) (*vpnv1.CheckPolicyResponse, error) {
 	r := &vpnv1.CheckPolicyResponse{}
-	_, err := acl.Parse([]byte(policy))
-	var faults acl.ErrorList
-	if err != nil && !errors.As(err, &faults) {
+	var list acl.ErrorList
+	p, err := acl.Parse([]byte(policy))
+	if err == nil {
+		var rules *acl.Ruleset
+		if rules, err = acl.Compile(p, alone, nil); err == nil {
+			list = rules.Warnings()
+		}
+	}
+	if err != nil && !errors.As(err, &list) {
 		return nil, err
 	}
-	for _, f := range faults {
+	for _, f := range list {
 		r.Problems = append(r.Problems, &vpnv1.Problem{Line: int32(f.Line), Column: int32(f.Column), Message: f.Message, Warning: f.Warning})
 	}
 	return r, nil

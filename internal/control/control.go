@@ -1,6 +1,6 @@
 // Package control is where a request becomes a command: it authenticates, authorises,
 // checks codes, seals and proposes. gRPC (grpc.go and its neighbours) and the portal only
-// decode, call it, and encode. It never touches the data plane.
+// decode, call it, and encode. It never changes the data plane.
 package control
 
 import (
