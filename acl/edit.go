@@ -2,6 +2,7 @@ package acl
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 // What an edit of a group finds.
 var (
+	ErrGroup    = errors.New("is there already")
 	ErrNoGroup  = errors.New("no such group")
 	ErrMember   = errors.New("is a member already")
 	ErrNoMember = errors.New("is no member")
@@ -27,7 +29,7 @@ func AddMember(text []byte, group, member string) ([]byte, error) {
 	if len(e.at) > 0 {
 		return nil, fmt.Errorf("%s %w of %s", e.member, ErrMember, group)
 	}
-	e.add(hujson.String(member))
+	e.add(e.list, hujson.String(member))
 	return e.done()
 }
 
@@ -51,6 +53,29 @@ func RemoveMember(text []byte, group, member string) ([]byte, error) {
 	return e.done()
 }
 
+// AddGroup puts an empty group at the end of the "groups" of a policy's text, making that
+// section at the end of the text if there is none. Every other byte stays as it is.
+func AddGroup(text []byte, group string) ([]byte, error) {
+	if err := checkName("group", strings.TrimPrefix(group, "group:")); err != nil || !strings.HasPrefix(group, "group:") {
+		return nil, cmp.Or(err, fmt.Errorf("%q is no group: write \"group:NAME\"", short(group)))
+	}
+	e, err := openText(text)
+	if err != nil {
+		return nil, err
+	}
+	if e.policy.groups[group] != nil {
+		return nil, fmt.Errorf("%s %w", group, ErrGroup)
+	}
+	root := e.root.Value.(*hujson.Object) // Parse has seen that it is
+	groups, ok := memberOf(root, "groups").(*hujson.Object)
+	if !ok {
+		groups = &hujson.Object{}
+		e.addMember(root, "groups", groups)
+	}
+	e.addMember(groups, group, &hujson.Array{})
+	return e.done()
+}
+
 // groupEdit is a change of one group under way.
 type groupEdit struct {
 	policy *Policy
@@ -61,7 +86,11 @@ type groupEdit struct {
 	at     []int  // where it stands in list
 }
 
-func openGroup(text []byte, group, member string) (*groupEdit, error) {
+// openText takes a policy's text apart. An empty text is an empty policy.
+func openText(text []byte) (*groupEdit, error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		text = []byte("{\n}\n")
+	}
 	p, err := Parse(text)
 	if err != nil {
 		return nil, err
@@ -69,6 +98,15 @@ func openGroup(text []byte, group, member string) (*groupEdit, error) {
 	e := &groupEdit{policy: p, unit: "\t"}
 	if bytes.Contains(text, []byte("\n ")) && !bytes.Contains(text, []byte("\n\t")) {
 		e.unit = "  "
+	}
+	e.root, err = hujson.Parse(text)
+	return e, err // none after Parse
+}
+
+func openGroup(text []byte, group, member string) (*groupEdit, error) {
+	e, err := openText(text)
+	if err != nil {
+		return nil, err
 	}
 	if strings.HasPrefix(member, "group:") {
 		err = checkName("group", member[len("group:"):])
@@ -79,11 +117,8 @@ func openGroup(text []byte, group, member string) (*groupEdit, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.groups[group] == nil {
-		return nil, fmt.Errorf("%w %q: define it in \"groups\" (vpnctl policy edit)%s", ErrNoGroup, short(group), orMean(group, p.Groups()))
-	}
-	if e.root, err = hujson.Parse(text); err != nil {
-		return nil, err // not after Parse
+	if e.policy.groups[group] == nil {
+		return nil, fmt.Errorf("%w: %q%s", ErrNoGroup, short(group), orMean(group, e.policy.Groups()))
 	}
 	// Parse has seen that these are here once, and of these forms.
 	e.list = memberOf(memberOf(e.root.Value, "groups"), group).(*hujson.Array)
@@ -119,135 +154,4 @@ func (e *groupEdit) done() ([]byte, error) {
 		return nil, err
 	}
 	return text, nil
-}
-
-// add appends an element. What stands behind the last one in its line, a comment on it,
-// stays there.
-func (e *groupEdit) add(lit hujson.Literal) {
-	l := e.list
-	if len(l.Elements) == 0 {
-		e.addFirst(lit)
-		return
-	}
-	last, x := &l.Elements[len(l.Elements)-1], hujson.Value{Value: lit}
-	if last.AfterExtra != nil { // a comma follows it, so one follows the new one
-		x.AfterExtra = hujson.Extra{}
-	}
-	end := lineBreak(l.AfterExtra)
-	head := l.AfterExtra // up to the end of the line, or the bracket
-	if end >= 0 {
-		head = bytes.TrimSuffix(l.AfterExtra[:end], []byte("\r"))
-	}
-	ownLine := bytes.IndexByte(last.BeforeExtra, '\n') >= 0
-	switch {
-	case end >= 0 && (ownLine || bytes.Contains(head, []byte("//"))):
-		indent := indentOf(last.BeforeExtra)
-		if !ownLine {
-			indent = indentOf(l.AfterExtra) + e.unit
-		}
-		x.BeforeExtra = slices.Concat(head, []byte(lineEnd(l.AfterExtra, end)+indent))
-		l.AfterExtra = slices.Clone(l.AfterExtra[len(head):])
-	default:
-		// In the same line, spaced as its neighbours are.
-		space := hujson.Extra(" ")
-		if len(l.Elements) > 1 && isSpace(last.BeforeExtra) && !ownLine {
-			space = last.BeforeExtra
-		}
-		switch comment := bytes.TrimRight(head, " \t"); {
-		case len(comment) == 0:
-		case last.AfterExtra == nil:
-			last.AfterExtra, l.AfterExtra = comment, slices.Clone(l.AfterExtra[len(comment):])
-		default:
-			space, l.AfterExtra = slices.Concat(comment, space), slices.Clone(l.AfterExtra[len(comment):])
-		}
-		x.BeforeExtra = slices.Clone(space)
-	}
-	l.Elements = append(l.Elements, x)
-}
-
-// addFirst puts an element into an empty list.
-func (e *groupEdit) addFirst(lit hujson.Literal) {
-	l := e.list
-	x := hujson.Value{Value: lit}
-	i := bytes.LastIndexByte(l.AfterExtra, '\n')
-	switch {
-	case i >= 0 && isSpace(l.AfterExtra[i:]): // a line of its own, one level in
-		nl := lineEnd(l.AfterExtra, i)
-		start := i + 1 - len(nl)
-		x.BeforeExtra = slices.Concat(l.AfterExtra[:start], []byte(nl+indentOf(l.AfterExtra)+e.unit))
-		x.AfterExtra = hujson.Extra{}
-		l.AfterExtra = slices.Clone(l.AfterExtra[start:])
-	case isSpace(l.AfterExtra):
-		l.AfterExtra = nil
-	default:
-		x.BeforeExtra, l.AfterExtra = l.AfterExtra, nil
-	}
-	l.Elements = append(l.Elements, x)
-}
-
-// remove takes the element i out.
-func (e *groupEdit) remove(i int) {
-	l := e.list
-	x := l.Elements[i]
-	last := i == len(l.Elements)-1
-	behind := &l.AfterExtra
-	if !last {
-		behind = &l.Elements[i+1].BeforeExtra
-	}
-	before, after := bytes.LastIndexByte(x.BeforeExtra, '\n'), lineBreak(*behind)
-	switch {
-	case before >= 0 && isSpace(x.BeforeExtra[before:]) && after >= 0 && bytes.IndexByte(x.AfterExtra, '\n') < 0:
-		// Alone in its line, which goes.
-		end := before + 1 - len(lineEnd(x.BeforeExtra, before))
-		start := after + 1 - len(lineEnd(*behind, after))
-		*behind = slices.Concat(x.BeforeExtra[:end], (*behind)[start:])
-	case !isSpace(x.BeforeExtra) || !isSpace(x.AfterExtra) || !isSpace(*behind): // comments are kept
-		*behind = slices.Concat(x.BeforeExtra, x.AfterExtra, *behind)
-	case !last && (i == 0 || before >= 0):
-		*behind = x.BeforeExtra // it began the list, or a line: now the next one does
-	}
-	if last && i > 0 {
-		prev := &l.Elements[i-1]
-		switch {
-		case x.AfterExtra != nil && prev.AfterExtra == nil:
-			prev.AfterExtra = hujson.Extra{}
-		case x.AfterExtra == nil: // no comma may follow the last one
-			l.AfterExtra = slices.Concat(prev.AfterExtra, l.AfterExtra)
-			prev.AfterExtra = nil
-		}
-	}
-	l.Elements = slices.Delete(l.Elements, i, i+1)
-}
-
-func isSpace(x hujson.Extra) bool { return len(bytes.TrimSpace(x)) == 0 }
-
-// lineBreak is where the line ends that an extra begins in; -1 if it does not.
-func lineBreak(x hujson.Extra) int {
-	for i := 0; i < len(x); i++ {
-		switch {
-		case x[i] == '\n':
-			return i
-		case bytes.HasPrefix(x[i:], []byte("/*")):
-			end := bytes.Index(x[i+2:], []byte("*/"))
-			if end < 0 {
-				return -1
-			}
-			i += 2 + end + 1
-		}
-	}
-	return -1
-}
-
-// lineEnd is how the line ends whose line feed is at i.
-func lineEnd(x hujson.Extra, i int) string {
-	if i > 0 && x[i-1] == '\r' {
-		return "\r\n"
-	}
-	return "\n"
-}
-
-// indentOf is the white space that the last line of an extra begins with.
-func indentOf(x hujson.Extra) string {
-	line := x[bytes.LastIndexByte(x, '\n')+1:]
-	return string(line[:len(line)-len(bytes.TrimLeft(line, " \t"))])
 }

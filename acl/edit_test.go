@@ -88,6 +88,34 @@ func TestRemoveMember(t *testing.T) {
 	}
 }
 
+func TestAddGroup(t *testing.T) {
+	for _, test := range []struct{ before, after string }{
+		{"", "{\n\t\"groups\": {\"group:ops\": []},\n}\n"},
+		{"{}", `{"groups": {"group:ops": []}}`},
+		{"{\n  \"hosts\": {}\n}\n", "{\n  \"hosts\": {},\n  \"groups\": {\"group:ops\": []}\n}\n"},
+		{`{"groups": {}}`, `{"groups": {"group:ops": []}}`},
+		{`{"groups": {"group:a": [ ]}}`, `{"groups": {"group:a": [ ], "group:ops": []}}`},
+		{"{\n\t\"groups\": {\n\t\t\"group:a\" : [], // a\n\t}, // all\n}", "{\n\t\"groups\": {\n\t\t\"group:a\" : [], // a\n\t\t\"group:ops\": [],\n\t}, // all\n}"},
+		{"{\n\t\"groups\": {\n\t\t\"group:a\": [] // a\n\t}\n}", "{\n\t\"groups\": {\n\t\t\"group:a\": [], // a\n\t\t\"group:ops\": []\n\t}\n}"},
+		{"{\n\t\"groups\": {\n\t\t// none\n\t},\n}", "{\n\t\"groups\": {\n\t\t// none\n\t\t\"group:ops\": [],\n\t},\n}"},
+	} {
+		if got, err := AddGroup([]byte(test.before), "group:ops"); err != nil || string(got) != test.after {
+			t.Errorf("%s\ngot\n%s\nwant\n%s\n%v", test.before, got, test.after, err)
+		}
+	}
+	if _, err := AddGroup(around("[]"), "group:ops"); !errors.Is(err, ErrGroup) {
+		t.Error(err)
+	}
+	for _, name := range []string{"ops", "group:", "group:a b", ""} {
+		if _, err := AddGroup([]byte("{}"), name); err == nil {
+			t.Errorf("%q is a group", name)
+		}
+	}
+	if _, err := AddMember(nil, "group:ops", "bob"); !errors.Is(err, ErrNoGroup) {
+		t.Error(err)
+	}
+}
+
 func TestEditRefuses(t *testing.T) {
 	text := around(`["alice"]`)
 	for _, test := range []struct {
@@ -151,6 +179,15 @@ func FuzzEditGroup(f *testing.F) {
 	}
 	f.Add([]byte(DefaultPolicy()), "group:ops", "bob")
 	f.Fuzz(func(t *testing.T, text []byte, group, member string) {
+		if got, err := AddGroup(text, group); err == nil {
+			p, err := Parse(got)
+			if err != nil || !slices.Equal(comments(text), comments(got)) {
+				t.Fatalf("a group is added: %v\n%s", err, got)
+			}
+			if members, ok := p.Members(group); !ok || len(members) > 0 {
+				t.Fatalf("it is not there:\n%s", got)
+			}
+		}
 		for name, edit := range map[string]func([]byte, string, string) ([]byte, error){"add": AddMember, "remove": RemoveMember} {
 			got, err := edit(text, group, member)
 			if err != nil {

@@ -103,6 +103,15 @@ func (a *app) reviewPolicy(ctx context.Context, file string, req *vpnv1.ApplyPol
 	return a.confirm(ctx, !a.asks(f), "apply it?")
 }
 
+// unchanged answers an edit that leaves the policy as it is.
+func (a *app) unchanged(now *vpnv1.GetPolicyResponse) error {
+	a.notef("nothing was changed")
+	if a.json {
+		return a.printJSON(&vpnv1.ApplyPolicyResponse{Policy: now.Policy})
+	}
+	return nil
+}
+
 func notApplied(file string, problems []*vpnv1.Problem, base uint64) error {
 	return fmt.Errorf("%s has %s and was not applied; version %d stays in force", file, number(faults(problems), "fault"), base)
 }

@@ -41,8 +41,7 @@ func (c *policyEditCmd) Run(ctx context.Context, a *app) error {
 		if edited != nil {
 			return edited
 		}
-		a.notef("nothing was changed")
-		return nil
+		return a.unchanged(now)
 	case edited != nil:
 		return kept(file, edited)
 	case ctx.Err() != nil:

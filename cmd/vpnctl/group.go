@@ -54,13 +54,34 @@ type groupEdit struct {
 
 const groupHelp = `The group stands in the policy, and is edited there: comments and layout stay as they are. It shows who gains or loses what by it, and asks, as vpnctl policy apply does.`
 
-type groupAddCmd struct{ groupEdit }
+type groupAddCmd struct {
+	groupEdit
+	New bool `help:"Make the group if there is none of this name."`
+}
 
 // Help is shown by --help.
 func (groupAddCmd) Help() string { return groupHelp }
 
 func (c *groupAddCmd) Run(ctx context.Context, a *app) error {
-	return c.run(ctx, a, "to", acl.AddMember, acl.ErrMember)
+	return c.run(ctx, a, "add", "to", c.add)
+}
+
+// add is acl.AddMember, for which it is no error that there is nothing to do.
+func (c *groupAddCmd) add(a *app, policy []byte, group, member string) ([]byte, error) {
+	next, err := acl.AddMember(policy, group, member)
+	if errors.Is(err, acl.ErrNoGroup) && c.New {
+		if policy, err = acl.AddGroup(policy, group); err == nil {
+			next, err = acl.AddMember(policy, group, member)
+		}
+	}
+	if errors.Is(err, acl.ErrNoGroup) {
+		return nil, fmt.Errorf("%w; --new makes it", err)
+	}
+	if errors.Is(err, acl.ErrMember) {
+		a.notef("%v", err)
+		return policy, nil
+	}
+	return next, err
 }
 
 type groupRmCmd struct{ groupEdit }
@@ -71,7 +92,9 @@ func (groupRmCmd) Help() string {
 }
 
 func (c *groupRmCmd) Run(ctx context.Context, a *app) error {
-	return c.run(ctx, a, "from", acl.RemoveMember, nil)
+	return c.run(ctx, a, "remove", "from", func(_ *app, policy []byte, group, member string) ([]byte, error) {
+		return acl.RemoveMember(policy, group, member)
+	})
 }
 
 // groupTries is how often an edit is made anew when somebody else's change came between.
@@ -79,10 +102,9 @@ const groupTries = 5
 
 // run edits the group in the policy in force. Lost to somebody else's change, the edit is
 // made again from the newer text, unless somebody was asked: he agreed to another change.
-func (c *groupEdit) run(ctx context.Context, a *app, preposition string, edit func([]byte, string, string) ([]byte, error), already error) error {
+func (c *groupEdit) run(ctx context.Context, a *app, verb, preposition string, edit func(*app, []byte, string, string) ([]byte, error)) error {
 	group := "group:" + strings.TrimPrefix(c.Group, "group:")
 	if c.Note == "" {
-		verb := map[string]string{"to": "add", "from": "remove"}[preposition]
 		c.Note = fmt.Sprintf("%s %s %s %s", verb, joined(c.Users), preposition, group)
 	}
 	for try := 1; ; try++ {
@@ -96,21 +118,16 @@ func (c *groupEdit) run(ctx context.Context, a *app, preposition string, edit fu
 		}
 		policy := []byte(before)
 		for _, u := range c.Users {
-			next, err := edit(policy, group, u)
-			switch {
-			case already != nil && errors.Is(err, already):
-				a.notef("%v", err)
-				continue
-			case errors.Is(err, acl.ErrNoGroup) || errors.Is(err, acl.ErrNoMember):
+			policy, err = edit(a, policy, group, u)
+			if errors.Is(err, acl.ErrNoGroup) || errors.Is(err, acl.ErrNoMember) {
 				return &exitError{exitNotFound, err}
-			case err != nil:
+			}
+			if err != nil {
 				return fmt.Errorf("edit %s: %w", group, err)
 			}
-			policy = next
 		}
 		if string(policy) == before {
-			a.notef("nothing was changed")
-			return nil
+			return a.unchanged(now)
 		}
 		err = a.applyPolicy(ctx, "policy", string(policy), base, c.changeFlags)
 		var e *exitError
