@@ -38,7 +38,7 @@ func (d Difference) Ports() string { return spanText(d.Proto, d.First, d.Last) }
 // every port, also inside of prefixes and ranges. Gains and losses are exact; that
 // conditions differ is judged by how they are written.
 func Diff(before, after *Ruleset) []Difference {
-	d := differ{a: before.c, b: after.c}
+	d := differ{a: before.c, b: after.c, lists: newPlaceLists()}
 	d.name()
 	d.number()
 	var out []Difference
@@ -64,8 +64,9 @@ func Diff(before, after *Ruleset) []Difference {
 type differ struct {
 	a, b    *compiled
 	names   map[netip.Prefix]string
-	says    [2][]int       // of every rule before and after: a number of what it grants
-	numbers []int          // scratch
+	says    [2][]int // of every rule before and after: a number of what it grants
+	numbers []int    // scratch
+	lists   placeLists
 	devices map[family]int // how many addresses a user's untagged devices have
 }
 
@@ -233,7 +234,10 @@ func (d *differ) attach(out, list []Difference, s, t piece) []Difference {
 	if len(s.prefixes) == 0 || len(t.prefixes) == 0 {
 		return out
 	}
-	src, dst := d.places(s), d.places(t)
+	if s.device && len(s.prefixes) == 1 && slices.Equal(s.prefixes, t.prefixes) {
+		return out // nobody is his own peer
+	}
+	src, dst := d.lists.of(s.prefixes, d.places), d.lists.of(t.prefixes, d.places)
 	for _, x := range list {
 		x.Sources, x.Destinations = src, dst
 		out = append(out, x)
@@ -452,10 +456,10 @@ func (k cond) outdoes(o cond) bool {
 	return sameHours && compareMFA(k.mfa, o.mfa) >= 0 && compareUntil(k.expires, o.expires) >= 0
 }
 
-// places names the prefixes of a piece; a user whose devices are all among them is one.
-func (d *differ) places(p piece) []Place {
+// places names prefixes.
+func (d *differ) places(prefixes []netip.Prefix) []Place {
 	of := map[string][]netip.Prefix{}
-	for _, x := range p.prefixes {
+	for _, x := range prefixes {
 		name := d.names[x]
 		if name == "" {
 			name = prefixText(x)
@@ -476,29 +480,24 @@ func (d *differ) merge(list []Difference) []Difference {
 	type what struct {
 		ports         span
 		before, after string
-		other         string
+		other         int
 	}
-	names := func(places []Place) string {
-		var b strings.Builder
-		for _, p := range places {
-			b.WriteString(p.Name)
-			b.WriteByte(0)
-		}
-		return b.String()
-	}
-	join := func(list []Difference, mine func(*Difference) *[]Place, other func(*Difference) *[]Place) []Difference {
+	join := func(list []Difference, mine, other func(*Difference) *[]Place) []Difference {
 		index := map[what]int{}
 		var out []Difference
+		var of, to [][][]Place
 		for _, x := range list {
-			key := what{span{x.Proto, x.First, x.Last}, x.Before, x.After, names(*other(&x))}
+			key := what{span{x.Proto, x.First, x.Last}, x.Before, x.After, d.lists.id(*other(&x))}
 			i, ok := index[key]
 			if !ok {
-				index[key] = len(out)
-				out = append(out, x)
-				continue
+				i = len(out)
+				index[key] = i
+				out, of, to = append(out, x), append(of, nil), append(to, nil)
 			}
-			*mine(&out[i]) = union(*mine(&out[i]), *mine(&x))
-			*other(&out[i]) = union(*other(&out[i]), *other(&x))
+			of[i], to[i] = append(of[i], *mine(&x)), append(to[i], *other(&x))
+		}
+		for i := range out {
+			*mine(&out[i]), *other(&out[i]) = d.lists.union(of[i]), d.lists.union(to[i])
 		}
 		return out
 	}
@@ -507,28 +506,14 @@ func (d *differ) merge(list []Difference) []Difference {
 	list = join(list, dst, src)
 	list = join(list, src, dst)
 	for i := range list {
-		list[i].Sources = d.people(list[i].Sources)
+		list[i].Sources = d.lists.renamed(list[i].Sources, d.people)
 	}
 	slices.SortFunc(list, func(a, b Difference) int {
-		return cmp.Or(strings.Compare(names(a.Sources), names(b.Sources)), strings.Compare(names(a.Destinations), names(b.Destinations)),
+		return cmp.Or(strings.Compare(d.lists.name(a.Sources), d.lists.name(b.Sources)),
+			strings.Compare(d.lists.name(a.Destinations), d.lists.name(b.Destinations)),
 			cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First))
 	})
 	return list
-}
-
-// union joins places of the same name.
-func union(a, b []Place) []Place {
-	of := map[string][]netip.Prefix{}
-	for _, p := range append(slices.Clone(a), b...) {
-		of[p.Name] = append(of[p.Name], p.Prefixes...)
-	}
-	out := make([]Place, 0, len(of))
-	for name, list := range of {
-		slices.SortFunc(list, comparePrefixes)
-		out = append(out, Place{name, slices.Compact(list)})
-	}
-	slices.SortFunc(out, func(a, b Place) int { return strings.Compare(a.Name, b.Name) })
-	return out
 }
 
 // people replaces all devices of a user by the user: all those of a family of addresses,
@@ -550,5 +535,5 @@ func (d *differ) people(list []Place) []Place {
 		}
 		out = append(out, p)
 	}
-	return union(out, nil)
+	return union([][]Place{out})
 }

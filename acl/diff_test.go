@@ -99,6 +99,7 @@ func TestDiffReads(t *testing.T) {
 		{`{"src": ["alice"], "dst": ["db"], "ip": ["tcp:1"]}`, `{"src": ["alice"], "dst": ["db"], "ip": ["tcp:1"], "mfa": "15m"}`, `alice: db tcp:1: always -> mfa 15m`},
 		{`{"src": ["alice"], "dst": ["db"], "ip": ["tcp:1"]}`, `{"src": ["alice"], "dst": ["db"], "ip": ["tcp:1"]}, {"src": ["*"], "dst": ["db"], "ip": ["tcp:1"], "mfa": "15m"}`, `bob: db tcp:1: -> mfa 15m`},
 		{`{"src": ["10.77.0.2"], "dst": ["db"], "ip": ["tcp:1"]}`, ``, `alice/laptop: db tcp:1: always ->`},
+		{``, `{"src": ["bob"], "dst": ["bob"], "ip": ["tcp:22"]}`, ``},
 		{``, `{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["tcp:22"]}`, "alice/laptop: alice/phone tcp:22: -> always\nalice/phone: alice/laptop tcp:22: -> always"},
 	} {
 		var r [2]*acl.Ruleset
@@ -130,10 +131,22 @@ func TestDiffReads(t *testing.T) {
 
 func BenchmarkDiff(b *testing.B) {
 	r := compileLarge(b, 10_000, 500, 1000)
-	s := compileLarge(b, 10_000, 500, 999)
-	n := 0
-	for b.Loop() {
-		n = len(acl.Diff(r, s))
+	p, err := acl.Parse([]byte("{}"))
+	if err != nil {
+		b.Fatal(err)
 	}
-	b.ReportMetric(float64(n), "differences")
+	_, subjects := large(10_000, 500, 1000)
+	none, err := acl.Compile(p, benchOptions, subjects)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, s := range map[string]*acl.Ruleset{"one grant": compileLarge(b, 10_000, 500, 999), "every grant": none} {
+		b.Run(name, func(b *testing.B) {
+			n := 0
+			for b.Loop() {
+				n = len(acl.Changes(acl.Diff(r, s)))
+			}
+			b.ReportMetric(float64(n), "changes")
+		})
+	}
 }

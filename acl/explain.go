@@ -61,6 +61,7 @@ func (r *Ruleset) Explain(p Packet, now time.Time) Explanation {
 			return 0
 		}
 	})
+	slices.SortStableFunc(e.Others, func(a, b Step) int { return a.Grant.Line - b.Grant.Line })
 	return e
 }
 

@@ -253,6 +253,21 @@ func (p *Policy) Members(group string) (users []string, ok bool) {
 	return slices.Clone(g.flat), true
 }
 
+// Listed are the users and groups that stand in a group itself, in the order of the text.
+func (p *Policy) Listed(group string) []string {
+	g := p.groups[group]
+	if g == nil {
+		return nil
+	}
+	all := slices.Concat(g.users, g.groups)
+	slices.SortFunc(all, func(a, b member) int { return a.at.start - b.at.start })
+	out := make([]string, len(all))
+	for i, m := range all {
+		out[i] = m.name
+	}
+	return out
+}
+
 // GroupsOf are the groups that a user is in, through nested groups too, sorted.
 func (p *Policy) GroupsOf(user string) []string {
 	return slices.Clone(p.groupsOf[strings.ToLower(user)])

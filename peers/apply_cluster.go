@@ -86,34 +86,6 @@ func orNone(s string) string {
 	return s
 }
 
-func (c PolicyApply) apply(t *tx) (Result, error) {
-	if err := checkText("the policy", c.Text, maxPolicy); err != nil {
-		return Result{}, err
-	}
-	if err := checkLine("the policy's note", c.Note, maxNote); err != nil {
-		return Result{}, err
-	}
-	if c.Base != t.m.Policy {
-		now := t.policy()
-		return Result{}, refuse(ErrConflict, "the policy was changed to version %d by %q meanwhile, and yours was made from version %d: look at the new one and apply yours to it", now.Version, now.By, c.Base)
-	}
-	p := t.addPolicy(c.Text, c.Note)
-	t.audit("policy.apply", fmt.Sprintf("version %d", p.Version), c.Note)
-	return Result{Policy: p}, nil
-}
-
-func (t *tx) policy() *PolicyVersion {
-	return get[PolicyVersion](t, tablePolicies, byID, orderKey(t.m.Policy))
-}
-
-func (t *tx) addPolicy(text, note string) *PolicyVersion {
-	t.m.Policy++
-	t.m.policyAt = t.index
-	p := &PolicyVersion{Version: t.m.Policy, Text: text, At: t.m.Time.time(), By: t.actor, Note: note}
-	t.put(tablePolicies, p)
-	return p
-}
-
 func (c Note) apply(t *tx) (Result, error) {
 	for _, f := range []struct {
 		what, text string
@@ -135,6 +107,10 @@ func (TimeReset) apply(t *tx) (Result, error) {
 	for s := range scan[Session](t, tableSessions, byID, nil) {
 		t.endSession(s)
 		n++
+	}
+	if p := t.m.Pending; p != nil {
+		// A deadline on a clock that was wrong means nothing: it has come.
+		t.m.Pending = &Pending{p.Version, p.Back, t.m.Time.time(), p.By}
 	}
 	t.audit("time.reset", "", fmt.Sprintf("%s ended", sessions(n)))
 	return Result{Count: n}, nil

@@ -152,6 +152,9 @@ var bodies = map[kind]func([]byte) (Body, error){
 	kindPolicyApply:      decodeBody[PolicyApply],
 	kindNote:             decodeBody[Note],
 	kindTimeReset:        decodeBody[TimeReset],
+	kindPolicyTry:        decodeBody[PolicyTry],
+	kindPolicyConfirm:    decodeBody[PolicyConfirm],
+	kindPolicyRevert:     decodeBody[PolicyRevert],
 }
 
 func decodeBody[B Body](raw []byte) (Body, error) {

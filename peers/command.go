@@ -60,6 +60,9 @@ const (
 	kindPolicyApply
 	kindNote
 	kindTimeReset
+	kindPolicyTry
+	kindPolicyConfirm
+	kindPolicyRevert
 )
 
 // Init makes the cluster. It is the first command of every log, and refused ever after.
@@ -216,6 +219,28 @@ type Note struct {
 // TimeReset ends all sessions and makes At the state's time, even if that is earlier.
 type TimeReset struct{}
 
+// PolicyTry is PolicyApply of a text that is taken back unless PolicyConfirm comes from the
+// same actor within For.
+type PolicyTry struct {
+	Text string        `cbor:"1,keyasint,omitempty"`
+	Base uint64        `cbor:"2,keyasint,omitempty"`
+	Note string        `cbor:"3,keyasint,omitempty"`
+	For  time.Duration `cbor:"4,keyasint,omitempty"`
+}
+
+// PolicyConfirm keeps the version that waits for it. It is for the actor who applied it,
+// and in time: at the deadline, by the command's At, it is ErrExpired.
+type PolicyConfirm struct {
+	Version uint64 `cbor:"1,keyasint,omitempty"`
+}
+
+// PolicyRevert takes the version back that waits for a confirmation: what was in force
+// before it becomes a new version. Unless Early it is refused before the deadline.
+type PolicyRevert struct {
+	Version uint64 `cbor:"1,keyasint,omitempty"`
+	Early   bool   `cbor:"2,keyasint,omitempty"`
+}
+
 func (Init) kind() kind             { return kindInit }
 func (Configure) kind() kind        { return kindConfigure }
 func (UserAdd) kind() kind          { return kindUserAdd }
@@ -238,3 +263,6 @@ func (Expire) kind() kind           { return kindExpire }
 func (PolicyApply) kind() kind      { return kindPolicyApply }
 func (Note) kind() kind             { return kindNote }
 func (TimeReset) kind() kind        { return kindTimeReset }
+func (PolicyTry) kind() kind        { return kindPolicyTry }
+func (PolicyConfirm) kind() kind    { return kindPolicyConfirm }
+func (PolicyRevert) kind() kind     { return kindPolicyRevert }

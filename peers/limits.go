@@ -31,7 +31,9 @@ const (
 	lockFirst      = 15 * time.Minute
 	lockMost       = 24 * time.Hour
 	usedInvitation = time.Hour // how long it is kept for a repeated EnrolFinish and the page's last step
-	minPrefixHosts = 3         // bits: a network smaller than 8 addresses has no room for devices
+	minConfirm     = time.Second
+	maxConfirm     = 24 * time.Hour // how long a policy may wait for its confirmation
+	minPrefixHosts = 3              // bits: a network smaller than 8 addresses has no room for devices
 )
 
 // checkSettings checks what Init brings. Endpoint and URL may still be empty.

@@ -50,6 +50,8 @@ func randomLog(t testing.TB, seed uint64, n int) [][]byte {
 			DeviceRotate{d, key(fresh), Sealed("rotated " + fresh)}, SessionEnd{Device: d}, SessionEnd{User: u}, Expire{},
 			PolicyApply{"// " + fresh + "\n{}", c.View().Policy().Version - uint64(r.IntN(2)), ""}, Note{"note", fresh, ""},
 			Init{s, "{}"},
+			PolicyTry{"// tried " + fresh + "\n{}", c.View().Policy().Version, "", time.Duration(r.IntN(300)) * time.Second},
+			PolicyConfirm{c.View().Policy().Version - uint64(r.IntN(2))}, PolicyRevert{c.View().Policy().Version, r.IntN(2) == 0},
 		}
 		// What people do most.
 		choose = append(choose, Failure{u}, Failure{u}, Failure{u})
@@ -66,7 +68,11 @@ func randomLog(t testing.TB, seed uint64, n int) [][]byte {
 		if r.IntN(4) > 0 {
 			request = id(pick("request", 1000))
 		}
-		c.command(Command{request, c.now, "somebody", choose[r.IntN(len(choose))]})
+		actor := "somebody"
+		if r.IntN(10) == 0 {
+			actor = "somebody else"
+		}
+		c.command(Command{request, c.now, actor, choose[r.IntN(len(choose))]})
 	}
 	return c.log
 }
@@ -137,6 +143,9 @@ func snapshotOf(t testing.TB, s *State) []byte {
 func checkInvariants(t *testing.T, v *View) {
 	t.Helper()
 	s, _ := v.Settings()
+	if w := v.Pending(); w != nil && (w.Version != v.Policy().Version || v.PolicyVersion(w.Back) == nil) {
+		t.Errorf("what waits for a confirmation is %+v, and version %d is in force", w, v.Policy().Version)
+	}
 	addrs, keys := map[netip.Addr]bool{}, map[Key]bool{}
 	users, devices, sessions := 0, 0, 0
 	for range v.Users() {
@@ -176,7 +185,7 @@ func checkInvariants(t *testing.T, v *View) {
 // The log of every released version, and the snapshot it led to, are kept. A change of
 // what an old command means, or of how it is written, fails here.
 func TestOldLogsReplay(t *testing.T) {
-	const current = "v0"
+	const current = "v1"
 	dir := "testdata"
 	if *update {
 		log := randomLog(t, 42, 1500)

@@ -70,10 +70,13 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 	if err := dec.Skip(); !errors.Is(err, io.EOF) {
 		return nil, meta{}, errors.New("something follows its end")
 	}
+	if p := h.Pending; p != nil && (p.Version != h.Policy || get[PolicyVersion](t, tablePolicies, byID, orderKey(p.Back)) == nil) {
+		return nil, meta{}, fmt.Errorf("version %d of the policy waits for a confirmation, and %d is in force: it or version %d is missing", p.Version, h.Policy, p.Back)
+	}
 	t.txn.Commit()
 	return db, meta{
 		Index: h.Index, Time: h.Time, Settings: h.Settings, Serial: h.Serial, NextHost: h.NextHost,
-		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy,
+		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy, Pending: h.Pending,
 		users: int(h.Users), devices: int(h.Devices), sessions: int(h.Sessions), audits: int(h.Audit),
 		policyAt: h.Index, settingsAt: h.Index,
 	}, nil

@@ -32,6 +32,7 @@ type header struct {
 	Retired     uint64    `cbor:"16,keyasint,omitempty"`
 	Released    uint64    `cbor:"17,keyasint,omitempty"`
 	Remembered  uint64    `cbor:"18,keyasint,omitempty"`
+	Pending     *Pending  `cbor:"19,keyasint,omitempty"`
 }
 
 // wireRequest is a remembered answer. Its objects are as they were then.
@@ -68,6 +69,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		Users: uint64(v.m.users), Devices: uint64(v.m.devices), Invitations: count(tableInvitations),
 		Sessions: uint64(v.m.sessions), Policies: count(tablePolicies), Audit: uint64(v.m.audits),
 		Retired: count(tableRetired), Released: count(tableReleased), Remembered: count(tableRequests),
+		Pending: v.m.Pending,
 	})
 	writeTable[User](v, out, tableUsers)
 	writeTable[Device](v, out, tableDevices)

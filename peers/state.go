@@ -74,6 +74,7 @@ type meta struct {
 	Releases uint64    // how many addresses were released, ever
 	Requests uint64    // how many commands are or were in the table of requests
 	Policy   uint64    // the current version
+	Pending  *Pending  // the version that waits for a confirmation; shared and read-only
 
 	// Follow from the rest.
 	users, devices, sessions, audits int

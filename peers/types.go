@@ -96,6 +96,14 @@ type PolicyVersion struct {
 	Note    string
 }
 
+// Pending is a policy that is taken back unless it is confirmed in time.
+type Pending struct {
+	Version uint64    // the version in force
+	Back    uint64    // the version whose text comes back
+	Until   time.Time // when
+	By      string    // the actor who applied it, and alone may confirm it
+}
+
 // Entry is a line of the audit log.
 type Entry struct {
 	Index  uint64 // Raft index

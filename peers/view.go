@@ -127,6 +127,9 @@ func (v *View) PolicyVersion(n uint64) *PolicyVersion {
 	return get[PolicyVersion](v, tablePolicies, byID, orderKey(n))
 }
 
+// Pending returns what waits for a confirmation, or nil.
+func (v *View) Pending() *Pending { return v.m.Pending }
+
 // Policies yields all versions of the policy, newest first.
 func (v *View) Policies() iter.Seq[*PolicyVersion] {
 	return func(yield func(*PolicyVersion) bool) {

@@ -192,6 +192,25 @@ func (p *PolicyVersion) UnmarshalCBOR(b []byte) error {
 	return err
 }
 
+type wirePending struct {
+	Version uint64 `cbor:"1,keyasint"`
+	Back    uint64 `cbor:"2,keyasint"`
+	Until   stamp  `cbor:"3,keyasint"`
+	By      string `cbor:"4,keyasint,omitempty"`
+}
+
+// MarshalCBOR gives the canonical encoding.
+func (p Pending) MarshalCBOR() ([]byte, error) {
+	return encMode.Marshal(wirePending{p.Version, p.Back, stampOf(p.Until), p.By})
+}
+
+// UnmarshalCBOR reads what MarshalCBOR wrote.
+func (p *Pending) UnmarshalCBOR(b []byte) error {
+	w, err := unwire[wirePending](b)
+	*p = Pending{w.Version, w.Back, w.Until.time(), w.By}
+	return err
+}
+
 type wireEntry struct {
 	Index  uint64 `cbor:"1,keyasint"`
 	At     stamp  `cbor:"2,keyasint"`

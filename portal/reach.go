@@ -72,7 +72,7 @@ func reachViews(rs []acl.Reach) (open, byCode, shut []reachView) {
 			i = len(all)
 			at[k] = i
 			v := reachView{Name: r.Name, Until: r.Until.UTC()}
-			v.Why = why(r.Reason)
+			v.Why = why(r.Reason, r.Until)
 			all = append(all, v)
 			reasons = append(reasons, r.Reason)
 		}
@@ -100,14 +100,18 @@ func reachViews(rs []acl.Reach) (open, byCode, shut []reachView) {
 	return open, byCode, shut
 }
 
-// why says a verdict's reason to a person.
-func why(r acl.Reason) string {
+// why says a verdict's reason to a person. Of what is shut for its hours, until is when it
+// opens, which the page says behind it.
+func why(r acl.Reason, until time.Time) string {
 	switch r {
 	case acl.Allowed, acl.NoSession:
 		return ""
 	case acl.StaleCode:
 		return "Needs a fresher code than your last one."
 	case acl.OutsideTime:
+		if until.IsZero() {
+			return "Was granted to you for a time that is over. If you still need it, ask your administrator."
+		}
 		return "Is granted to you, but not at this time."
 	case acl.PeerOffline:
 		return "Is a device whose owner is not signed in there."

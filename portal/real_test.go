@@ -35,6 +35,7 @@ func (g instant) Applied() uint64                    { return g.state.View().Ind
 func (g instant) Stats(context.Context, ...dataplane.Key) (dataplane.Stats, error) {
 	return dataplane.Stats{}, nil
 }
+func (g instant) Permits(context.Context, dataplane.Flow) (bool, error) { return false, nil }
 
 func (g instant) Rules() *acl.Ruleset {
 	v := g.state.View()

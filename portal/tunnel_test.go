@@ -250,6 +250,24 @@ func TestSessionPage(t *testing.T) {
 			t.Errorf("signed in: no %q", want)
 		}
 	}
+	// What is shut says why, and when it opens if it does.
+	opens := time.Date(2030, 3, 4, 8, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		reason acl.Reason
+		until  time.Time
+		want   string
+	}{
+		{acl.OutsideTime, opens, `Is granted to you, but not at this time. It opens <time datetime="2030-03-04T08:00:00Z">4 March, 08:00 UTC</time>.`},
+		{acl.OutsideTime, time.Time{}, "Was granted to you for a time that is over. If you still need it, ask your administrator.</p>"},
+		{acl.PeerOffline, time.Time{}, "Is a device whose owner is not signed in there.</p>"},
+		{acl.StaleCode, time.Time{}, "Needs a fresher code than your last one.</p>"},
+		{acl.NoGrant, time.Time{}, "Is not granted to you. If you need it, ask your administrator.</p>"},
+	} {
+		f.reaches = []acl.Reach{reach("erp", "192.168.40.8/32", 6, 443, 443, test.reason, test.until)}
+		if b := bodyOf(t, askFrom(h, fromPhone, "GET", "http://10.77.0.1/", "", nil)); !strings.Contains(b, test.want) {
+			t.Errorf("%v: no %q in\n%s", test.reason, test.want, b)
+		}
+	}
 	f.reaches = []acl.Reach{reach("<script>x", "10.77.0.1/32", 6, 1, 8079, acl.Allowed, time.Time{})}
 	b = bodyOf(t, askFrom(h, fromPhone, "GET", "http://10.77.0.1/?next="+url.QueryEscape("http://10.77.0.1:8080/f"), "", nil))
 	if strings.Contains(b, "Open the app") || strings.Contains(b, `href="http://10.77.0.1:8080/f"`) || !strings.Contains(b, "not open to this device") {

@@ -24,6 +24,7 @@ type cli struct {
 	Device     deviceCmd     `cmd:"" help:"WireGuard keys and their configs."`
 	Session    sessionCmd    `cmd:"" help:"Who is signed in."`
 	Policy     policyCmd     `cmd:"" help:"Who may reach what."`
+	Group      groupCmd      `cmd:"" help:"The groups of the policy."`
 	Settings   settingsCmd   `cmd:"" help:"What the whole gateway has in common."`
 	Status     statusCmd     `cmd:"" help:"What the gateway is and how it does."`
 	Whois      whoisCmd      `cmd:"" help:"Whose tunnel address this is."`
@@ -38,9 +39,11 @@ const (
 	exitOK          = 0
 	exitFailed      = 1   // vpnd refused, or something failed
 	exitUsage       = 2   // the command line is wrong; nothing was done
-	exitNotFound    = 3   // no such user, device, session, version
+	exitNotFound    = 3   // no such user, device, session, group, version
 	exitUnreachable = 4   // vpnd does not answer at its socket
 	exitNotClosed   = 5   // done, but a gateway has not confirmed that it is closed
+	exitConflict    = 6   // somebody else's change is in the way; nothing was done
+	exitDisagree    = 7   // policy explain: policy and data plane say different things
 	exitInterrupted = 130 // by SIGINT, as shells have it
 )
 
@@ -51,9 +54,11 @@ var exitCodes = []struct {
 	{exitOK, "Done."},
 	{exitFailed, "vpnd refused, or something failed."},
 	{exitUsage, "The command line is wrong, or a question could not be asked; nothing was done."},
-	{exitNotFound, "There is no such user, device, session, address or version."},
+	{exitNotFound, "There is no such user, device, session, address, group or version."},
 	{exitUnreachable, "vpnd does not answer at its socket."},
 	{exitNotClosed, "Done and recorded, but a gateway has not confirmed yet that it is closed."},
+	{exitConflict, "Somebody else changed the policy meanwhile, or his change waits for a confirmation; nothing was done."},
+	{exitDisagree, "The policy and the data plane say different things of a flow (policy explain)."},
 	{exitInterrupted, "Interrupted."},
 }
 

@@ -92,6 +92,8 @@ func (c *client) explain(ctx context.Context, method string, req, reply any, con
 	switch s.Code() {
 	case codes.NotFound:
 		return &exitError{exitNotFound, errors.New(s.Message())}
+	case codes.Aborted:
+		return &exitError{exitConflict, errors.New(s.Message())}
 	case codes.Unavailable:
 		c.mu.Lock()
 		dial := c.dial

@@ -64,7 +64,8 @@ func complete(ctx context.Context, a *app, c *cli) (done bool) {
 		kongplete.WithPredictor("file", posener.PredictFiles("*")),
 		kongplete.WithPredictor("format", posener.PredictSet("text", "json")),
 		kongplete.WithPredictor("user", names(ctx, a, userNames)),
-		kongplete.WithPredictor("device", names(ctx, a, deviceNames)))
+		kongplete.WithPredictor("device", names(ctx, a, deviceNames)),
+		kongplete.WithPredictor("group", names(ctx, a, groupNames)))
 	return done
 }
 
@@ -104,6 +105,17 @@ func deviceNames(ctx context.Context, api *client) (list []string) {
 	}
 	for _, d := range r.Devices {
 		list = append(list, d.Name)
+	}
+	return list
+}
+
+func groupNames(ctx context.Context, api *client) (list []string) {
+	r, err := api.policy().ListGroups(ctx, &vpnv1.ListGroupsRequest{})
+	if err != nil {
+		return nil
+	}
+	for _, g := range r.Groups {
+		list = append(list, strings.TrimPrefix(g.Name, "group:"))
 	}
 	return list
 }

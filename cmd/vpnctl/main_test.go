@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -14,6 +15,10 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/*.txtar. Each script has a vpnd of its own: the real control
 // and the real store, with a stand-in for the data plane (see world_test.go).
 func TestScripts(t *testing.T) {
+	page, err := filepath.Abs("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -31,16 +36,19 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"enrol":   inWorld((*world).enrol),
-			"signin":  inWorld((*world).signIn),
-			"lock":    inWorld((*world).lock),
-			"seen":    inWorld((*world).seen),
-			"gateway": inWorld((*world).setGateway),
-			"stop":    inWorld((*world).stop),
-			"qr":      qr,
-			"same":    same,
-			"wg":      wgSetconf,
+			"exits":     exits,
+			"enrol":     inWorld((*world).enrol),
+			"signin":    inWorld((*world).signIn),
+			"lock":      inWorld((*world).lock),
+			"seen":      inWorld((*world).seen),
+			"gateway":   inWorld((*world).setGateway),
+			"stop":      inWorld((*world).stop),
+			"passes":    inWorld((*world).passes),
+			"inforce":   inWorld((*world).inForce),
+			"qr":        qr,
+			"pipelines": pipelines(page),
+			"same":      same,
+			"wg":        wgSetconf,
 		},
 	})
 }

@@ -73,6 +73,7 @@ func (m *man) page(model *kong.Application) {
 	}
 	m.line(".SH ENVIRONMENT")
 	for _, e := range [][2]string{
+		{"VISUAL, EDITOR", "The editor of policy edit, a command line; else vi."},
 		{"VPNCTL_SOCKET", "The daemon's socket, as --socket."},
 		{"VPNCTL_OUTPUT", "text or json, as --output."},
 		{"NO_COLOR", "Set and not empty: no colour."},
@@ -91,6 +92,8 @@ func (m *man) page(model *kong.Application) {
 		{"vpnctl user add alice", "Invite a person: she enrols in her browser."},
 		{"vpnctl device add alice laptop --out laptop.conf", "Make a config for her by hand."},
 		{"vpnctl session end alice", "Sign her out everywhere, now."},
+		{"vpnctl policy apply policy.hujson --confirm 60s", "Change who may reach what, without locking yourself out."},
+		{"vpnctl policy explain alice/phone db:5432", "Find out why somebody reaches something, or not."},
 		{"vpnctl -o json device ls | jq -r '.devices[].name'", "Use the answer in a script."},
 	} {
 		m.line(".TP\n.B %s", roff(e[0]))

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
+	"strings"
+	"time"
 
 	"vpnd/acl"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -14,7 +17,11 @@ import (
 type policyCmd struct {
 	Show     policyShowCmd     `cmd:"" help:"Print the policy in force, or an older version."`
 	Check    policyCheckCmd    `cmd:"" help:"Look for faults in a file without applying it."`
+	Diff     policyDiffCmd     `cmd:"" help:"Tell who would gain and who would lose what by a file."`
+	Explain  policyExplainCmd  `cmd:"" help:"Tell whether a flow may pass now, and why."`
 	Apply    policyApplyCmd    `cmd:"" help:"Make a file the policy."`
+	Edit     policyEditCmd     `cmd:"" help:"Edit the policy in force in your editor."`
+	Confirm  policyConfirmCmd  `cmd:"" help:"Keep a policy that was applied with --confirm."`
 	History  policyHistoryCmd  `cmd:"" help:"List the versions, newest first."`
 	Rollback policyRollbackCmd `cmd:"" help:"Apply an older version again."`
 }
@@ -75,7 +82,7 @@ func (c *policyCheckCmd) Run(ctx context.Context, a *app) error {
 	r, err := a.api.policy().CheckPolicy(ctx, &vpnv1.CheckPolicyRequest{Text: policy})
 	var e *exitError
 	if errors.As(err, &e) && e.code == exitUnreachable {
-		a.notef("vpnd cannot be reached at %s: only the file itself is looked at, not its tests against the people and devices there are", a.api.path)
+		a.notef("vpnd cannot be reached at %s: only the file itself is looked at, and its tests are run as if nobody had enrolled yet", a.api.path)
 		r, err = parsePolicy(policy)
 	}
 	if err != nil {
@@ -97,60 +104,32 @@ func (c *policyCheckCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
+// alone stands in for what only a daemon knows of its cluster: the network by default, and
+// the longest session, so that no freshness is called too long here.
+var alone = acl.Options{
+	Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd00::/64")},
+	Gateway: []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd00::1")},
+	Session: 31 * 24 * time.Hour,
+}
+
 // parsePolicy looks for the faults that a text has by itself.
 func parsePolicy(policy string) (*vpnv1.CheckPolicyResponse, error) {
 	r := &vpnv1.CheckPolicyResponse{}
-	_, err := acl.Parse([]byte(policy))
-	var faults acl.ErrorList
-	if err != nil && !errors.As(err, &faults) {
+	var list acl.ErrorList
+	p, err := acl.Parse([]byte(policy))
+	if err == nil {
+		var rules *acl.Ruleset
+		if rules, err = acl.Compile(p, alone, nil); err == nil {
+			list = rules.Warnings()
+		}
+	}
+	if err != nil && !errors.As(err, &list) {
 		return nil, err
 	}
-	for _, f := range faults {
+	for _, f := range list {
 		r.Problems = append(r.Problems, &vpnv1.Problem{Line: int32(f.Line), Column: int32(f.Column), Message: f.Message, Warning: f.Warning})
 	}
 	return r, nil
-}
-
-type policyApplyCmd struct {
-	policyFile
-	Base uint64 `help:"The version that the file was made from; another one in force refuses it. By default the one in force now." placeholder:"VERSION"`
-	Note string `short:"m" help:"Why, for the history." placeholder:"TEXT"`
-}
-
-func (c *policyApplyCmd) Run(ctx context.Context, a *app) error {
-	policy, err := c.read(a)
-	if err != nil {
-		return err
-	}
-	return a.applyPolicy(ctx, c.File, &vpnv1.ApplyPolicyRequest{Text: policy, Base: c.Base, Note: c.Note})
-}
-
-func (a *app) applyPolicy(ctx context.Context, file string, req *vpnv1.ApplyPolicyRequest) error {
-	if req.Base == 0 {
-		now, err := a.api.policy().GetPolicy(ctx, &vpnv1.GetPolicyRequest{})
-		if err != nil {
-			return err
-		}
-		req.Base = now.Policy.GetVersion()
-	}
-	r, err := a.api.policy().ApplyPolicy(ctx, req)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		if err := a.printJSON(r); err != nil {
-			return err
-		}
-	} else {
-		a.problems(file, r.Problems)
-	}
-	if n := faults(r.Problems); n > 0 || r.Policy == nil {
-		return fmt.Errorf("%s has %s and was not applied; version %d stays in force", file, number(n, "fault"), req.Base)
-	}
-	if on := doneOn(r.Closed); on != "" && !a.json {
-		a.printf("Version %d is in force on %s.\n", r.Policy.Version, on)
-	}
-	return a.closed(r.Closed)
 }
 
 // problems prints faults and warnings as compilers do.
@@ -189,28 +168,13 @@ func (c *policyHistoryCmd) Run(ctx context.Context, a *app) error {
 		if i == 0 {
 			version.style = good
 		}
-		t.add(version, text(a.when(p.AppliedAt)), text(p.AppliedBy), text(p.Note))
+		note := p.Note
+		if w := r.Pending; w != nil && w.Version == p.Version {
+			version.style = warn
+			note = strings.TrimPrefix(note+"; ", "; ") + fmt.Sprintf("to be confirmed until %s, else version %d comes back", absolute(w.Until.AsTime()), w.Back)
+		}
+		t.add(version, text(a.when(p.AppliedAt)), text(p.AppliedBy), text(note))
 	}
 	t.draw(a.ui)
 	return nil
-}
-
-type policyRollbackCmd struct {
-	Version uint64 `arg:"" help:"Which to apply again."`
-	Note    string `short:"m" help:"Why, for the history." placeholder:"TEXT"`
-}
-
-func (c *policyRollbackCmd) Run(ctx context.Context, a *app) error {
-	if c.Version == 0 {
-		return usagef("policy rollback: versions begin at 1 (vpnctl policy history)")
-	}
-	old, err := a.api.policy().GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: c.Version})
-	if err != nil {
-		return err
-	}
-	note := c.Note
-	if note == "" {
-		note = fmt.Sprintf("version %d again", c.Version)
-	}
-	return a.applyPolicy(ctx, fmt.Sprintf("version %d", c.Version), &vpnv1.ApplyPolicyRequest{Text: old.Policy.GetText(), Note: note})
 }

@@ -35,6 +35,9 @@ func (c *statusCmd) Run(ctx context.Context, a *app) error {
 	f.add("", r.PlaneDetail)
 	f.add("people", fmt.Sprintf("%s, %s, %d signed in", number(int(r.Users), "user"), number(int(r.Devices), "device"), r.Sessions))
 	f.add("policy", fmt.Sprintf("version %d", r.PolicyVersion))
+	if w := r.PendingPolicy; w != nil {
+		f.addStyled("", fmt.Sprintf("to be confirmed by %s until %s, else version %d comes back", w.AppliedBy, absolute(w.Until.AsTime()), w.Back), warn)
+	}
 	f.add("clients dial", s.GetEndpoint())
 	f.add("public key", r.PublicKey)
 	f.add("network", joined(s.GetNetwork()))

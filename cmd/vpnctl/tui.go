@@ -20,7 +20,9 @@ import (
 //   - Everything else goes to standard error as "vpnctl: …": one line, no capital, no
 //     full stop, the thing by name, then what to do. What vpnd says is passed on as it is.
 //   - Questions are asked on the terminal itself; without one, --yes has to be there
-//     already. The answer that does nothing is the default.
+//     already. The answer that does nothing is the default. A change of the policy, which
+//     a pipeline makes from a reviewed file, is asked about only if standard input is a
+//     terminal: everything of it can be taken back.
 //   - Colour only repeats what the words say: on a terminal, unless NO_COLOR is set.
 //   - Text that came from elsewhere cannot steer the terminal.
 type ui struct {
@@ -28,6 +30,7 @@ type ui struct {
 	out, err io.Writer
 	tty      func() (io.ReadWriteCloser, error)
 	now      func() time.Time
+	inTTY    bool // somebody is there to answer
 	outTTY   bool
 	columns  int // of the terminal; 0: no terminal, or unknown
 	colour   bool
@@ -37,7 +40,7 @@ type ui struct {
 func newUI(sys system) *ui {
 	u := &ui{
 		in: sys.stdin, out: sys.stdout, err: sys.stderr, tty: sys.tty, now: sys.now,
-		outTTY: isTerminal(sys.stdout),
+		inTTY: isTerminal(sys.stdin), outTTY: isTerminal(sys.stdout),
 	}
 	if f, ok := sys.stdout.(*os.File); ok && u.outTTY {
 		u.columns, _, _ = term.GetSize(int(f.Fd()))

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type world struct {
 	server  *grpc.Server
 	socket  string
 	once    sync.Once
+	running context.CancelFunc // ends what the daemon does by itself
 
 	mu      sync.Mutex
 	behind  time.Duration // the daemon's clock; it moves on with every code that is used
@@ -46,6 +48,7 @@ type plane struct {
 	mu      sync.Mutex
 	applied uint64
 	stuck   bool
+	open    map[uint16]bool // the ports that pass
 	peers   map[dataplane.Key]dataplane.PeerStats
 }
 
@@ -63,6 +66,16 @@ func (p *plane) Applied() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.applied
+}
+
+// Permits stands in for a filter, which knows ports alone.
+func (p *plane) Permits(_ context.Context, f dataplane.Flow) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stuck {
+		return false, errors.New("the packet filter does not answer")
+	}
+	return p.open[f.DstPort], nil
 }
 
 func (p *plane) Rules() *acl.Ruleset { return nil }
@@ -115,11 +128,14 @@ func newWorld(dir string) (_ *world, err error) {
 	}
 	w.server = control.NewServer(w.service)
 	go w.server.Serve(l)
+	ctx, w.running = context.WithCancel(ctx)
+	go w.service.Run(ctx)
 	return w, nil
 }
 
 func (w *world) close() {
 	w.once.Do(func() {
+		w.running()
 		w.server.Stop()
 		w.store.Close()
 	})
@@ -244,6 +260,42 @@ func (w *world) setGateway(_ *testscript.TestScript, args []string) error {
 	defer w.plane.mu.Unlock()
 	w.plane.stuck = args[0] == "stuck"
 	return nil
+}
+
+// passes PORT… are what the data plane lets pass from now on.
+func (w *world) passes(_ *testscript.TestScript, args []string) error {
+	open := map[uint16]bool{}
+	for _, s := range args {
+		port, err := strconv.ParseUint(s, 10, 16)
+		if err != nil {
+			return err
+		}
+		open[uint16(port)] = true
+	}
+	w.plane.mu.Lock()
+	defer w.plane.mu.Unlock()
+	w.plane.open = open
+	return nil
+}
+
+// inForce VERSION waits until it is.
+func (w *world) inForce(_ *testscript.TestScript, args []string) error {
+	version, err := strconv.ParseUint(args[0], 10, 64)
+	if err != nil {
+		return err
+	}
+	late := time.After(20 * time.Second)
+	for {
+		v := w.store.State().View()
+		if v.Policy().Version == version {
+			return nil
+		}
+		select {
+		case <-v.Changed():
+		case <-late:
+			return fmt.Errorf("version %d is in force", v.Policy().Version)
+		}
+	}
 }
 
 // stop stops the daemon.

@@ -196,7 +196,7 @@ func (d *Daemon) gateway(s peers.Settings) (dataplane.Gateway, error) {
 	}, nil
 }
 
-// Wait, Applied, Rules and Stats make the daemon control's Gateway.
+// Wait, Applied, Rules, Stats and Permits make the daemon control's Gateway.
 
 // Wait returns when the plane has applied the index.
 func (d *Daemon) Wait(ctx context.Context, index uint64) error { return d.rec.Wait(ctx, index) }
@@ -212,6 +212,11 @@ func (d *Daemon) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.St
 	s, err := d.plane.Stats(ctx, keys...)
 	s.Detail = d.why + "; " + s.Detail
 	return s, err
+}
+
+// Permits asks the plane what it enforces.
+func (d *Daemon) Permits(ctx context.Context, f dataplane.Flow) (bool, error) {
+	return d.plane.Permits(ctx, f)
 }
 
 // openSockets opens what local programs call.

@@ -36,8 +36,9 @@ func (p *brokenPlane) Update(context.Context, dataplane.Change) error { p.calls.
 func (p *brokenPlane) Stats(context.Context, ...dataplane.Key) (dataplane.Stats, error) {
 	return dataplane.Stats{}, nil
 }
-func (p *brokenPlane) Listen(context.Context) (net.Listener, error) { return nil, p.listen }
-func (p *brokenPlane) Close() error                                 { p.closed.Store(true); return nil }
+func (p *brokenPlane) Permits(context.Context, dataplane.Flow) (bool, error) { return false, nil }
+func (p *brokenPlane) Listen(context.Context) (net.Listener, error)          { return nil, p.listen }
+func (p *brokenPlane) Close() error                                          { p.closed.Store(true); return nil }
 
 // daemonOn is a daemon with a state, up to the sockets that it never gets to serve.
 func daemonOn(t *testing.T, p *brokenPlane) *Daemon {

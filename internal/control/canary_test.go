@@ -10,11 +10,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
@@ -269,6 +271,19 @@ func exerciseAll(t *testing.T, w *world, cc *grpc.ClientConn, c *canaries, confi
 	must(second(policies.GetPolicy(ctx, &vpnv1.GetPolicyRequest{})))
 	must(second(policies.CheckPolicy(ctx, &vpnv1.CheckPolicyRequest{Text: otherPolicy})))
 	must(second(policies.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 1})))
+	must(second(policies.DiffPolicy(ctx, &vpnv1.DiffPolicyRequest{Text: "{}"})))
+	must(second(policies.ListGroups(ctx, &vpnv1.ListGroupsRequest{})))
+	must(second(policies.ExplainPolicy(ctx, &vpnv1.ExplainPolicyRequest{Source: "alice/phone", Destination: "app:8080"})))
+	for i := range 2 { // once to be taken back, once to be confirmed
+		now, err := policies.GetPolicy(ctx, &vpnv1.GetPolicyRequest{})
+		must(err)
+		must(second(policies.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: now.GetPolicy().GetText(), Base: now.GetPolicy().GetVersion(), Confirm: durationpb.New(time.Hour)})))
+		if i == 0 {
+			must(second(policies.RevertPolicy(ctx, &vpnv1.RevertPolicyRequest{})))
+		} else {
+			must(second(policies.ConfirmPolicy(ctx, &vpnv1.ConfirmPolicyRequest{})))
+		}
+	}
 	must(second(policies.ListPolicies(ctx, &vpnv1.ListPoliciesRequest{})))
 	must(second(gw.SetSettings(ctx, &vpnv1.SetSettingsRequest{Url: ptr("https://other.example.com")})))
 	must(second(gw.GetStatus(ctx, &vpnv1.GetStatusRequest{})))

@@ -1,6 +1,6 @@
 // Package control is where a request becomes a command: it authenticates, authorises,
 // checks codes, seals and proposes. gRPC (grpc.go and its neighbours) and the portal only
-// decode, call it, and encode. It never touches the data plane.
+// decode, call it, and encode. It never changes the data plane.
 package control
 
 import (
@@ -26,12 +26,14 @@ type Store interface {
 }
 
 // Gateway is what control needs of internal/reconcile and the plane: to answer
-// "open" only when it is open and "revoked" only when it is closed.
+// "open" only when it is open and "revoked" only when it is closed, and to ask what it
+// enforces. What it holds was told to it by the state: control never changes it.
 type Gateway interface {
 	Wait(ctx context.Context, index uint64) error
 	Applied() uint64
 	Rules() *acl.Ruleset
 	Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Stats, error)
+	Permits(ctx context.Context, f dataplane.Flow) (bool, error)
 }
 
 // Config is what a Service needs.

@@ -103,7 +103,15 @@ func sentence(text string) string {
 	if text == "" || text[0] < 'a' || text[0] > 'z' {
 		return text
 	}
-	return string(text[0]-'a'+'A') + text[1:] + "."
+	return capital(text) + "."
+}
+
+// capital begins a sentence with a text.
+func capital(text string) string {
+	if text == "" || text[0] < 'a' || text[0] > 'z' {
+		return text
+	}
+	return string(text[0]-'a'+'A') + text[1:]
 }
 
 // internal hides the cause from the person and keeps it for the log.

@@ -36,7 +36,7 @@ func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest)
 		Settings: protoSettings(set), PublicKey: protoKey(set.PublicKey),
 		Users: int32(users), Devices: int32(devices),
 		StartedAt: timestamp(s.started), StateTime: timestamp(v.Time()),
-		CaFingerprint: s.CAFingerprint(), TunnelUrl: s.TunnelURL(),
+		CaFingerprint: s.CAFingerprint(), TunnelUrl: s.TunnelURL(), PendingPolicy: protoPending(v.Pending()),
 	}
 	if s.store.Leader() {
 		out.Role = "leader"

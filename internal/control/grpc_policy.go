@@ -18,7 +18,7 @@ func (g policyServer) GetPolicy(_ context.Context, r *vpnv1.GetPolicyRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &vpnv1.GetPolicyResponse{Policy: protoPolicy(p, true)}, nil
+	return &vpnv1.GetPolicyResponse{Policy: protoPolicy(p, true), Pending: protoPending(g.s.view().Pending())}, nil
 }
 
 // CheckPolicy parses, compiles and tests a text without applying it.
@@ -30,24 +30,89 @@ func (g policyServer) CheckPolicy(_ context.Context, r *vpnv1.CheckPolicyRequest
 	return &vpnv1.CheckPolicyResponse{Problems: protoProblems(problems)}, nil
 }
 
+// DiffPolicy tells what a text would change.
+func (g policyServer) DiffPolicy(_ context.Context, r *vpnv1.DiffPolicyRequest) (*vpnv1.DiffPolicyResponse, error) {
+	d, problems, err := g.s.DiffPolicy(r.GetText(), r.GetBase())
+	if err != nil {
+		return nil, err
+	}
+	out := &vpnv1.DiffPolicyResponse{Problems: protoProblems(problems)}
+	if d != nil {
+		out.Diff = protoDiff(d)
+	}
+	return out, nil
+}
+
 // ApplyPolicy makes a text the policy.
 func (g policyServer) ApplyPolicy(ctx context.Context, r *vpnv1.ApplyPolicyRequest) (*vpnv1.ApplyPolicyResponse, error) {
-	p, problems, closed, err := g.s.ApplyPolicy(ctx, r.GetText(), r.GetBase(), r.GetNote())
+	confirm, err := duration(r.GetConfirm(), "The time to confirm the policy")
+	if err != nil {
+		return nil, err
+	}
+	p, problems, closed, err := g.s.ApplyPolicy(ctx, r.GetText(), r.GetBase(), r.GetNote(), confirm)
 	if err != nil {
 		return nil, err
 	}
 	out := &vpnv1.ApplyPolicyResponse{Problems: protoProblems(problems), Closed: protoClosed(closed)}
 	if p != nil {
 		out.Policy = protoPolicy(p, true)
+		if w := g.s.view().Pending(); w != nil && w.Version == p.Version {
+			out.Pending = protoPending(w)
+		}
 	}
 	return out, nil
 }
 
+// ConfirmPolicy keeps what waits for a confirmation.
+func (g policyServer) ConfirmPolicy(ctx context.Context, _ *vpnv1.ConfirmPolicyRequest) (*vpnv1.ConfirmPolicyResponse, error) {
+	p, err := g.s.ConfirmPolicy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &vpnv1.ConfirmPolicyResponse{Policy: protoPolicy(p, false)}, nil
+}
+
+// RevertPolicy takes back what waits for a confirmation.
+func (g policyServer) RevertPolicy(ctx context.Context, _ *vpnv1.RevertPolicyRequest) (*vpnv1.RevertPolicyResponse, error) {
+	p, closed, err := g.s.RevertPolicy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &vpnv1.RevertPolicyResponse{Policy: protoPolicy(p, false), Closed: protoClosed(closed)}, nil
+}
+
 // ListPolicies returns all versions, newest first, without their texts.
 func (g policyServer) ListPolicies(context.Context, *vpnv1.ListPoliciesRequest) (*vpnv1.ListPoliciesResponse, error) {
-	out := &vpnv1.ListPoliciesResponse{}
-	for p := range g.s.view().Policies() {
+	v := g.s.view()
+	out := &vpnv1.ListPoliciesResponse{Pending: protoPending(v.Pending())}
+	for p := range v.Policies() {
 		out.Policies = append(out.Policies, protoPolicy(p, false))
+	}
+	return out, nil
+}
+
+// ExplainPolicy tells whether a flow may pass now and why.
+func (g policyServer) ExplainPolicy(ctx context.Context, r *vpnv1.ExplainPolicyRequest) (*vpnv1.ExplainPolicyResponse, error) {
+	answers, remarks, err := g.s.ExplainPolicy(ctx, r.GetSource(), r.GetDestination(), r.GetPort())
+	if err != nil {
+		return nil, err
+	}
+	out := &vpnv1.ExplainPolicyResponse{Remarks: remarks}
+	for _, f := range answers {
+		out.Flows = append(out.Flows, protoExplanation(f))
+	}
+	return out, nil
+}
+
+// ListGroups returns the groups of the policy in force.
+func (g policyServer) ListGroups(_ context.Context, r *vpnv1.ListGroupsRequest) (*vpnv1.ListGroupsResponse, error) {
+	groups, err := g.s.Groups(r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	out := &vpnv1.ListGroupsResponse{}
+	for _, x := range groups {
+		out.Groups = append(out.Groups, &vpnv1.Group{Name: x.Name, Members: x.Members, Users: x.Users})
 	}
 	return out, nil
 }

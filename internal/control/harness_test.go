@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -88,6 +89,8 @@ type fakeGateway struct {
 	waited []uint64
 	fail   error
 	rules  *acl.Ruleset
+	passes func(dataplane.Flow) (bool, error)
+	plane  string
 	peers  map[dataplane.Key]dataplane.PeerStats
 }
 
@@ -116,7 +119,16 @@ func (g *fakeGateway) Rules() *acl.Ruleset {
 func (g *fakeGateway) Stats(context.Context, ...dataplane.Key) (dataplane.Stats, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return dataplane.Stats{Plane: "fake", Detail: "a plane of a test", Peers: g.peers}, g.fail
+	return dataplane.Stats{Plane: cmp.Or(g.plane, "fake"), Detail: "a plane of a test", Peers: g.peers}, g.fail
+}
+
+func (g *fakeGateway) Permits(_ context.Context, f dataplane.Flow) (bool, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.passes == nil {
+		return false, errors.New("the plane was not asked before")
+	}
+	return g.passes(f)
 }
 
 func (g *fakeGateway) set(change func(*fakeGateway)) {

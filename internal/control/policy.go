@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -16,7 +17,10 @@ const maxPolicy = 1 << 20
 
 // Policy returns a version of the policy; 0 is the current one.
 func (s *Service) Policy(version uint64) (*peers.PolicyVersion, error) {
-	v := s.view()
+	return policyVersion(s.view(), version)
+}
+
+func policyVersion(v *peers.View, version uint64) (*peers.PolicyVersion, error) {
 	p := v.Policy()
 	if version != 0 {
 		p = v.PolicyVersion(version)
@@ -31,7 +35,7 @@ func (s *Service) Policy(version uint64) (*peers.PolicyVersion, error) {
 // returns every fault and warning. fatal says that the text cannot become the policy.
 func (s *Service) CheckPolicy(text string) (problems acl.ErrorList, fatal bool, err error) {
 	if len(text) > maxPolicy {
-		return nil, false, refuse(codes.InvalidArgument, CodeLimit, "The policy has %d bytes; at most %d are possible.", len(text), maxPolicy)
+		return nil, false, tooLarge(text)
 	}
 	v := s.view()
 	set, _ := v.Settings()
@@ -39,21 +43,27 @@ func (s *Service) CheckPolicy(text string) (problems acl.ErrorList, fatal bool, 
 }
 
 func checkPolicy(v *peers.View, o acl.Options, text string) (problems acl.ErrorList, fatal bool, err error) {
+	rules, problems, err := compilePolicy(v, o, text, subjects(v))
+	return problems, rules == nil, err
+}
+
+// compilePolicy compiles and tests a text. With faults there are no rules.
+func compilePolicy(v *peers.View, o acl.Options, text string, devices []acl.Subject) (*acl.Ruleset, acl.ErrorList, error) {
 	for u := range v.Users() {
 		o.Users = append(o.Users, u.Name)
 	}
 	var rules *acl.Ruleset
 	p, err := acl.Parse([]byte(text))
 	if err == nil {
-		rules, err = acl.Compile(p, o, subjects(v))
+		rules, err = acl.Compile(p, o, devices)
 	}
 	if err == nil {
-		return rules.Warnings(), false, nil
+		return rules, rules.Warnings(), nil
 	}
 	if list, ok := errors.AsType[acl.ErrorList](err); ok {
-		return list, true, nil
+		return nil, list, nil
 	}
-	return nil, false, refuse(codes.InvalidArgument, CodeInvalid, "The policy is refused: %v.", err)
+	return nil, nil, refuse(codes.InvalidArgument, CodeInvalid, "The policy is refused: %v.", err)
 }
 
 // subjects are the devices as the policy sees them.
@@ -70,12 +80,17 @@ func subjects(v *peers.View) []acl.Subject {
 
 // ApplyPolicy makes a text the policy if it has no fault and base is still the current
 // version. It answers when the gateway has it in force. With faults, the version is nil.
-func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string) (*peers.PolicyVersion, acl.ErrorList, []Closed, error) {
+// With confirm above 0 it is taken back after so long unless ConfirmPolicy follows.
+func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string, confirm time.Duration) (*peers.PolicyVersion, acl.ErrorList, []Closed, error) {
 	problems, fatal, err := s.CheckPolicy(text)
 	if err != nil || fatal {
 		return nil, problems, nil, err
 	}
-	index, res, err := s.propose(ctx, peers.PolicyApply{Text: text, Base: base, Note: note})
+	var body peers.Body = peers.PolicyApply{Text: text, Base: base, Note: note}
+	if confirm > 0 {
+		body = peers.PolicyTry{Text: text, Base: base, Note: note, For: confirm}
+	}
+	index, res, err := s.propose(ctx, body)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -16,10 +16,11 @@ const (
 )
 
 // Run does what happens without anybody asking, until ctx ends: it removes what has
-// ended, audits drift, and keeps the answer to health checks.
+// ended, takes back a policy that was not confirmed, audits drift, and keeps the answer to health checks.
 func (s *Service) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.expire(ctx) })
+	wg.Go(func() { s.revert(ctx) })
 	wg.Go(func() { s.auditDrift(ctx) })
 	wg.Go(func() { s.watchHealth(ctx) })
 	wg.Wait()

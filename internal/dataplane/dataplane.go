@@ -110,6 +110,9 @@ type Plane interface {
 	Set(ctx context.Context, s State) error
 	// Update changes the desired state by c. Its cost depends on c alone.
 	Update(ctx context.Context, c Change) error
+	// Permits tells whether the first packet of a new flow would pass at this moment, by
+	// what the plane enforces and not by what it was told.
+	Permits(ctx context.Context, f Flow) (bool, error)
 	// Stats reads counters; for one peer, name its key, for all, name none.
 	Stats(ctx context.Context, keys ...Key) (Stats, error)
 	// Listen returns a listener that only the tunnel can reach, on the gateway's

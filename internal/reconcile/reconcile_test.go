@@ -86,6 +86,9 @@ func ends(list []dataplane.Session, s dataplane.Session) bool {
 func (m *model) Stats(context.Context, ...dataplane.Key) (dataplane.Stats, error) {
 	return dataplane.Stats{}, nil
 }
+func (m *model) Permits(context.Context, dataplane.Flow) (bool, error) {
+	return false, errors.New("no packets")
+}
 func (m *model) Listen(context.Context) (net.Listener, error) { return nil, errors.New("no network") }
 func (m *model) Close() error                                 { return nil }
 

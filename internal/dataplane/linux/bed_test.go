@@ -97,9 +97,10 @@ table inet vpnd {
 	}
 	return nil
 }
-func (passFilter) Update(context.Context, dataplane.Change) error { return nil }
-func (passFilter) Complaints() []string                           { return nil }
-func (passFilter) Detail() string                                 { return "" }
+func (passFilter) Update(context.Context, dataplane.Change) error        { return nil }
+func (passFilter) Permits(context.Context, dataplane.Flow) (bool, error) { return true, nil }
+func (passFilter) Complaints() []string                                  { return nil }
+func (passFilter) Detail() string                                        { return "" }
 func (passFilter) Close() error {
 	_, err := try("nft add table inet vpnd; nft delete table inet vpnd")
 	return err

@@ -77,8 +77,9 @@ func BenchmarkPlane(b *testing.B) {
 
 type noFilter struct{}
 
-func (noFilter) Set(context.Context, dataplane.State) error     { return nil }
-func (noFilter) Update(context.Context, dataplane.Change) error { return nil }
-func (noFilter) Complaints() []string                           { return nil }
-func (noFilter) Detail() string                                 { return "" }
-func (noFilter) Close() error                                   { return nil }
+func (noFilter) Set(context.Context, dataplane.State) error            { return nil }
+func (noFilter) Update(context.Context, dataplane.Change) error        { return nil }
+func (noFilter) Permits(context.Context, dataplane.Flow) (bool, error) { return true, nil }
+func (noFilter) Complaints() []string                                  { return nil }
+func (noFilter) Detail() string                                        { return "" }
+func (noFilter) Close() error                                          { return nil }

@@ -14,6 +14,9 @@ type PacketFilter interface {
 	// Update closes what c closes, opens what it opens, and kills the flows that lost
 	// their permission.
 	Update(context.Context, dataplane.Change) error
+	// Permits tells whether the first packet of a new flow would pass, by the table that
+	// is in the kernel.
+	Permits(context.Context, dataplane.Flow) (bool, error)
 	// Complaints lists other tables' chains that will drop ours.
 	Complaints() []string
 	// Detail names the kernel features in use, and the fallbacks.
@@ -28,4 +31,19 @@ type FilterConfig = filter.Config
 
 func openFilter(ctx context.Context, c FilterConfig) (PacketFilter, error) {
 	return filter.Open(ctx, c)
+}
+
+// Permits implements dataplane.Plane: by the packet filter, whose mark is what routing
+// lets through, and only while there is a tunnel.
+func (p *Plane) Permits(ctx context.Context, f dataplane.Flow) (bool, error) {
+	p.mu.Lock()
+	closed, up := p.closed, p.link != nil
+	p.mu.Unlock()
+	if closed {
+		return false, ErrClosed
+	}
+	if !up {
+		return false, nil
+	}
+	return p.filter.Permits(ctx, f)
 }

@@ -3,6 +3,7 @@ package linux
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -66,9 +67,13 @@ func TestWholePlane(t *testing.T) {
 	}
 	reach := func(want bool, when string) {
 		t.Helper()
-		for _, to := range []string{"192.0.2.2", "2001:db8:2::2"} {
+		for i, to := range []string{"192.0.2.2", "2001:db8:2::2"} {
 			if got := b.pings(to); got != want {
 				t.Errorf("%s: an answer from %s: %v", when, to, got)
+			}
+			echo := dataplane.Flow{Src: dev.Addrs[i], Dst: netip.MustParseAddr(to), Proto: []uint8{1, 58}[i]}
+			if got, err := p.Permits(t.Context(), echo); err != nil || got != want {
+				t.Errorf("%s: Permits says of %s: %v, %v", when, to, got, err)
 			}
 		}
 	}

@@ -66,6 +66,28 @@ func (p *Plane) inboundHead(pk *packet, src *peer, now time.Time) (action, *flow
 
 // begin admits the first packet of a flow, or refuses it.
 func (p *Plane) begin(pk *packet, src *peer, now time.Time) (action, *flow) {
+	f := p.candidate(pk, src, now)
+	if f == nil {
+		return refuse, nil
+	}
+	if f.kind == kindPeer && pk.proto == protoTCP {
+		f.cutters = []func(){func() { p.resetEnds(f) }}
+	}
+	g := p.flows.add(f)
+	if g == nil {
+		return refuse, nil
+	}
+	// A change between the verdict and the table would have missed this flow: judge now
+	// that it can be found.
+	if !p.rejudge(g, now) {
+		return refuse, nil
+	}
+	return p.pass(g, pk, true, now), g
+}
+
+// candidate is the flow that a first packet may begin, not yet in the table; nil if it
+// may begin none.
+func (p *Plane) candidate(pk *packet, src *peer, now time.Time) *flow {
 	gw := p.near.Load()
 	f := &flow{key: pk.key(), src: src}
 	s := src.session.Load()
@@ -82,7 +104,7 @@ func (p *Plane) begin(pk *packet, src *peer, now time.Time) (action, *flow) {
 		case pk.kind == icmpEcho:
 			f.kind = kindGateway
 		default:
-			return refuse, nil
+			return nil
 		}
 	case within(gw.Network, pk.dst):
 		f.kind = kindPeer
@@ -96,23 +118,11 @@ func (p *Plane) begin(pk *packet, src *peer, now time.Time) (action, *flow) {
 	}
 	if f.kind != kindPortal && !p.admits(f, now) {
 		if !captive || pk.dport != portalPort && !(own && pk.dport == p.cfg.AppPort) {
-			return refuse, nil
+			return nil
 		}
 		f.kind, f.dst, f.dstOpen = kindPortal, nil, opening{}
 	}
-	if f.kind == kindPeer && pk.proto == protoTCP {
-		f.cutters = []func(){func() { p.resetEnds(f) }}
-	}
-	g := p.flows.add(f)
-	if g == nil {
-		return refuse, nil
-	}
-	// A change between the verdict and the table would have missed this flow: judge now
-	// that it can be found.
-	if !p.rejudge(g, now) {
-		return refuse, nil
-	}
-	return p.pass(g, pk, true, now), g
+	return f
 }
 
 // admits says whether the flow f, not yet in the table, may begin.

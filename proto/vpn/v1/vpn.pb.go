@@ -530,6 +530,645 @@ func (x *Policy) GetNote() string {
 	return ""
 }
 
+// PendingPolicy is a policy in force that is taken back unless it is confirmed.
+type PendingPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version in force.
+	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The version that comes back.
+	Back uint64 `protobuf:"varint,2,opt,name=back,proto3" json:"back,omitempty"`
+	// When it does.
+	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	// Who applied it, and alone may confirm it.
+	AppliedBy     string `protobuf:"bytes,4,opt,name=applied_by,json=appliedBy,proto3" json:"applied_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PendingPolicy) Reset() {
+	*x = PendingPolicy{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PendingPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PendingPolicy) ProtoMessage() {}
+
+func (x *PendingPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PendingPolicy.ProtoReflect.Descriptor instead.
+func (*PendingPolicy) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PendingPolicy) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PendingPolicy) GetBack() uint64 {
+	if x != nil {
+		return x.Back
+	}
+	return 0
+}
+
+func (x *PendingPolicy) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *PendingPolicy) GetAppliedBy() string {
+	if x != nil {
+		return x.AppliedBy
+	}
+	return ""
+}
+
+// PolicyChange is something that devices may do under one policy and not, or under other
+// conditions, under another. It holds for every pair of a source and a destination.
+type PolicyChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Users whose every device it is about, devices, hosts, prefixes.
+	Sources []string `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// How many sources were left out.
+	MoreSources int32 `protobuf:"varint,2,opt,name=more_sources,json=moreSources,proto3" json:"more_sources,omitempty"`
+	// Hosts, users, devices, prefixes.
+	Destinations []string `protobuf:"bytes,3,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	// How many destinations were left out.
+	MoreDestinations int32 `protobuf:"varint,4,opt,name=more_destinations,json=moreDestinations,proto3" json:"more_destinations,omitempty"`
+	// As a policy writes them: "tcp:443", "udp:1000-2000", "icmp".
+	Ports []string `protobuf:"bytes,5,rep,name=ports,proto3" json:"ports,omitempty"`
+	// How many port ranges were left out.
+	MorePorts int32 `protobuf:"varint,6,opt,name=more_ports,json=morePorts,proto3" json:"more_ports,omitempty"`
+	// "gains", "loses" or "changes".
+	Effect string `protobuf:"bytes,7,opt,name=effect,proto3" json:"effect,omitempty"`
+	// The conditions before, "always" (while signed in) or as "mfa 15m"; empty: not granted.
+	Before string `protobuf:"bytes,8,opt,name=before,proto3" json:"before,omitempty"`
+	// The conditions after; empty: not granted any more.
+	After string `protobuf:"bytes,9,opt,name=after,proto3" json:"after,omitempty"`
+	// How many open sessions lose something by it at once.
+	Losing int32 `protobuf:"varint,10,opt,name=losing,proto3" json:"losing,omitempty"`
+	// How many open sessions gain something by it at once.
+	Gaining       int32 `protobuf:"varint,11,opt,name=gaining,proto3" json:"gaining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyChange) Reset() {
+	*x = PolicyChange{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyChange) ProtoMessage() {}
+
+func (x *PolicyChange) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyChange.ProtoReflect.Descriptor instead.
+func (*PolicyChange) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PolicyChange) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *PolicyChange) GetMoreSources() int32 {
+	if x != nil {
+		return x.MoreSources
+	}
+	return 0
+}
+
+func (x *PolicyChange) GetDestinations() []string {
+	if x != nil {
+		return x.Destinations
+	}
+	return nil
+}
+
+func (x *PolicyChange) GetMoreDestinations() int32 {
+	if x != nil {
+		return x.MoreDestinations
+	}
+	return 0
+}
+
+func (x *PolicyChange) GetPorts() []string {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *PolicyChange) GetMorePorts() int32 {
+	if x != nil {
+		return x.MorePorts
+	}
+	return 0
+}
+
+func (x *PolicyChange) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
+func (x *PolicyChange) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *PolicyChange) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *PolicyChange) GetLosing() int32 {
+	if x != nil {
+		return x.Losing
+	}
+	return 0
+}
+
+func (x *PolicyChange) GetGaining() int32 {
+	if x != nil {
+		return x.Gaining
+	}
+	return 0
+}
+
+// PolicyDiff is what one policy changes against another.
+type PolicyDiff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version compared with.
+	Base uint64 `protobuf:"varint,1,opt,name=base,proto3" json:"base,omitempty"`
+	// What changes, by source.
+	Changes []*PolicyChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// How many changes were left out.
+	More int32 `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	// How many open sessions lose something at once, whatever was left out.
+	Losing int32 `protobuf:"varint,4,opt,name=losing,proto3" json:"losing,omitempty"`
+	// How many open sessions gain something at once.
+	Gaining       int32 `protobuf:"varint,5,opt,name=gaining,proto3" json:"gaining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyDiff) Reset() {
+	*x = PolicyDiff{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyDiff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyDiff) ProtoMessage() {}
+
+func (x *PolicyDiff) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyDiff.ProtoReflect.Descriptor instead.
+func (*PolicyDiff) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PolicyDiff) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *PolicyDiff) GetChanges() []*PolicyChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *PolicyDiff) GetMore() int32 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
+func (x *PolicyDiff) GetLosing() int32 {
+	if x != nil {
+		return x.Losing
+	}
+	return 0
+}
+
+func (x *PolicyDiff) GetGaining() int32 {
+	if x != nil {
+		return x.Gaining
+	}
+	return 0
+}
+
+// ExplainedGrant is a grant's part in an explanation.
+type ExplainedGrant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it begins in the policy.
+	Line int32 `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
+	// The grant on one line.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// Its note.
+	Note string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	// How it comes to the source: "group:all through group:ops".
+	From string `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	// How it comes to the destination.
+	To string `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`
+	// What it grants there.
+	Ports string `protobuf:"bytes,6,opt,name=ports,proto3" json:"ports,omitempty"`
+	// Whether it lets the flow pass now.
+	Allows bool `protobuf:"varint,7,opt,name=allows,proto3" json:"allows,omitempty"`
+	// Why, by a stable word: see FlowExplanation.
+	Reason string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When that changes, unless a code is given; absent if it does not.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainedGrant) Reset() {
+	*x = ExplainedGrant{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainedGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainedGrant) ProtoMessage() {}
+
+func (x *ExplainedGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainedGrant.ProtoReflect.Descriptor instead.
+func (*ExplainedGrant) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ExplainedGrant) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *ExplainedGrant) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ExplainedGrant) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *ExplainedGrant) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *ExplainedGrant) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ExplainedGrant) GetPorts() string {
+	if x != nil {
+		return x.Ports
+	}
+	return ""
+}
+
+func (x *ExplainedGrant) GetAllows() bool {
+	if x != nil {
+		return x.Allows
+	}
+	return false
+}
+
+func (x *ExplainedGrant) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ExplainedGrant) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// FlowExplanation says why a flow may pass now or not.
+type FlowExplanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device, host or address that begins it.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Its address.
+	SourceAddress string `protobuf:"bytes,2,opt,name=source_address,json=sourceAddress,proto3" json:"source_address,omitempty"`
+	// The device, host or address that it goes to.
+	Destination string `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Its address.
+	DestinationAddress string `protobuf:"bytes,4,opt,name=destination_address,json=destinationAddress,proto3" json:"destination_address,omitempty"`
+	// "tcp:443", "icmp".
+	Port string `protobuf:"bytes,5,opt,name=port,proto3" json:"port,omitempty"`
+	// What the policy says.
+	Allowed bool `protobuf:"varint,6,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// Why, by a stable word: "allowed", "no_grant", "no_session", "stale_code",
+	// "outside_time", "peer_offline" or "disabled".
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The same for people, with what is missing.
+	Message string `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	// When that changes, unless a code is given; absent if it does not. For
+	// "outside_time": when it opens.
+	Until *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=until,proto3" json:"until,omitempty"`
+	// The grants that cover it, the one that decides first.
+	Grants []*ExplainedGrant `protobuf:"bytes,10,rep,name=grants,proto3" json:"grants,omitempty"`
+	// The grants between the two that cover other ports.
+	Others []*ExplainedGrant `protobuf:"bytes,11,rep,name=others,proto3" json:"others,omitempty"`
+	// Whether the data plane lets a new flow pass now; absent if it could not be asked.
+	PlanePermits *bool `protobuf:"varint,12,opt,name=plane_permits,json=planePermits,proto3,oneof" json:"plane_permits,omitempty"`
+	// Why it could not be asked.
+	PlaneError string `protobuf:"bytes,13,opt,name=plane_error,json=planeError,proto3" json:"plane_error,omitempty"`
+	// Whether policy and data plane say different things.
+	Disagreement  bool `protobuf:"varint,14,opt,name=disagreement,proto3" json:"disagreement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowExplanation) Reset() {
+	*x = FlowExplanation{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowExplanation) ProtoMessage() {}
+
+func (x *FlowExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowExplanation.ProtoReflect.Descriptor instead.
+func (*FlowExplanation) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *FlowExplanation) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *FlowExplanation) GetSourceAddress() string {
+	if x != nil {
+		return x.SourceAddress
+	}
+	return ""
+}
+
+func (x *FlowExplanation) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *FlowExplanation) GetDestinationAddress() string {
+	if x != nil {
+		return x.DestinationAddress
+	}
+	return ""
+}
+
+func (x *FlowExplanation) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *FlowExplanation) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *FlowExplanation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *FlowExplanation) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *FlowExplanation) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *FlowExplanation) GetGrants() []*ExplainedGrant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *FlowExplanation) GetOthers() []*ExplainedGrant {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *FlowExplanation) GetPlanePermits() bool {
+	if x != nil && x.PlanePermits != nil {
+		return *x.PlanePermits
+	}
+	return false
+}
+
+func (x *FlowExplanation) GetPlaneError() string {
+	if x != nil {
+		return x.PlaneError
+	}
+	return ""
+}
+
+func (x *FlowExplanation) GetDisagreement() bool {
+	if x != nil {
+		return x.Disagreement
+	}
+	return false
+}
+
+// Group is a group of the policy.
+type Group struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "group:ops".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Users and groups, as the policy lists them.
+	Members []string `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// Every user in it, those of nested groups too, in lower case.
+	Users         []string `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Group) Reset() {
+	*x = Group{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Group) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Group) ProtoMessage() {}
+
+func (x *Group) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Group.ProtoReflect.Descriptor instead.
+func (*Group) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Group) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Group) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Group) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
 // Problem is one fault, or one warning, about a policy text.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -547,7 +1186,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[5]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +1198,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[5]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +1211,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{5}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Problem) GetLine() int32 {
@@ -624,7 +1263,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[6]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +1275,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[6]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +1288,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{6}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -715,7 +1354,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[7]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +1366,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[7]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +1379,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{7}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Settings) GetEndpoint() string {
@@ -800,7 +1439,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[8]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1451,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[8]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1464,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{8}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Closed) GetGateway() string {
@@ -862,7 +1501,7 @@ type AddUserRequest struct {
 
 func (x *AddUserRequest) Reset() {
 	*x = AddUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[9]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1513,7 @@ func (x *AddUserRequest) String() string {
 func (*AddUserRequest) ProtoMessage() {}
 
 func (x *AddUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[9]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1526,7 @@ func (x *AddUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddUserRequest.ProtoReflect.Descriptor instead.
 func (*AddUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{9}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AddUserRequest) GetName() string {
@@ -917,7 +1556,7 @@ type AddUserResponse struct {
 
 func (x *AddUserResponse) Reset() {
 	*x = AddUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[10]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1568,7 @@ func (x *AddUserResponse) String() string {
 func (*AddUserResponse) ProtoMessage() {}
 
 func (x *AddUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[10]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1581,7 @@ func (x *AddUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddUserResponse.ProtoReflect.Descriptor instead.
 func (*AddUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{10}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AddUserResponse) GetUser() *User {
@@ -968,7 +1607,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[11]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1619,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[11]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1632,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{11}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{17}
 }
 
 // ListUsersResponse has them.
@@ -1007,7 +1646,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[12]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1658,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[12]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1671,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{12}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -1053,7 +1692,7 @@ type GetUserRequest struct {
 
 func (x *GetUserRequest) Reset() {
 	*x = GetUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[13]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1704,7 @@ func (x *GetUserRequest) String() string {
 func (*GetUserRequest) ProtoMessage() {}
 
 func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[13]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1717,7 @@ func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserRequest.ProtoReflect.Descriptor instead.
 func (*GetUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{13}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetUserRequest) GetName() string {
@@ -1101,7 +1740,7 @@ type GetUserResponse struct {
 
 func (x *GetUserResponse) Reset() {
 	*x = GetUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1752,7 @@ func (x *GetUserResponse) String() string {
 func (*GetUserResponse) ProtoMessage() {}
 
 func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1765,7 @@ func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserResponse.ProtoReflect.Descriptor instead.
 func (*GetUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{14}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetUserResponse) GetUser() *User {
@@ -1156,7 +1795,7 @@ type SetUserEnabledRequest struct {
 
 func (x *SetUserEnabledRequest) Reset() {
 	*x = SetUserEnabledRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1807,7 @@ func (x *SetUserEnabledRequest) String() string {
 func (*SetUserEnabledRequest) ProtoMessage() {}
 
 func (x *SetUserEnabledRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1820,7 @@ func (x *SetUserEnabledRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserEnabledRequest.ProtoReflect.Descriptor instead.
 func (*SetUserEnabledRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{15}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetUserEnabledRequest) GetName() string {
@@ -1211,7 +1850,7 @@ type SetUserEnabledResponse struct {
 
 func (x *SetUserEnabledResponse) Reset() {
 	*x = SetUserEnabledResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1862,7 @@ func (x *SetUserEnabledResponse) String() string {
 func (*SetUserEnabledResponse) ProtoMessage() {}
 
 func (x *SetUserEnabledResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1875,7 @@ func (x *SetUserEnabledResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserEnabledResponse.ProtoReflect.Descriptor instead.
 func (*SetUserEnabledResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{16}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetUserEnabledResponse) GetUser() *User {
@@ -1264,7 +1903,7 @@ type RemoveUserRequest struct {
 
 func (x *RemoveUserRequest) Reset() {
 	*x = RemoveUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1915,7 @@ func (x *RemoveUserRequest) String() string {
 func (*RemoveUserRequest) ProtoMessage() {}
 
 func (x *RemoveUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1928,7 @@ func (x *RemoveUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveUserRequest.ProtoReflect.Descriptor instead.
 func (*RemoveUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{17}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveUserRequest) GetName() string {
@@ -1312,7 +1951,7 @@ type RemoveUserResponse struct {
 
 func (x *RemoveUserResponse) Reset() {
 	*x = RemoveUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1963,7 @@ func (x *RemoveUserResponse) String() string {
 func (*RemoveUserResponse) ProtoMessage() {}
 
 func (x *RemoveUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1976,7 @@ func (x *RemoveUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveUserResponse.ProtoReflect.Descriptor instead.
 func (*RemoveUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{18}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveUserResponse) GetClosed() []*Closed {
@@ -1365,7 +2004,7 @@ type UnlockUserRequest struct {
 
 func (x *UnlockUserRequest) Reset() {
 	*x = UnlockUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +2016,7 @@ func (x *UnlockUserRequest) String() string {
 func (*UnlockUserRequest) ProtoMessage() {}
 
 func (x *UnlockUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +2029,7 @@ func (x *UnlockUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockUserRequest.ProtoReflect.Descriptor instead.
 func (*UnlockUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{19}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UnlockUserRequest) GetName() string {
@@ -1411,7 +2050,7 @@ type UnlockUserResponse struct {
 
 func (x *UnlockUserResponse) Reset() {
 	*x = UnlockUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +2062,7 @@ func (x *UnlockUserResponse) String() string {
 func (*UnlockUserResponse) ProtoMessage() {}
 
 func (x *UnlockUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +2075,7 @@ func (x *UnlockUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockUserResponse.ProtoReflect.Descriptor instead.
 func (*UnlockUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{20}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UnlockUserResponse) GetUser() *User {
@@ -1459,7 +2098,7 @@ type ResetTotpRequest struct {
 
 func (x *ResetTotpRequest) Reset() {
 	*x = ResetTotpRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +2110,7 @@ func (x *ResetTotpRequest) String() string {
 func (*ResetTotpRequest) ProtoMessage() {}
 
 func (x *ResetTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +2123,7 @@ func (x *ResetTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTotpRequest.ProtoReflect.Descriptor instead.
 func (*ResetTotpRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{21}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResetTotpRequest) GetName() string {
@@ -1514,7 +2153,7 @@ type ResetTotpResponse struct {
 
 func (x *ResetTotpResponse) Reset() {
 	*x = ResetTotpResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +2165,7 @@ func (x *ResetTotpResponse) String() string {
 func (*ResetTotpResponse) ProtoMessage() {}
 
 func (x *ResetTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +2178,7 @@ func (x *ResetTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTotpResponse.ProtoReflect.Descriptor instead.
 func (*ResetTotpResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{22}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResetTotpResponse) GetInvitation() *Invitation {
@@ -1569,7 +2208,7 @@ type InviteUserRequest struct {
 
 func (x *InviteUserRequest) Reset() {
 	*x = InviteUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +2220,7 @@ func (x *InviteUserRequest) String() string {
 func (*InviteUserRequest) ProtoMessage() {}
 
 func (x *InviteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +2233,7 @@ func (x *InviteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteUserRequest.ProtoReflect.Descriptor instead.
 func (*InviteUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{23}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InviteUserRequest) GetName() string {
@@ -1622,7 +2261,7 @@ type InviteUserResponse struct {
 
 func (x *InviteUserResponse) Reset() {
 	*x = InviteUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +2273,7 @@ func (x *InviteUserResponse) String() string {
 func (*InviteUserResponse) ProtoMessage() {}
 
 func (x *InviteUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +2286,7 @@ func (x *InviteUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteUserResponse.ProtoReflect.Descriptor instead.
 func (*InviteUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{24}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InviteUserResponse) GetInvitation() *Invitation {
@@ -1674,7 +2313,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +2325,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +2338,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{25}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AddDeviceRequest) GetUser() string {
@@ -1743,7 +2382,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +2394,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +2407,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{26}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AddDeviceResponse) GetDevice() *Device {
@@ -1798,7 +2437,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +2449,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +2462,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{27}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListDevicesRequest) GetUser() string {
@@ -1851,7 +2490,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2502,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2515,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{28}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -1897,7 +2536,7 @@ type GetDeviceRequest struct {
 
 func (x *GetDeviceRequest) Reset() {
 	*x = GetDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2548,7 @@ func (x *GetDeviceRequest) String() string {
 func (*GetDeviceRequest) ProtoMessage() {}
 
 func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2561,7 @@ func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{29}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetDeviceRequest) GetName() string {
@@ -1943,7 +2582,7 @@ type GetDeviceResponse struct {
 
 func (x *GetDeviceResponse) Reset() {
 	*x = GetDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2594,7 @@ func (x *GetDeviceResponse) String() string {
 func (*GetDeviceResponse) ProtoMessage() {}
 
 func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2607,7 @@ func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceResponse.ProtoReflect.Descriptor instead.
 func (*GetDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{30}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetDeviceResponse) GetDevice() *Device {
@@ -1991,7 +2630,7 @@ type SetDeviceEnabledRequest struct {
 
 func (x *SetDeviceEnabledRequest) Reset() {
 	*x = SetDeviceEnabledRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2642,7 @@ func (x *SetDeviceEnabledRequest) String() string {
 func (*SetDeviceEnabledRequest) ProtoMessage() {}
 
 func (x *SetDeviceEnabledRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2655,7 @@ func (x *SetDeviceEnabledRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDeviceEnabledRequest.ProtoReflect.Descriptor instead.
 func (*SetDeviceEnabledRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{31}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetDeviceEnabledRequest) GetName() string {
@@ -2046,7 +2685,7 @@ type SetDeviceEnabledResponse struct {
 
 func (x *SetDeviceEnabledResponse) Reset() {
 	*x = SetDeviceEnabledResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2697,7 @@ func (x *SetDeviceEnabledResponse) String() string {
 func (*SetDeviceEnabledResponse) ProtoMessage() {}
 
 func (x *SetDeviceEnabledResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2710,7 @@ func (x *SetDeviceEnabledResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDeviceEnabledResponse.ProtoReflect.Descriptor instead.
 func (*SetDeviceEnabledResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{32}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetDeviceEnabledResponse) GetDevice() *Device {
@@ -2099,7 +2738,7 @@ type RemoveDeviceRequest struct {
 
 func (x *RemoveDeviceRequest) Reset() {
 	*x = RemoveDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2750,7 @@ func (x *RemoveDeviceRequest) String() string {
 func (*RemoveDeviceRequest) ProtoMessage() {}
 
 func (x *RemoveDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2763,7 @@ func (x *RemoveDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{33}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveDeviceRequest) GetName() string {
@@ -2145,7 +2784,7 @@ type RemoveDeviceResponse struct {
 
 func (x *RemoveDeviceResponse) Reset() {
 	*x = RemoveDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2796,7 @@ func (x *RemoveDeviceResponse) String() string {
 func (*RemoveDeviceResponse) ProtoMessage() {}
 
 func (x *RemoveDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2809,7 @@ func (x *RemoveDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{34}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RemoveDeviceResponse) GetClosed() []*Closed {
@@ -2193,7 +2832,7 @@ type RotateDeviceRequest struct {
 
 func (x *RotateDeviceRequest) Reset() {
 	*x = RotateDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2844,7 @@ func (x *RotateDeviceRequest) String() string {
 func (*RotateDeviceRequest) ProtoMessage() {}
 
 func (x *RotateDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2857,7 @@ func (x *RotateDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RotateDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{35}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RotateDeviceRequest) GetName() string {
@@ -2250,7 +2889,7 @@ type RotateDeviceResponse struct {
 
 func (x *RotateDeviceResponse) Reset() {
 	*x = RotateDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2901,7 @@ func (x *RotateDeviceResponse) String() string {
 func (*RotateDeviceResponse) ProtoMessage() {}
 
 func (x *RotateDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2914,7 @@ func (x *RotateDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RotateDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{36}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RotateDeviceResponse) GetDevice() *Device {
@@ -2310,7 +2949,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2961,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2974,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{37}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListSessionsRequest) GetUser() string {
@@ -2356,7 +2995,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +3007,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +3020,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{38}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -2408,7 +3047,7 @@ type EndSessionsRequest struct {
 
 func (x *EndSessionsRequest) Reset() {
 	*x = EndSessionsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +3059,7 @@ func (x *EndSessionsRequest) String() string {
 func (*EndSessionsRequest) ProtoMessage() {}
 
 func (x *EndSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +3072,7 @@ func (x *EndSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndSessionsRequest.ProtoReflect.Descriptor instead.
 func (*EndSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{39}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *EndSessionsRequest) GetWhich() isEndSessionsRequest_Which {
@@ -2508,7 +3147,7 @@ type EndSessionsResponse struct {
 
 func (x *EndSessionsResponse) Reset() {
 	*x = EndSessionsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +3159,7 @@ func (x *EndSessionsResponse) String() string {
 func (*EndSessionsResponse) ProtoMessage() {}
 
 func (x *EndSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +3172,7 @@ func (x *EndSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndSessionsResponse.ProtoReflect.Descriptor instead.
 func (*EndSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{40}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *EndSessionsResponse) GetEnded() int32 {
@@ -2561,7 +3200,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2573,7 +3212,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2586,7 +3225,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{41}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetPolicyRequest) GetVersion() uint64 {
@@ -2600,14 +3239,16 @@ func (x *GetPolicyRequest) GetVersion() uint64 {
 type GetPolicyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The policy.
-	Policy        *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Policy *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// What waits for a confirmation; absent if nothing does.
+	Pending       *PendingPolicy `protobuf:"bytes,2,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +3260,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,12 +3273,19 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{42}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
 	if x != nil {
 		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetPending() *PendingPolicy {
+	if x != nil {
+		return x.Pending
 	}
 	return nil
 }
@@ -2653,7 +3301,7 @@ type CheckPolicyRequest struct {
 
 func (x *CheckPolicyRequest) Reset() {
 	*x = CheckPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +3313,7 @@ func (x *CheckPolicyRequest) String() string {
 func (*CheckPolicyRequest) ProtoMessage() {}
 
 func (x *CheckPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +3326,7 @@ func (x *CheckPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPolicyRequest.ProtoReflect.Descriptor instead.
 func (*CheckPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{43}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CheckPolicyRequest) GetText() string {
@@ -2699,7 +3347,7 @@ type CheckPolicyResponse struct {
 
 func (x *CheckPolicyResponse) Reset() {
 	*x = CheckPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +3359,7 @@ func (x *CheckPolicyResponse) String() string {
 func (*CheckPolicyResponse) ProtoMessage() {}
 
 func (x *CheckPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +3372,7 @@ func (x *CheckPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPolicyResponse.ProtoReflect.Descriptor instead.
 func (*CheckPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{44}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CheckPolicyResponse) GetProblems() []*Problem {
@@ -2742,14 +3390,16 @@ type ApplyPolicyRequest struct {
 	// The version it was made from.
 	Base uint64 `protobuf:"varint,2,opt,name=base,proto3" json:"base,omitempty"`
 	// Why.
-	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	// If set, the policy is taken back after so long unless it is confirmed.
+	Confirm       *durationpb.Duration `protobuf:"bytes,4,opt,name=confirm,proto3" json:"confirm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +3411,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +3424,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{45}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ApplyPolicyRequest) GetText() string {
@@ -2798,6 +3448,13 @@ func (x *ApplyPolicyRequest) GetNote() string {
 	return ""
 }
 
+func (x *ApplyPolicyRequest) GetConfirm() *durationpb.Duration {
+	if x != nil {
+		return x.Confirm
+	}
+	return nil
+}
+
 // ApplyPolicyResponse has the new version.
 type ApplyPolicyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2806,14 +3463,16 @@ type ApplyPolicyResponse struct {
 	// All faults and warnings.
 	Problems []*Problem `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
 	// Which gateways have it in force.
-	Closed        []*Closed `protobuf:"bytes,3,rep,name=closed,proto3" json:"closed,omitempty"`
+	Closed []*Closed `protobuf:"bytes,3,rep,name=closed,proto3" json:"closed,omitempty"`
+	// Until when it must be confirmed; absent if it need not be.
+	Pending       *PendingPolicy `protobuf:"bytes,4,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2825,7 +3484,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2838,7 +3497,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{46}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ApplyPolicyResponse) GetPolicy() *Policy {
@@ -2862,6 +3521,510 @@ func (x *ApplyPolicyResponse) GetClosed() []*Closed {
 	return nil
 }
 
+func (x *ApplyPolicyResponse) GetPending() *PendingPolicy {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+// ConfirmPolicyRequest asks to keep what waits for a confirmation.
+type ConfirmPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmPolicyRequest) Reset() {
+	*x = ConfirmPolicyRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmPolicyRequest) ProtoMessage() {}
+
+func (x *ConfirmPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmPolicyRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{53}
+}
+
+// ConfirmPolicyResponse has what is kept.
+type ConfirmPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy, without its text.
+	Policy        *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmPolicyResponse) Reset() {
+	*x = ConfirmPolicyResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmPolicyResponse) ProtoMessage() {}
+
+func (x *ConfirmPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmPolicyResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ConfirmPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// RevertPolicyRequest asks to take back what waits for a confirmation.
+type RevertPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertPolicyRequest) Reset() {
+	*x = RevertPolicyRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertPolicyRequest) ProtoMessage() {}
+
+func (x *RevertPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertPolicyRequest.ProtoReflect.Descriptor instead.
+func (*RevertPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{55}
+}
+
+// RevertPolicyResponse has what is in force instead.
+type RevertPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy, without its text.
+	Policy *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Which gateways have it in force.
+	Closed        []*Closed `protobuf:"bytes,2,rep,name=closed,proto3" json:"closed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertPolicyResponse) Reset() {
+	*x = RevertPolicyResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertPolicyResponse) ProtoMessage() {}
+
+func (x *RevertPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertPolicyResponse.ProtoReflect.Descriptor instead.
+func (*RevertPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *RevertPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *RevertPolicyResponse) GetClosed() []*Closed {
+	if x != nil {
+		return x.Closed
+	}
+	return nil
+}
+
+// DiffPolicyRequest asks what a text would change.
+type DiffPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HuJSON.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The version to compare it with; 0 for the current one.
+	Base          uint64 `protobuf:"varint,2,opt,name=base,proto3" json:"base,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffPolicyRequest) Reset() {
+	*x = DiffPolicyRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffPolicyRequest) ProtoMessage() {}
+
+func (x *DiffPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffPolicyRequest.ProtoReflect.Descriptor instead.
+func (*DiffPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *DiffPolicyRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *DiffPolicyRequest) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+// DiffPolicyResponse says it.
+type DiffPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The changes; absent when problems refuse the text.
+	Diff *PolicyDiff `protobuf:"bytes,1,opt,name=diff,proto3" json:"diff,omitempty"`
+	// All faults and warnings.
+	Problems      []*Problem `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffPolicyResponse) Reset() {
+	*x = DiffPolicyResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffPolicyResponse) ProtoMessage() {}
+
+func (x *DiffPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffPolicyResponse.ProtoReflect.Descriptor instead.
+func (*DiffPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *DiffPolicyResponse) GetDiff() *PolicyDiff {
+	if x != nil {
+		return x.Diff
+	}
+	return nil
+}
+
+func (x *DiffPolicyResponse) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+// ExplainPolicyRequest asks about a flow.
+type ExplainPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "user/device", a user with one device, a host of the policy, or an address.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The same, with a port: "db:5432", "udp:db:53", "icmp:db".
+	Destination string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Protocol and port as a grant writes them ("tcp:443", "icmp"), where destination has
+	// none.
+	Port          string `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPolicyRequest) Reset() {
+	*x = ExplainPolicyRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPolicyRequest) ProtoMessage() {}
+
+func (x *ExplainPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPolicyRequest.ProtoReflect.Descriptor instead.
+func (*ExplainPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ExplainPolicyRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ExplainPolicyRequest) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *ExplainPolicyRequest) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+// ExplainPolicyResponse explains it.
+type ExplainPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One, or one for each family of addresses where they differ.
+	Flows []*FlowExplanation `protobuf:"bytes,1,rep,name=flows,proto3" json:"flows,omitempty"`
+	// What is to be known about the answer itself.
+	Remarks       []string `protobuf:"bytes,2,rep,name=remarks,proto3" json:"remarks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPolicyResponse) Reset() {
+	*x = ExplainPolicyResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPolicyResponse) ProtoMessage() {}
+
+func (x *ExplainPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPolicyResponse.ProtoReflect.Descriptor instead.
+func (*ExplainPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ExplainPolicyResponse) GetFlows() []*FlowExplanation {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *ExplainPolicyResponse) GetRemarks() []string {
+	if x != nil {
+		return x.Remarks
+	}
+	return nil
+}
+
+// ListGroupsRequest asks for the groups.
+type ListGroupsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "ops" or "group:ops"; empty for all.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsRequest) Reset() {
+	*x = ListGroupsRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsRequest) ProtoMessage() {}
+
+func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
+func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ListGroupsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// ListGroupsResponse has them.
+type ListGroupsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Groups        []*Group `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsResponse) Reset() {
+	*x = ListGroupsResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsResponse) ProtoMessage() {}
+
+func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
+func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ListGroupsResponse) GetGroups() []*Group {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 // ListPoliciesRequest asks for the history.
 type ListPoliciesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2871,7 +4034,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +4046,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,21 +4059,23 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{47}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{63}
 }
 
 // ListPoliciesResponse has it.
 type ListPoliciesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Newest first.
-	Policies      []*Policy `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	Policies []*Policy `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	// What waits for a confirmation; absent if nothing does.
+	Pending       *PendingPolicy `protobuf:"bytes,2,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +4087,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,12 +4100,19 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{48}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
 	if x != nil {
 		return x.Policies
+	}
+	return nil
+}
+
+func (x *ListPoliciesResponse) GetPending() *PendingPolicy {
+	if x != nil {
+		return x.Pending
 	}
 	return nil
 }
@@ -2954,7 +4126,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +4138,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +4151,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{49}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{65}
 }
 
 // GetStatusResponse has it.
@@ -3020,14 +4192,16 @@ type GetStatusResponse struct {
 	// SHA-256 of the portal's certificate authority, in hex with colons.
 	CaFingerprint string `protobuf:"bytes,17,opt,name=ca_fingerprint,json=caFingerprint,proto3" json:"ca_fingerprint,omitempty"`
 	// Where the portal is inside the tunnel.
-	TunnelUrl     string `protobuf:"bytes,18,opt,name=tunnel_url,json=tunnelUrl,proto3" json:"tunnel_url,omitempty"`
+	TunnelUrl string `protobuf:"bytes,18,opt,name=tunnel_url,json=tunnelUrl,proto3" json:"tunnel_url,omitempty"`
+	// The policy that waits for a confirmation; absent if none does.
+	PendingPolicy *PendingPolicy `protobuf:"bytes,19,opt,name=pending_policy,json=pendingPolicy,proto3" json:"pending_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +4213,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +4226,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{50}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetStatusResponse) GetVersion() string {
@@ -3181,6 +4355,13 @@ func (x *GetStatusResponse) GetTunnelUrl() string {
 	return ""
 }
 
+func (x *GetStatusResponse) GetPendingPolicy() *PendingPolicy {
+	if x != nil {
+		return x.PendingPolicy
+	}
+	return nil
+}
+
 // ListAuditRequest asks for entries.
 type ListAuditRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3194,7 +4375,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +4387,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +4400,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{51}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListAuditRequest) GetAfter() uint64 {
@@ -3247,7 +4428,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3259,7 +4440,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +4453,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{52}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -3305,7 +4486,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3317,7 +4498,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3330,7 +4511,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{53}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SetSettingsRequest) GetEndpoint() string {
@@ -3395,7 +4576,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +4588,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3420,7 +4601,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{54}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -3446,7 +4627,7 @@ type ResetTimeRequest struct {
 
 func (x *ResetTimeRequest) Reset() {
 	*x = ResetTimeRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +4639,7 @@ func (x *ResetTimeRequest) String() string {
 func (*ResetTimeRequest) ProtoMessage() {}
 
 func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +4652,7 @@ func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeRequest.ProtoReflect.Descriptor instead.
 func (*ResetTimeRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{55}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{71}
 }
 
 // ResetTimeResponse says what came of it.
@@ -3487,7 +4668,7 @@ type ResetTimeResponse struct {
 
 func (x *ResetTimeResponse) Reset() {
 	*x = ResetTimeResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3499,7 +4680,7 @@ func (x *ResetTimeResponse) String() string {
 func (*ResetTimeResponse) ProtoMessage() {}
 
 func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3512,7 +4693,7 @@ func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeResponse.ProtoReflect.Descriptor instead.
 func (*ResetTimeResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{56}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ResetTimeResponse) GetStateTime() *timestamppb.Timestamp {
@@ -3540,7 +4721,7 @@ type WhoIsRequest struct {
 
 func (x *WhoIsRequest) Reset() {
 	*x = WhoIsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3552,7 +4733,7 @@ func (x *WhoIsRequest) String() string {
 func (*WhoIsRequest) ProtoMessage() {}
 
 func (x *WhoIsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3565,7 +4746,7 @@ func (x *WhoIsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoIsRequest.ProtoReflect.Descriptor instead.
 func (*WhoIsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{57}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *WhoIsRequest) GetAddress() string {
@@ -3594,7 +4775,7 @@ type WhoIsResponse struct {
 
 func (x *WhoIsResponse) Reset() {
 	*x = WhoIsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +4787,7 @@ func (x *WhoIsResponse) String() string {
 func (*WhoIsResponse) ProtoMessage() {}
 
 func (x *WhoIsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +4800,7 @@ func (x *WhoIsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoIsResponse.ProtoReflect.Descriptor instead.
 func (*WhoIsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{58}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WhoIsResponse) GetUser() string {
@@ -3712,7 +4893,66 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"applied_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tappliedAt\x12\x1d\n" +
 	"\n" +
 	"applied_by\x18\x04 \x01(\tR\tappliedBy\x12\x12\n" +
-	"\x04note\x18\x05 \x01(\tR\x04note\"i\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\"\x8e\x01\n" +
+	"\rPendingPolicy\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04back\x18\x02 \x01(\x04R\x04back\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1d\n" +
+	"\n" +
+	"applied_by\x18\x04 \x01(\tR\tappliedBy\"\xc9\x02\n" +
+	"\fPolicyChange\x12\x18\n" +
+	"\asources\x18\x01 \x03(\tR\asources\x12!\n" +
+	"\fmore_sources\x18\x02 \x01(\x05R\vmoreSources\x12\"\n" +
+	"\fdestinations\x18\x03 \x03(\tR\fdestinations\x12+\n" +
+	"\x11more_destinations\x18\x04 \x01(\x05R\x10moreDestinations\x12\x14\n" +
+	"\x05ports\x18\x05 \x03(\tR\x05ports\x12\x1d\n" +
+	"\n" +
+	"more_ports\x18\x06 \x01(\x05R\tmorePorts\x12\x16\n" +
+	"\x06effect\x18\a \x01(\tR\x06effect\x12\x16\n" +
+	"\x06before\x18\b \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\t \x01(\tR\x05after\x12\x16\n" +
+	"\x06losing\x18\n" +
+	" \x01(\x05R\x06losing\x12\x18\n" +
+	"\againing\x18\v \x01(\x05R\againing\"\x96\x01\n" +
+	"\n" +
+	"PolicyDiff\x12\x12\n" +
+	"\x04base\x18\x01 \x01(\x04R\x04base\x12.\n" +
+	"\achanges\x18\x02 \x03(\v2\x14.vpn.v1.PolicyChangeR\achanges\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\x05R\x04more\x12\x16\n" +
+	"\x06losing\x18\x04 \x01(\x05R\x06losing\x12\x18\n" +
+	"\againing\x18\x05 \x01(\x05R\againing\"\xe8\x01\n" +
+	"\x0eExplainedGrant\x12\x12\n" +
+	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\tR\x02to\x12\x14\n" +
+	"\x05ports\x18\x06 \x01(\tR\x05ports\x12\x16\n" +
+	"\x06allows\x18\a \x01(\bR\x06allows\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x120\n" +
+	"\x05until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x96\x04\n" +
+	"\x0fFlowExplanation\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12%\n" +
+	"\x0esource_address\x18\x02 \x01(\tR\rsourceAddress\x12 \n" +
+	"\vdestination\x18\x03 \x01(\tR\vdestination\x12/\n" +
+	"\x13destination_address\x18\x04 \x01(\tR\x12destinationAddress\x12\x12\n" +
+	"\x04port\x18\x05 \x01(\tR\x04port\x12\x18\n" +
+	"\aallowed\x18\x06 \x01(\bR\aallowed\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\b \x01(\tR\amessage\x120\n" +
+	"\x05until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12.\n" +
+	"\x06grants\x18\n" +
+	" \x03(\v2\x16.vpn.v1.ExplainedGrantR\x06grants\x12.\n" +
+	"\x06others\x18\v \x03(\v2\x16.vpn.v1.ExplainedGrantR\x06others\x12(\n" +
+	"\rplane_permits\x18\f \x01(\bH\x00R\fplanePermits\x88\x01\x01\x12\x1f\n" +
+	"\vplane_error\x18\r \x01(\tR\n" +
+	"planeError\x12\"\n" +
+	"\fdisagreement\x18\x0e \x01(\bR\fdisagreementB\x10\n" +
+	"\x0e_plane_permits\"K\n" +
+	"\x05Group\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\x12\x14\n" +
+	"\x05users\x18\x03 \x03(\tR\x05users\"i\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\x05R\x06column\x12\x18\n" +
@@ -3832,25 +5072,53 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x05ended\x18\x01 \x01(\x05R\x05ended\x12&\n" +
 	"\x06closed\x18\x02 \x03(\v2\x0e.vpn.v1.ClosedR\x06closed\",\n" +
 	"\x10GetPolicyRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\";\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"l\n" +
 	"\x11GetPolicyResponse\x12&\n" +
-	"\x06policy\x18\x01 \x01(\v2\x0e.vpn.v1.PolicyR\x06policy\"(\n" +
+	"\x06policy\x18\x01 \x01(\v2\x0e.vpn.v1.PolicyR\x06policy\x12/\n" +
+	"\apending\x18\x02 \x01(\v2\x15.vpn.v1.PendingPolicyR\apending\"(\n" +
 	"\x12CheckPolicyRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"B\n" +
 	"\x13CheckPolicyResponse\x12+\n" +
-	"\bproblems\x18\x01 \x03(\v2\x0f.vpn.v1.ProblemR\bproblems\"P\n" +
+	"\bproblems\x18\x01 \x03(\v2\x0f.vpn.v1.ProblemR\bproblems\"\x85\x01\n" +
 	"\x12ApplyPolicyRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
 	"\x04base\x18\x02 \x01(\x04R\x04base\x12\x12\n" +
-	"\x04note\x18\x03 \x01(\tR\x04note\"\x92\x01\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\x123\n" +
+	"\aconfirm\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aconfirm\"\xc3\x01\n" +
 	"\x13ApplyPolicyResponse\x12&\n" +
 	"\x06policy\x18\x01 \x01(\v2\x0e.vpn.v1.PolicyR\x06policy\x12+\n" +
 	"\bproblems\x18\x02 \x03(\v2\x0f.vpn.v1.ProblemR\bproblems\x12&\n" +
-	"\x06closed\x18\x03 \x03(\v2\x0e.vpn.v1.ClosedR\x06closed\"\x15\n" +
-	"\x13ListPoliciesRequest\"B\n" +
+	"\x06closed\x18\x03 \x03(\v2\x0e.vpn.v1.ClosedR\x06closed\x12/\n" +
+	"\apending\x18\x04 \x01(\v2\x15.vpn.v1.PendingPolicyR\apending\"\x16\n" +
+	"\x14ConfirmPolicyRequest\"?\n" +
+	"\x15ConfirmPolicyResponse\x12&\n" +
+	"\x06policy\x18\x01 \x01(\v2\x0e.vpn.v1.PolicyR\x06policy\"\x15\n" +
+	"\x13RevertPolicyRequest\"f\n" +
+	"\x14RevertPolicyResponse\x12&\n" +
+	"\x06policy\x18\x01 \x01(\v2\x0e.vpn.v1.PolicyR\x06policy\x12&\n" +
+	"\x06closed\x18\x02 \x03(\v2\x0e.vpn.v1.ClosedR\x06closed\";\n" +
+	"\x11DiffPolicyRequest\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
+	"\x04base\x18\x02 \x01(\x04R\x04base\"i\n" +
+	"\x12DiffPolicyResponse\x12&\n" +
+	"\x04diff\x18\x01 \x01(\v2\x12.vpn.v1.PolicyDiffR\x04diff\x12+\n" +
+	"\bproblems\x18\x02 \x03(\v2\x0f.vpn.v1.ProblemR\bproblems\"d\n" +
+	"\x14ExplainPolicyRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\tR\x04port\"`\n" +
+	"\x15ExplainPolicyResponse\x12-\n" +
+	"\x05flows\x18\x01 \x03(\v2\x17.vpn.v1.FlowExplanationR\x05flows\x12\x18\n" +
+	"\aremarks\x18\x02 \x03(\tR\aremarks\"'\n" +
+	"\x11ListGroupsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\";\n" +
+	"\x12ListGroupsResponse\x12%\n" +
+	"\x06groups\x18\x01 \x03(\v2\r.vpn.v1.GroupR\x06groups\"\x15\n" +
+	"\x13ListPoliciesRequest\"s\n" +
 	"\x14ListPoliciesResponse\x12*\n" +
-	"\bpolicies\x18\x01 \x03(\v2\x0e.vpn.v1.PolicyR\bpolicies\"\x12\n" +
-	"\x10GetStatusRequest\"\xe5\x04\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x0e.vpn.v1.PolicyR\bpolicies\x12/\n" +
+	"\apending\x18\x02 \x01(\v2\x15.vpn.v1.PendingPolicyR\apending\"\x12\n" +
+	"\x10GetStatusRequest\"\xa3\x05\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
@@ -3876,7 +5144,8 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"state_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\tstateTime\x12%\n" +
 	"\x0eca_fingerprint\x18\x11 \x01(\tR\rcaFingerprint\x12\x1d\n" +
 	"\n" +
-	"tunnel_url\x18\x12 \x01(\tR\ttunnelUrl\">\n" +
+	"tunnel_url\x18\x12 \x01(\tR\ttunnelUrl\x12<\n" +
+	"\x0epending_policy\x18\x13 \x01(\v2\x15.vpn.v1.PendingPolicyR\rpendingPolicy\">\n" +
 	"\x10ListAuditRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\"A\n" +
@@ -3930,12 +5199,19 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\fRotateDevice\x12\x1b.vpn.v1.RotateDeviceRequest\x1a\x1c.vpn.v1.RotateDeviceResponse2\xa3\x01\n" +
 	"\x0eSessionService\x12I\n" +
 	"\fListSessions\x12\x1b.vpn.v1.ListSessionsRequest\x1a\x1c.vpn.v1.ListSessionsResponse\x12F\n" +
-	"\vEndSessions\x12\x1a.vpn.v1.EndSessionsRequest\x1a\x1b.vpn.v1.EndSessionsResponse2\xac\x02\n" +
+	"\vEndSessions\x12\x1a.vpn.v1.EndSessionsRequest\x1a\x1b.vpn.v1.EndSessionsResponse2\x9d\x05\n" +
 	"\rPolicyService\x12@\n" +
 	"\tGetPolicy\x12\x18.vpn.v1.GetPolicyRequest\x1a\x19.vpn.v1.GetPolicyResponse\x12F\n" +
 	"\vCheckPolicy\x12\x1a.vpn.v1.CheckPolicyRequest\x1a\x1b.vpn.v1.CheckPolicyResponse\x12F\n" +
-	"\vApplyPolicy\x12\x1a.vpn.v1.ApplyPolicyRequest\x1a\x1b.vpn.v1.ApplyPolicyResponse\x12I\n" +
-	"\fListPolicies\x12\x1b.vpn.v1.ListPoliciesRequest\x1a\x1c.vpn.v1.ListPoliciesResponse2\x9e\x02\n" +
+	"\vApplyPolicy\x12\x1a.vpn.v1.ApplyPolicyRequest\x1a\x1b.vpn.v1.ApplyPolicyResponse\x12L\n" +
+	"\rConfirmPolicy\x12\x1c.vpn.v1.ConfirmPolicyRequest\x1a\x1d.vpn.v1.ConfirmPolicyResponse\x12I\n" +
+	"\fRevertPolicy\x12\x1b.vpn.v1.RevertPolicyRequest\x1a\x1c.vpn.v1.RevertPolicyResponse\x12I\n" +
+	"\fListPolicies\x12\x1b.vpn.v1.ListPoliciesRequest\x1a\x1c.vpn.v1.ListPoliciesResponse\x12C\n" +
+	"\n" +
+	"DiffPolicy\x12\x19.vpn.v1.DiffPolicyRequest\x1a\x1a.vpn.v1.DiffPolicyResponse\x12L\n" +
+	"\rExplainPolicy\x12\x1c.vpn.v1.ExplainPolicyRequest\x1a\x1d.vpn.v1.ExplainPolicyResponse\x12C\n" +
+	"\n" +
+	"ListGroups\x12\x19.vpn.v1.ListGroupsRequest\x1a\x1a.vpn.v1.ListGroupsResponse2\x9e\x02\n" +
 	"\x0eGatewayService\x12@\n" +
 	"\tGetStatus\x12\x18.vpn.v1.GetStatusRequest\x1a\x19.vpn.v1.GetStatusResponse\x12@\n" +
 	"\tListAudit\x12\x18.vpn.v1.ListAuditRequest\x1a\x19.vpn.v1.ListAuditResponse\x12F\n" +
@@ -3956,178 +5232,222 @@ func file_vpn_v1_vpn_proto_rawDescGZIP() []byte {
 	return file_vpn_v1_vpn_proto_rawDescData
 }
 
-var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_vpn_v1_vpn_proto_goTypes = []any{
 	(*User)(nil),                     // 0: vpn.v1.User
 	(*Invitation)(nil),               // 1: vpn.v1.Invitation
 	(*Device)(nil),                   // 2: vpn.v1.Device
 	(*Session)(nil),                  // 3: vpn.v1.Session
 	(*Policy)(nil),                   // 4: vpn.v1.Policy
-	(*Problem)(nil),                  // 5: vpn.v1.Problem
-	(*AuditEntry)(nil),               // 6: vpn.v1.AuditEntry
-	(*Settings)(nil),                 // 7: vpn.v1.Settings
-	(*Closed)(nil),                   // 8: vpn.v1.Closed
-	(*AddUserRequest)(nil),           // 9: vpn.v1.AddUserRequest
-	(*AddUserResponse)(nil),          // 10: vpn.v1.AddUserResponse
-	(*ListUsersRequest)(nil),         // 11: vpn.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),        // 12: vpn.v1.ListUsersResponse
-	(*GetUserRequest)(nil),           // 13: vpn.v1.GetUserRequest
-	(*GetUserResponse)(nil),          // 14: vpn.v1.GetUserResponse
-	(*SetUserEnabledRequest)(nil),    // 15: vpn.v1.SetUserEnabledRequest
-	(*SetUserEnabledResponse)(nil),   // 16: vpn.v1.SetUserEnabledResponse
-	(*RemoveUserRequest)(nil),        // 17: vpn.v1.RemoveUserRequest
-	(*RemoveUserResponse)(nil),       // 18: vpn.v1.RemoveUserResponse
-	(*UnlockUserRequest)(nil),        // 19: vpn.v1.UnlockUserRequest
-	(*UnlockUserResponse)(nil),       // 20: vpn.v1.UnlockUserResponse
-	(*ResetTotpRequest)(nil),         // 21: vpn.v1.ResetTotpRequest
-	(*ResetTotpResponse)(nil),        // 22: vpn.v1.ResetTotpResponse
-	(*InviteUserRequest)(nil),        // 23: vpn.v1.InviteUserRequest
-	(*InviteUserResponse)(nil),       // 24: vpn.v1.InviteUserResponse
-	(*AddDeviceRequest)(nil),         // 25: vpn.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),        // 26: vpn.v1.AddDeviceResponse
-	(*ListDevicesRequest)(nil),       // 27: vpn.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),      // 28: vpn.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),         // 29: vpn.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),        // 30: vpn.v1.GetDeviceResponse
-	(*SetDeviceEnabledRequest)(nil),  // 31: vpn.v1.SetDeviceEnabledRequest
-	(*SetDeviceEnabledResponse)(nil), // 32: vpn.v1.SetDeviceEnabledResponse
-	(*RemoveDeviceRequest)(nil),      // 33: vpn.v1.RemoveDeviceRequest
-	(*RemoveDeviceResponse)(nil),     // 34: vpn.v1.RemoveDeviceResponse
-	(*RotateDeviceRequest)(nil),      // 35: vpn.v1.RotateDeviceRequest
-	(*RotateDeviceResponse)(nil),     // 36: vpn.v1.RotateDeviceResponse
-	(*ListSessionsRequest)(nil),      // 37: vpn.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),     // 38: vpn.v1.ListSessionsResponse
-	(*EndSessionsRequest)(nil),       // 39: vpn.v1.EndSessionsRequest
-	(*EndSessionsResponse)(nil),      // 40: vpn.v1.EndSessionsResponse
-	(*GetPolicyRequest)(nil),         // 41: vpn.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),        // 42: vpn.v1.GetPolicyResponse
-	(*CheckPolicyRequest)(nil),       // 43: vpn.v1.CheckPolicyRequest
-	(*CheckPolicyResponse)(nil),      // 44: vpn.v1.CheckPolicyResponse
-	(*ApplyPolicyRequest)(nil),       // 45: vpn.v1.ApplyPolicyRequest
-	(*ApplyPolicyResponse)(nil),      // 46: vpn.v1.ApplyPolicyResponse
-	(*ListPoliciesRequest)(nil),      // 47: vpn.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),     // 48: vpn.v1.ListPoliciesResponse
-	(*GetStatusRequest)(nil),         // 49: vpn.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 50: vpn.v1.GetStatusResponse
-	(*ListAuditRequest)(nil),         // 51: vpn.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),        // 52: vpn.v1.ListAuditResponse
-	(*SetSettingsRequest)(nil),       // 53: vpn.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),      // 54: vpn.v1.SetSettingsResponse
-	(*ResetTimeRequest)(nil),         // 55: vpn.v1.ResetTimeRequest
-	(*ResetTimeResponse)(nil),        // 56: vpn.v1.ResetTimeResponse
-	(*WhoIsRequest)(nil),             // 57: vpn.v1.WhoIsRequest
-	(*WhoIsResponse)(nil),            // 58: vpn.v1.WhoIsResponse
-	(*timestamppb.Timestamp)(nil),    // 59: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 60: google.protobuf.Duration
+	(*PendingPolicy)(nil),            // 5: vpn.v1.PendingPolicy
+	(*PolicyChange)(nil),             // 6: vpn.v1.PolicyChange
+	(*PolicyDiff)(nil),               // 7: vpn.v1.PolicyDiff
+	(*ExplainedGrant)(nil),           // 8: vpn.v1.ExplainedGrant
+	(*FlowExplanation)(nil),          // 9: vpn.v1.FlowExplanation
+	(*Group)(nil),                    // 10: vpn.v1.Group
+	(*Problem)(nil),                  // 11: vpn.v1.Problem
+	(*AuditEntry)(nil),               // 12: vpn.v1.AuditEntry
+	(*Settings)(nil),                 // 13: vpn.v1.Settings
+	(*Closed)(nil),                   // 14: vpn.v1.Closed
+	(*AddUserRequest)(nil),           // 15: vpn.v1.AddUserRequest
+	(*AddUserResponse)(nil),          // 16: vpn.v1.AddUserResponse
+	(*ListUsersRequest)(nil),         // 17: vpn.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),        // 18: vpn.v1.ListUsersResponse
+	(*GetUserRequest)(nil),           // 19: vpn.v1.GetUserRequest
+	(*GetUserResponse)(nil),          // 20: vpn.v1.GetUserResponse
+	(*SetUserEnabledRequest)(nil),    // 21: vpn.v1.SetUserEnabledRequest
+	(*SetUserEnabledResponse)(nil),   // 22: vpn.v1.SetUserEnabledResponse
+	(*RemoveUserRequest)(nil),        // 23: vpn.v1.RemoveUserRequest
+	(*RemoveUserResponse)(nil),       // 24: vpn.v1.RemoveUserResponse
+	(*UnlockUserRequest)(nil),        // 25: vpn.v1.UnlockUserRequest
+	(*UnlockUserResponse)(nil),       // 26: vpn.v1.UnlockUserResponse
+	(*ResetTotpRequest)(nil),         // 27: vpn.v1.ResetTotpRequest
+	(*ResetTotpResponse)(nil),        // 28: vpn.v1.ResetTotpResponse
+	(*InviteUserRequest)(nil),        // 29: vpn.v1.InviteUserRequest
+	(*InviteUserResponse)(nil),       // 30: vpn.v1.InviteUserResponse
+	(*AddDeviceRequest)(nil),         // 31: vpn.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),        // 32: vpn.v1.AddDeviceResponse
+	(*ListDevicesRequest)(nil),       // 33: vpn.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),      // 34: vpn.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),         // 35: vpn.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),        // 36: vpn.v1.GetDeviceResponse
+	(*SetDeviceEnabledRequest)(nil),  // 37: vpn.v1.SetDeviceEnabledRequest
+	(*SetDeviceEnabledResponse)(nil), // 38: vpn.v1.SetDeviceEnabledResponse
+	(*RemoveDeviceRequest)(nil),      // 39: vpn.v1.RemoveDeviceRequest
+	(*RemoveDeviceResponse)(nil),     // 40: vpn.v1.RemoveDeviceResponse
+	(*RotateDeviceRequest)(nil),      // 41: vpn.v1.RotateDeviceRequest
+	(*RotateDeviceResponse)(nil),     // 42: vpn.v1.RotateDeviceResponse
+	(*ListSessionsRequest)(nil),      // 43: vpn.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),     // 44: vpn.v1.ListSessionsResponse
+	(*EndSessionsRequest)(nil),       // 45: vpn.v1.EndSessionsRequest
+	(*EndSessionsResponse)(nil),      // 46: vpn.v1.EndSessionsResponse
+	(*GetPolicyRequest)(nil),         // 47: vpn.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),        // 48: vpn.v1.GetPolicyResponse
+	(*CheckPolicyRequest)(nil),       // 49: vpn.v1.CheckPolicyRequest
+	(*CheckPolicyResponse)(nil),      // 50: vpn.v1.CheckPolicyResponse
+	(*ApplyPolicyRequest)(nil),       // 51: vpn.v1.ApplyPolicyRequest
+	(*ApplyPolicyResponse)(nil),      // 52: vpn.v1.ApplyPolicyResponse
+	(*ConfirmPolicyRequest)(nil),     // 53: vpn.v1.ConfirmPolicyRequest
+	(*ConfirmPolicyResponse)(nil),    // 54: vpn.v1.ConfirmPolicyResponse
+	(*RevertPolicyRequest)(nil),      // 55: vpn.v1.RevertPolicyRequest
+	(*RevertPolicyResponse)(nil),     // 56: vpn.v1.RevertPolicyResponse
+	(*DiffPolicyRequest)(nil),        // 57: vpn.v1.DiffPolicyRequest
+	(*DiffPolicyResponse)(nil),       // 58: vpn.v1.DiffPolicyResponse
+	(*ExplainPolicyRequest)(nil),     // 59: vpn.v1.ExplainPolicyRequest
+	(*ExplainPolicyResponse)(nil),    // 60: vpn.v1.ExplainPolicyResponse
+	(*ListGroupsRequest)(nil),        // 61: vpn.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),       // 62: vpn.v1.ListGroupsResponse
+	(*ListPoliciesRequest)(nil),      // 63: vpn.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),     // 64: vpn.v1.ListPoliciesResponse
+	(*GetStatusRequest)(nil),         // 65: vpn.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 66: vpn.v1.GetStatusResponse
+	(*ListAuditRequest)(nil),         // 67: vpn.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),        // 68: vpn.v1.ListAuditResponse
+	(*SetSettingsRequest)(nil),       // 69: vpn.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),      // 70: vpn.v1.SetSettingsResponse
+	(*ResetTimeRequest)(nil),         // 71: vpn.v1.ResetTimeRequest
+	(*ResetTimeResponse)(nil),        // 72: vpn.v1.ResetTimeResponse
+	(*WhoIsRequest)(nil),             // 73: vpn.v1.WhoIsRequest
+	(*WhoIsResponse)(nil),            // 74: vpn.v1.WhoIsResponse
+	(*timestamppb.Timestamp)(nil),    // 75: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 76: google.protobuf.Duration
 }
 var file_vpn_v1_vpn_proto_depIdxs = []int32{
-	59, // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	59, // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
-	59, // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
-	59, // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
-	59, // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
-	59, // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
-	59, // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
-	59, // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	59, // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
-	59, // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	59, // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
-	59, // 11: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	60, // 12: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
-	60, // 13: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
-	0,  // 14: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
-	1,  // 15: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
-	0,  // 16: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
-	0,  // 17: vpn.v1.GetUserResponse.user:type_name -> vpn.v1.User
-	2,  // 18: vpn.v1.GetUserResponse.devices:type_name -> vpn.v1.Device
-	0,  // 19: vpn.v1.SetUserEnabledResponse.user:type_name -> vpn.v1.User
-	8,  // 20: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
-	8,  // 21: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
-	0,  // 22: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
-	60, // 23: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
-	1,  // 24: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
-	8,  // 25: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
-	60, // 26: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
-	1,  // 27: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
-	2,  // 28: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
-	2,  // 29: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
-	2,  // 30: vpn.v1.GetDeviceResponse.device:type_name -> vpn.v1.Device
-	2,  // 31: vpn.v1.SetDeviceEnabledResponse.device:type_name -> vpn.v1.Device
-	8,  // 32: vpn.v1.SetDeviceEnabledResponse.closed:type_name -> vpn.v1.Closed
-	8,  // 33: vpn.v1.RemoveDeviceResponse.closed:type_name -> vpn.v1.Closed
-	2,  // 34: vpn.v1.RotateDeviceResponse.device:type_name -> vpn.v1.Device
-	8,  // 35: vpn.v1.RotateDeviceResponse.closed:type_name -> vpn.v1.Closed
-	3,  // 36: vpn.v1.ListSessionsResponse.sessions:type_name -> vpn.v1.Session
-	8,  // 37: vpn.v1.EndSessionsResponse.closed:type_name -> vpn.v1.Closed
-	4,  // 38: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
-	5,  // 39: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
-	4,  // 40: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
-	5,  // 41: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
-	8,  // 42: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
-	4,  // 43: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
-	7,  // 44: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
-	59, // 45: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	59, // 46: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
-	6,  // 47: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
-	60, // 48: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
-	7,  // 49: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
-	59, // 50: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
-	59, // 51: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
-	9,  // 52: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
-	11, // 53: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
-	13, // 54: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
-	15, // 55: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
-	17, // 56: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
-	19, // 57: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
-	21, // 58: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
-	23, // 59: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
-	25, // 60: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
-	27, // 61: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
-	29, // 62: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
-	31, // 63: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
-	33, // 64: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
-	35, // 65: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
-	37, // 66: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
-	39, // 67: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
-	41, // 68: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
-	43, // 69: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
-	45, // 70: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
-	47, // 71: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
-	49, // 72: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
-	51, // 73: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
-	53, // 74: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
-	55, // 75: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
-	57, // 76: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
-	10, // 77: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
-	12, // 78: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
-	14, // 79: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
-	16, // 80: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
-	18, // 81: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
-	20, // 82: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
-	22, // 83: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
-	24, // 84: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
-	26, // 85: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
-	28, // 86: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
-	30, // 87: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
-	32, // 88: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
-	34, // 89: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
-	36, // 90: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
-	38, // 91: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
-	40, // 92: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
-	42, // 93: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
-	44, // 94: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
-	46, // 95: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
-	48, // 96: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
-	50, // 97: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
-	52, // 98: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
-	54, // 99: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
-	56, // 100: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
-	58, // 101: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
-	77, // [77:102] is the sub-list for method output_type
-	52, // [52:77] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	75,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	75,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
+	75,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
+	75,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
+	75,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
+	75,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
+	75,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
+	75,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	75,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
+	75,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	75,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
+	75,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
+	6,   // 12: vpn.v1.PolicyDiff.changes:type_name -> vpn.v1.PolicyChange
+	75,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
+	75,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
+	8,   // 15: vpn.v1.FlowExplanation.grants:type_name -> vpn.v1.ExplainedGrant
+	8,   // 16: vpn.v1.FlowExplanation.others:type_name -> vpn.v1.ExplainedGrant
+	75,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	76,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
+	76,  // 19: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
+	0,   // 20: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
+	1,   // 21: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
+	0,   // 22: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
+	0,   // 23: vpn.v1.GetUserResponse.user:type_name -> vpn.v1.User
+	2,   // 24: vpn.v1.GetUserResponse.devices:type_name -> vpn.v1.Device
+	0,   // 25: vpn.v1.SetUserEnabledResponse.user:type_name -> vpn.v1.User
+	14,  // 26: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
+	14,  // 27: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
+	0,   // 28: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
+	76,  // 29: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
+	1,   // 30: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
+	14,  // 31: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
+	76,  // 32: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
+	1,   // 33: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
+	2,   // 34: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
+	2,   // 35: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
+	2,   // 36: vpn.v1.GetDeviceResponse.device:type_name -> vpn.v1.Device
+	2,   // 37: vpn.v1.SetDeviceEnabledResponse.device:type_name -> vpn.v1.Device
+	14,  // 38: vpn.v1.SetDeviceEnabledResponse.closed:type_name -> vpn.v1.Closed
+	14,  // 39: vpn.v1.RemoveDeviceResponse.closed:type_name -> vpn.v1.Closed
+	2,   // 40: vpn.v1.RotateDeviceResponse.device:type_name -> vpn.v1.Device
+	14,  // 41: vpn.v1.RotateDeviceResponse.closed:type_name -> vpn.v1.Closed
+	3,   // 42: vpn.v1.ListSessionsResponse.sessions:type_name -> vpn.v1.Session
+	14,  // 43: vpn.v1.EndSessionsResponse.closed:type_name -> vpn.v1.Closed
+	4,   // 44: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
+	5,   // 45: vpn.v1.GetPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
+	11,  // 46: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
+	76,  // 47: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
+	4,   // 48: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
+	11,  // 49: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
+	14,  // 50: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
+	5,   // 51: vpn.v1.ApplyPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
+	4,   // 52: vpn.v1.ConfirmPolicyResponse.policy:type_name -> vpn.v1.Policy
+	4,   // 53: vpn.v1.RevertPolicyResponse.policy:type_name -> vpn.v1.Policy
+	14,  // 54: vpn.v1.RevertPolicyResponse.closed:type_name -> vpn.v1.Closed
+	7,   // 55: vpn.v1.DiffPolicyResponse.diff:type_name -> vpn.v1.PolicyDiff
+	11,  // 56: vpn.v1.DiffPolicyResponse.problems:type_name -> vpn.v1.Problem
+	9,   // 57: vpn.v1.ExplainPolicyResponse.flows:type_name -> vpn.v1.FlowExplanation
+	10,  // 58: vpn.v1.ListGroupsResponse.groups:type_name -> vpn.v1.Group
+	4,   // 59: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
+	5,   // 60: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
+	13,  // 61: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
+	75,  // 62: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	75,  // 63: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
+	5,   // 64: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
+	12,  // 65: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
+	76,  // 66: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
+	13,  // 67: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
+	75,  // 68: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
+	75,  // 69: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
+	15,  // 70: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
+	17,  // 71: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
+	19,  // 72: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
+	21,  // 73: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
+	23,  // 74: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
+	25,  // 75: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
+	27,  // 76: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
+	29,  // 77: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
+	31,  // 78: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
+	33,  // 79: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
+	35,  // 80: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
+	37,  // 81: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
+	39,  // 82: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
+	41,  // 83: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
+	43,  // 84: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
+	45,  // 85: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
+	47,  // 86: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
+	49,  // 87: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
+	51,  // 88: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
+	53,  // 89: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
+	55,  // 90: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
+	63,  // 91: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
+	57,  // 92: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
+	59,  // 93: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
+	61,  // 94: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
+	65,  // 95: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
+	67,  // 96: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
+	69,  // 97: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
+	71,  // 98: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
+	73,  // 99: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
+	16,  // 100: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
+	18,  // 101: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
+	20,  // 102: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
+	22,  // 103: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
+	24,  // 104: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
+	26,  // 105: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
+	28,  // 106: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
+	30,  // 107: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
+	32,  // 108: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
+	34,  // 109: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
+	36,  // 110: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
+	38,  // 111: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
+	40,  // 112: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
+	42,  // 113: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
+	44,  // 114: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
+	46,  // 115: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
+	48,  // 116: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
+	50,  // 117: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
+	52,  // 118: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
+	54,  // 119: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
+	56,  // 120: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
+	64,  // 121: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
+	58,  // 122: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
+	60,  // 123: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
+	62,  // 124: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
+	66,  // 125: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
+	68,  // 126: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
+	70,  // 127: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
+	72,  // 128: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
+	74,  // 129: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
+	100, // [100:130] is the sub-list for method output_type
+	70,  // [70:100] is the sub-list for method input_type
+	70,  // [70:70] is the sub-list for extension type_name
+	70,  // [70:70] is the sub-list for extension extendee
+	0,   // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_vpn_v1_vpn_proto_init() }
@@ -4135,19 +5455,20 @@ func file_vpn_v1_vpn_proto_init() {
 	if File_vpn_v1_vpn_proto != nil {
 		return
 	}
-	file_vpn_v1_vpn_proto_msgTypes[39].OneofWrappers = []any{
+	file_vpn_v1_vpn_proto_msgTypes[9].OneofWrappers = []any{}
+	file_vpn_v1_vpn_proto_msgTypes[45].OneofWrappers = []any{
 		(*EndSessionsRequest_Device)(nil),
 		(*EndSessionsRequest_User)(nil),
 		(*EndSessionsRequest_All)(nil),
 	}
-	file_vpn_v1_vpn_proto_msgTypes[53].OneofWrappers = []any{}
+	file_vpn_v1_vpn_proto_msgTypes[69].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vpn_v1_vpn_proto_rawDesc), len(file_vpn_v1_vpn_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   59,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

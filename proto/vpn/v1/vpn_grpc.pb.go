@@ -871,10 +871,15 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	PolicyService_GetPolicy_FullMethodName    = "/vpn.v1.PolicyService/GetPolicy"
-	PolicyService_CheckPolicy_FullMethodName  = "/vpn.v1.PolicyService/CheckPolicy"
-	PolicyService_ApplyPolicy_FullMethodName  = "/vpn.v1.PolicyService/ApplyPolicy"
-	PolicyService_ListPolicies_FullMethodName = "/vpn.v1.PolicyService/ListPolicies"
+	PolicyService_GetPolicy_FullMethodName     = "/vpn.v1.PolicyService/GetPolicy"
+	PolicyService_CheckPolicy_FullMethodName   = "/vpn.v1.PolicyService/CheckPolicy"
+	PolicyService_ApplyPolicy_FullMethodName   = "/vpn.v1.PolicyService/ApplyPolicy"
+	PolicyService_ConfirmPolicy_FullMethodName = "/vpn.v1.PolicyService/ConfirmPolicy"
+	PolicyService_RevertPolicy_FullMethodName  = "/vpn.v1.PolicyService/RevertPolicy"
+	PolicyService_ListPolicies_FullMethodName  = "/vpn.v1.PolicyService/ListPolicies"
+	PolicyService_DiffPolicy_FullMethodName    = "/vpn.v1.PolicyService/DiffPolicy"
+	PolicyService_ExplainPolicy_FullMethodName = "/vpn.v1.PolicyService/ExplainPolicy"
+	PolicyService_ListGroups_FullMethodName    = "/vpn.v1.PolicyService/ListGroups"
 )
 
 // PolicyServiceClient is the client API for PolicyService service.
@@ -889,8 +894,20 @@ type PolicyServiceClient interface {
 	CheckPolicy(ctx context.Context, in *CheckPolicyRequest, opts ...grpc.CallOption) (*CheckPolicyResponse, error)
 	// ApplyPolicy makes a text the policy.
 	ApplyPolicy(ctx context.Context, in *ApplyPolicyRequest, opts ...grpc.CallOption) (*ApplyPolicyResponse, error)
+	// ConfirmPolicy keeps a policy that was applied to be taken back. Only who applied it
+	// can.
+	ConfirmPolicy(ctx context.Context, in *ConfirmPolicyRequest, opts ...grpc.CallOption) (*ConfirmPolicyResponse, error)
+	// RevertPolicy takes back, before its time, a policy that waits for a confirmation.
+	RevertPolicy(ctx context.Context, in *RevertPolicyRequest, opts ...grpc.CallOption) (*RevertPolicyResponse, error)
 	// ListPolicies returns all versions, newest first, without their texts.
 	ListPolicies(ctx context.Context, in *ListPoliciesRequest, opts ...grpc.CallOption) (*ListPoliciesResponse, error)
+	// DiffPolicy tells who would gain and who would lose what by a text.
+	DiffPolicy(ctx context.Context, in *DiffPolicyRequest, opts ...grpc.CallOption) (*DiffPolicyResponse, error)
+	// ExplainPolicy tells whether a flow may pass now and why, and asks the data plane
+	// the same.
+	ExplainPolicy(ctx context.Context, in *ExplainPolicyRequest, opts ...grpc.CallOption) (*ExplainPolicyResponse, error)
+	// ListGroups returns the groups of the policy in force.
+	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
 }
 
 type policyServiceClient struct {
@@ -931,10 +948,60 @@ func (c *policyServiceClient) ApplyPolicy(ctx context.Context, in *ApplyPolicyRe
 	return out, nil
 }
 
+func (c *policyServiceClient) ConfirmPolicy(ctx context.Context, in *ConfirmPolicyRequest, opts ...grpc.CallOption) (*ConfirmPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmPolicyResponse)
+	err := c.cc.Invoke(ctx, PolicyService_ConfirmPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *policyServiceClient) RevertPolicy(ctx context.Context, in *RevertPolicyRequest, opts ...grpc.CallOption) (*RevertPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevertPolicyResponse)
+	err := c.cc.Invoke(ctx, PolicyService_RevertPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *policyServiceClient) ListPolicies(ctx context.Context, in *ListPoliciesRequest, opts ...grpc.CallOption) (*ListPoliciesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListPoliciesResponse)
 	err := c.cc.Invoke(ctx, PolicyService_ListPolicies_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *policyServiceClient) DiffPolicy(ctx context.Context, in *DiffPolicyRequest, opts ...grpc.CallOption) (*DiffPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiffPolicyResponse)
+	err := c.cc.Invoke(ctx, PolicyService_DiffPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *policyServiceClient) ExplainPolicy(ctx context.Context, in *ExplainPolicyRequest, opts ...grpc.CallOption) (*ExplainPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainPolicyResponse)
+	err := c.cc.Invoke(ctx, PolicyService_ExplainPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *policyServiceClient) ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGroupsResponse)
+	err := c.cc.Invoke(ctx, PolicyService_ListGroups_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -953,8 +1020,20 @@ type PolicyServiceServer interface {
 	CheckPolicy(context.Context, *CheckPolicyRequest) (*CheckPolicyResponse, error)
 	// ApplyPolicy makes a text the policy.
 	ApplyPolicy(context.Context, *ApplyPolicyRequest) (*ApplyPolicyResponse, error)
+	// ConfirmPolicy keeps a policy that was applied to be taken back. Only who applied it
+	// can.
+	ConfirmPolicy(context.Context, *ConfirmPolicyRequest) (*ConfirmPolicyResponse, error)
+	// RevertPolicy takes back, before its time, a policy that waits for a confirmation.
+	RevertPolicy(context.Context, *RevertPolicyRequest) (*RevertPolicyResponse, error)
 	// ListPolicies returns all versions, newest first, without their texts.
 	ListPolicies(context.Context, *ListPoliciesRequest) (*ListPoliciesResponse, error)
+	// DiffPolicy tells who would gain and who would lose what by a text.
+	DiffPolicy(context.Context, *DiffPolicyRequest) (*DiffPolicyResponse, error)
+	// ExplainPolicy tells whether a flow may pass now and why, and asks the data plane
+	// the same.
+	ExplainPolicy(context.Context, *ExplainPolicyRequest) (*ExplainPolicyResponse, error)
+	// ListGroups returns the groups of the policy in force.
+	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
 	mustEmbedUnimplementedPolicyServiceServer()
 }
 
@@ -974,8 +1053,23 @@ func (UnimplementedPolicyServiceServer) CheckPolicy(context.Context, *CheckPolic
 func (UnimplementedPolicyServiceServer) ApplyPolicy(context.Context, *ApplyPolicyRequest) (*ApplyPolicyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApplyPolicy not implemented")
 }
+func (UnimplementedPolicyServiceServer) ConfirmPolicy(context.Context, *ConfirmPolicyRequest) (*ConfirmPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmPolicy not implemented")
+}
+func (UnimplementedPolicyServiceServer) RevertPolicy(context.Context, *RevertPolicyRequest) (*RevertPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevertPolicy not implemented")
+}
 func (UnimplementedPolicyServiceServer) ListPolicies(context.Context, *ListPoliciesRequest) (*ListPoliciesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPolicies not implemented")
+}
+func (UnimplementedPolicyServiceServer) DiffPolicy(context.Context, *DiffPolicyRequest) (*DiffPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiffPolicy not implemented")
+}
+func (UnimplementedPolicyServiceServer) ExplainPolicy(context.Context, *ExplainPolicyRequest) (*ExplainPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainPolicy not implemented")
+}
+func (UnimplementedPolicyServiceServer) ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGroups not implemented")
 }
 func (UnimplementedPolicyServiceServer) mustEmbedUnimplementedPolicyServiceServer() {}
 func (UnimplementedPolicyServiceServer) testEmbeddedByValue()                       {}
@@ -1052,6 +1146,42 @@ func _PolicyService_ApplyPolicy_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PolicyService_ConfirmPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyServiceServer).ConfirmPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyService_ConfirmPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyServiceServer).ConfirmPolicy(ctx, req.(*ConfirmPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PolicyService_RevertPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevertPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyServiceServer).RevertPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyService_RevertPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyServiceServer).RevertPolicy(ctx, req.(*RevertPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PolicyService_ListPolicies_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPoliciesRequest)
 	if err := dec(in); err != nil {
@@ -1066,6 +1196,60 @@ func _PolicyService_ListPolicies_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PolicyServiceServer).ListPolicies(ctx, req.(*ListPoliciesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PolicyService_DiffPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiffPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyServiceServer).DiffPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyService_DiffPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyServiceServer).DiffPolicy(ctx, req.(*DiffPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PolicyService_ExplainPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyServiceServer).ExplainPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyService_ExplainPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyServiceServer).ExplainPolicy(ctx, req.(*ExplainPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PolicyService_ListGroups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGroupsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyServiceServer).ListGroups(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyService_ListGroups_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyServiceServer).ListGroups(ctx, req.(*ListGroupsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1090,8 +1274,28 @@ var PolicyService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PolicyService_ApplyPolicy_Handler,
 		},
 		{
+			MethodName: "ConfirmPolicy",
+			Handler:    _PolicyService_ConfirmPolicy_Handler,
+		},
+		{
+			MethodName: "RevertPolicy",
+			Handler:    _PolicyService_RevertPolicy_Handler,
+		},
+		{
 			MethodName: "ListPolicies",
 			Handler:    _PolicyService_ListPolicies_Handler,
+		},
+		{
+			MethodName: "DiffPolicy",
+			Handler:    _PolicyService_DiffPolicy_Handler,
+		},
+		{
+			MethodName: "ExplainPolicy",
+			Handler:    _PolicyService_ExplainPolicy_Handler,
+		},
+		{
+			MethodName: "ListGroups",
+			Handler:    _PolicyService_ListGroups_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

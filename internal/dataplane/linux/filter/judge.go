@@ -62,6 +62,7 @@ func (b *builder) fromHost(f ip) {
 	}
 	b.rule(name, l4proto(unix.IPPROTO_TCP), tcpReset(), one(accept()))
 	b.rule(name, ctState(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED), one(counter(), drop()))
+	b.rule(name, startsMidstream(), one(b.goTo("refuse")))
 	b.rule(name, one(b.jump("judge"+f.suffix)))
 	b.rule(name, one(b.goTo("refuse")))
 }
@@ -175,6 +176,11 @@ func (b *builder) fresh(name string, d time.Duration) {
 		}
 		b.rule(name, live(f.ctSrcReg))
 		b.rule(open, b.open(f, f.ctSrcReg, d), one(b.goTo("permit"+f.suffix)))
+		// The gateway's own addresses lie in the tunnel's network, and are no device's.
+		for _, a := range b.addrs(f) {
+			b.rule(name, f.in(f.ctSrcReg, host(a), false), live(f.ctDstReg))
+			b.rule(open, f.in(f.ctSrcReg, host(a), false), b.open(f, f.ctDstReg, d), one(b.goTo("permit"+f.suffix)))
+		}
 		for _, p := range b.prefixes(f) {
 			b.rule(name, f.in(f.ctSrcReg, p, false), one(back()))
 			b.rule(open, f.in(f.ctSrcReg, p, false), one(back()))

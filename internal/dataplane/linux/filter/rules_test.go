@@ -190,6 +190,36 @@ func TestFromResource(t *testing.T) {
 	})
 }
 
+// TestFromGateway: what the gateway itself begins needs the same. (Its address is one of
+// the tunnel's, and no device's.)
+func TestFromGateway(t *testing.T) {
+	b := newBed(t, `{"grants": [
+		{"src": ["app"], "dst": ["alice"], "ip": ["tcp:7000"]},
+		{"src": ["app"], "dst": ["alice"], "ip": ["tcp:7001"], "mfa": "off"},
+	]}`, nil)
+	for _, alice := range []netip.Addr{alice4, alice6} {
+		b.serve("alice", "alice", alice, 7000)
+		b.serve("alice", "alice", alice, 7001)
+		b.serve("alice", "alice", alice, 7002)
+	}
+	families(t, b, func(t *testing.T, gw, alice, bob, wiki netip.Addr) {
+		got, err := b.tcp("", alice, 7000)
+		b.refused("before sign-in", got, err)
+		got, err = b.tcp("", alice, 7001)
+		b.want("without a code", "alice", got, err)
+		s := b.signIn("alice", time.Hour)
+		c := b.open("", alice, 7000)
+		b.alive("signed in", c)
+		got, err = b.tcp("", alice, 7002)
+		b.refused("not granted", got, err)
+		b.signOut(s)
+		b.dead("signed out", c)
+		s = b.signIn("alice", time.Hour)
+		b.dead("signed in again", c)
+		b.signOut(s)
+	})
+}
+
 // TestMidstream: a TCP packet that is not a SYN starts no flow.
 func TestMidstream(t *testing.T) {
 	b := newBed(t, simple, nil)

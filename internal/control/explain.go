@@ -1,0 +1,230 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"vpnd/acl"
+	"vpnd/internal/dataplane"
+	"vpnd/peers"
+)
+
+const (
+	reasonDisabled = "disabled" // a reason that acl does not know: it sees no disabled devices
+	portalPort     = 80         // on the gateway's tunnel addresses
+)
+
+// FlowAnswer says why a flow may pass now or not, and what the data plane says.
+type FlowAnswer struct {
+	acl.Explanation
+	Src, Dst netip.Addr
+	Question acl.Question
+	Word     string // the reason as a stable word
+	Message  string // the same for people, with what is missing
+
+	Asked    bool // whether the data plane has answered
+	Permits  bool // what
+	PlaneErr string
+}
+
+// Disagree tells whether policy and data plane say different things.
+func (f FlowAnswer) Disagree() bool { return f.Asked && f.Permits != f.Allow }
+
+// flowEnd is an end of a flow that was named.
+type flowEnd struct {
+	name     string
+	addrs    []netip.Addr
+	device   *peers.Device // nil: a host
+	disabled string        // what of it is disabled, if anything
+	remark   string
+}
+
+// ExplainPolicy tells whether a flow may pass now and why: one answer, or one for each
+// family of addresses where they differ. It asks the data plane about the same flow.
+func (s *Service) ExplainPolicy(ctx context.Context, source, destination, port string) (answers []FlowAnswer, remarks []string, err error) {
+	name, q, err := acl.ParseQuestion(destination, port)
+	if err != nil {
+		return nil, nil, refuse(codes.InvalidArgument, CodeInvalid, "%s.", capital(err.Error()))
+	}
+	for try := 0; ; try++ {
+		answers, remarks, err = s.explain(ctx, source, name, q)
+		// A session may end, or a change arrive, between the two questions: what is still
+		// so a moment later is a disagreement.
+		if err != nil || try == 2 || !slices.ContainsFunc(answers, FlowAnswer.Disagree) {
+			return answers, remarks, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Service) explain(ctx context.Context, source, destination string, q acl.Question) ([]FlowAnswer, []string, error) {
+	v := s.view()
+	var remarks []string
+	if c := s.closed(ctx, v.Index()); !c[0].Done {
+		remarks = append(remarks, "The data plane is behind the newest changes: "+c[0].Error+".")
+	}
+	now := later(s.now(), v.Time())
+	set, _ := v.Settings()
+	rules, err := compileInForce(v.Policy(), set.PolicyOptions(), subjects(v))
+	if err != nil {
+		return nil, nil, err
+	}
+	from, err := findEnd(v, rules, source)
+	if err != nil {
+		return nil, nil, err
+	}
+	to, err := findEnd(v, rules, destination)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, e := range []flowEnd{from, to} {
+		if e.remark != "" {
+			remarks = append(remarks, e.remark)
+		}
+	}
+	var out []FlowAnswer
+	for _, src := range from.addrs {
+		for _, dst := range to.addrs {
+			if src.Is4() != dst.Is4() || src == dst {
+				continue
+			}
+			p := q.Packet(src, dst)
+			p.SrcSession, p.DstSession = worth(v, from.device, now), worth(v, to.device, now)
+			a := FlowAnswer{Explanation: rules.Explain(p, now), Src: src, Dst: dst, Question: q}
+			portal := p.Proto == 6 && p.DstPort == portalPort && slices.Contains(set.GatewayAddrs(), dst)
+			a.describe(from, to, p, now, portal)
+			switch {
+			case portal && (from.device == nil || from.disabled != ""):
+				// The filter lets whoever is in the tunnel see the sign-in page: it is
+				// WireGuard that lets nobody else into the tunnel.
+				a.PlaneErr = "only a peer's packets come to it, and " + from.name + " is none"
+			default:
+				s.askPlane(ctx, &a, p, from.device != nil)
+			}
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		return nil, nil, refuse(codes.InvalidArgument, CodeInvalid, "There is no flow from %s to %s: it needs two ends of the same family of addresses (%s; %s).",
+			from.name, to.name, strings.Join(texts(from.addrs), ", "), strings.Join(texts(to.addrs), ", "))
+	}
+	return distinctAnswers(out), remarks, nil
+}
+
+// distinctAnswers leaves the second family out where it has the same answer.
+func distinctAnswers(list []FlowAnswer) []FlowAnswer {
+	same := func(x, y FlowAnswer) bool {
+		return x.Allow == y.Allow && x.Word == y.Word && x.Grant == y.Grant && x.Until.Equal(y.Until) &&
+			x.Asked == y.Asked && x.Permits == y.Permits
+	}
+	out := list[:1]
+	for _, a := range list[1:] {
+		if !slices.ContainsFunc(out, func(b FlowAnswer) bool { return same(a, b) }) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// worth is what a device's session is worth to the policy.
+func worth(v *peers.View, d *peers.Device, now time.Time) acl.Session {
+	if d == nil {
+		return acl.Session{}
+	}
+	ss := liveSession(v, d.ID, now)
+	if ss == nil {
+		return acl.Session{}
+	}
+	return acl.Session{Until: ss.Until, Code: codeAt(ss)}
+}
+
+// askPlane asks the data plane about the flow's first packet.
+func (s *Service) askPlane(ctx context.Context, a *FlowAnswer, p acl.Packet, fromDevice bool) {
+	if !fromDevice {
+		// No peer has the zero key: the plane's name is all that is wanted.
+		if st, err := s.gateway.Stats(ctx, dataplane.Key{}); err == nil && st.Plane == "netstack" {
+			a.PlaneErr = "the netstack plane carries no flows that begin at a resource"
+			return
+		}
+	}
+	ok, err := s.gateway.Permits(ctx, dataplane.Flow{Src: p.Src, Dst: p.Dst, Proto: p.Proto, DstPort: p.DstPort})
+	if err != nil {
+		s.logf("ask the data plane about %s to %s: %v", p.Src, p.Dst, err)
+		a.PlaneErr = err.Error()
+		return
+	}
+	a.Asked, a.Permits = true, ok
+}
+
+// findEnd finds what a person names: a device, a user with one, a host, or an address.
+func findEnd(v *peers.View, rules *acl.Ruleset, name string) (flowEnd, error) {
+	if user, device, ok := strings.Cut(name, "/"); ok && !isPrefix(name) {
+		if u := v.UserByName(user); u != nil {
+			if d := v.DeviceByName(u.ID, device); d != nil {
+				return deviceEnd(u, d), nil
+			}
+		}
+		return flowEnd{}, notFound("device", name, "vpnctl device ls")
+	}
+	addrs, network, err := rules.Addresses(name)
+	switch {
+	case err == nil && len(addrs) == 1:
+		if d := v.DeviceByAddr(addrs[0]); d != nil {
+			e := deviceEnd(v.User(d.User), d)
+			e.addrs = addrs // the family that was asked for
+			return e, nil
+		}
+		e := flowEnd{name: name, addrs: addrs}
+		if network {
+			e.remark = fmt.Sprintf("%s is a network: this is about %s in it.", name, addrs[0])
+		}
+		return e, nil
+	case err == nil:
+		return flowEnd{name: name, addrs: addrs}, nil
+	case !errors.Is(err, acl.ErrNoHost):
+		return flowEnd{}, refuse(codes.InvalidArgument, CodeInvalid, "%s.", capital(err.Error()))
+	}
+	u := v.UserByName(strings.TrimSuffix(name, "@"))
+	if u == nil {
+		return flowEnd{}, refuse(codes.NotFound, CodeNotFound, "There is no device, no user and no host of the policy named %q; `vpnctl device ls` and `vpnctl policy show` show those that there are.", name)
+	}
+	var devices []*peers.Device
+	var names []string
+	for d := range v.DevicesOf(u.ID) {
+		devices, names = append(devices, d), append(names, u.Name+"/"+d.Name)
+	}
+	switch len(devices) {
+	case 0:
+		return flowEnd{}, refuse(codes.NotFound, CodeNotFound, "%s has no device yet.", u.Name)
+	case 1:
+		return deviceEnd(u, devices[0]), nil
+	}
+	return flowEnd{}, refuse(codes.InvalidArgument, CodeInvalid, "%s has %d devices, and this is about one: name it (%s).", u.Name, len(devices), strings.Join(names, ", "))
+}
+
+func isPrefix(s string) bool {
+	_, err := netip.ParsePrefix(s)
+	return err == nil
+}
+
+func deviceEnd(u *peers.User, d *peers.Device) flowEnd {
+	e := flowEnd{name: u.Name + "/" + d.Name, addrs: d.Addrs, device: d}
+	switch {
+	case u.Disabled:
+		e.disabled = "The user " + u.Name
+	case d.Disabled:
+		e.disabled = "The device " + e.name
+	}
+	return e
+}

@@ -1,0 +1,36 @@
+package control
+
+import (
+	"strings"
+
+	"vpnd/acl"
+)
+
+// Group is a group of the policy.
+type Group struct {
+	Name    string   // "group:ops"
+	Members []string // users and groups, as the policy lists them
+	Users   []string // all, those of nested groups too
+}
+
+// Groups returns a group of the policy in force ("ops" or "group:ops"), or all.
+func (s *Service) Groups(name string) ([]Group, error) {
+	p, err := acl.Parse([]byte(s.view().Policy().Text))
+	if err != nil {
+		return nil, internal("read the policy", err)
+	}
+	names := p.Groups()
+	if name != "" {
+		name = "group:" + strings.TrimPrefix(name, "group:")
+		names = []string{name}
+	}
+	var out []Group
+	for _, n := range names {
+		users, ok := p.Members(n)
+		if !ok {
+			return nil, notFound("group", n, "vpnctl group ls")
+		}
+		out = append(out, Group{Name: n, Members: p.Listed(n), Users: users})
+	}
+	return out, nil
+}

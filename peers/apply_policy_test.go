@@ -1,0 +1,122 @@
+package peers
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+// as carries a command out for another actor.
+func (c *cluster) as(actor string, b Body) Result {
+	c.Helper()
+	return c.command(Command{At: c.now, Actor: actor, Body: b})
+}
+
+func TestPolicyConfirmed(t *testing.T) {
+	c := newCluster(t)
+	r := c.as("uid 0", PolicyTry{"// two\n{}", 1, "why", time.Minute})
+	if r.Err != nil || r.Policy.Version != 2 || c.View().Policy().Text != "// two\n{}" {
+		t.Fatalf("tried: %+v", r)
+	}
+	if w := *c.View().Pending(); w != (Pending{2, 1, c.now.Add(time.Minute), "uid 0"}) {
+		t.Errorf("waits: %+v", w)
+	}
+	// Nothing else is applied meanwhile, by anybody; the error says who, until when, and
+	// what to do.
+	for _, b := range []Body{PolicyApply{"{}", 2, ""}, PolicyApply{"{}", 1, ""}, PolicyTry{"{}", 2, "", time.Minute}} {
+		err := refused(c, b, ErrConflict).Err.Error()
+		for _, want := range []string{"version 2", `"uid 0"`, "2026-11-23 12:01:00 UTC", "vpnctl policy confirm", "vpnctl policy rollback"} {
+			if !strings.Contains(err, want) {
+				t.Errorf("%T: %q lacks %q", b, err, want)
+			}
+		}
+	}
+	refused(c, PolicyConfirm{1}, ErrNotFound)
+	refused(c, PolicyConfirm{2}, ErrConflict) // by "test"
+	refused(c, PolicyRevert{2, false}, ErrConflict)
+	c.now = c.now.Add(time.Minute - 1)
+	if r := c.as("uid 0", PolicyConfirm{2}); r.Err != nil || r.Policy.Version != 2 || c.View().Pending() != nil {
+		t.Fatalf("confirmed: %+v", r)
+	}
+	refused(c, PolicyRevert{2, true}, ErrNotFound)
+	refused(c, PolicyConfirm{2}, ErrNotFound)
+	must(c, PolicyApply{"{}", 2, ""})
+	if got := actions(c); got != "cluster.init policy.apply policy.confirm policy.apply" {
+		t.Errorf("audited: %s", got)
+	}
+}
+
+func actions(c *cluster) string {
+	var list []string
+	for _, e := range c.View().Audit(0, 0) {
+		list = append(list, e.Action)
+	}
+	return strings.Join(list, " ")
+}
+
+func TestPolicyTakenBack(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		c := newCluster(t)
+		c.as("uid 0", PolicyTry{"// two\n{}", 1, "", time.Minute})
+		// A replica that was restored in between knows of it.
+		restored := New()
+		if err := restored.Restore(bytes.NewReader(c.snapshot())); err != nil {
+			t.Fatal(err)
+		}
+		if w := restored.View().Pending(); w == nil || *w != *c.View().Pending() {
+			t.Fatalf("restored: %+v", w)
+		}
+		if !early {
+			c.now = c.now.Add(time.Minute)
+			if r := c.as("uid 0", PolicyConfirm{2}); r.Err == nil {
+				t.Error("confirmed too late")
+			}
+		}
+		r := c.as("gateway", PolicyRevert{2, early})
+		if r.Err != nil || r.Policy.Version != 3 || r.Policy.By != "gateway" || c.View().Policy().Text != "{}" || c.View().Pending() != nil {
+			t.Errorf("early %v: %+v", early, r)
+		}
+		refused(c, PolicyRevert{2, early}, ErrNotFound)
+		e := c.View().Audit(0, 1)[0]
+		if e.Action != "policy.revert" || e.Target != "version 3" || !strings.Contains(e.Detail, "version 2 of uid 0") || !strings.Contains(e.Detail, "version 1 is in force again") {
+			t.Errorf("audited: %+v", e)
+		}
+		must(c, PolicyApply{"{}", 3, ""})
+	}
+}
+
+func TestPolicyTryRefuses(t *testing.T) {
+	c := newCluster(t)
+	for _, d := range []time.Duration{-time.Second, 0, time.Second - 1, 24*time.Hour + 1} {
+		refused(c, PolicyTry{"{}", 1, "", d}, ErrInvalid)
+	}
+	refused(c, PolicyTry{"{}", 7, "", time.Minute}, ErrConflict)
+	refused(c, PolicyTry{"\x00", 1, "", time.Minute}, ErrInvalid)
+}
+
+// A clock that ran ahead and was set back does not keep a policy waiting for years.
+func TestTimeResetEndsTheWait(t *testing.T) {
+	c := newCluster(t)
+	c.now = c.now.AddDate(5, 0, 0)
+	must(c, PolicyTry{"{}", 1, "", time.Minute})
+	c.now = c.now.AddDate(-5, 0, 0)
+	must(c, TimeReset{})
+	must(c, PolicyRevert{2, false})
+}
+
+func TestRestoreRefusesAPendingPolicyThatIsNotThere(t *testing.T) {
+	c := newCluster(t)
+	must(c, PolicyTry{"{}", 1, "", time.Minute})
+	for _, w := range []Pending{{Version: 1, Back: 1}, {Version: 2, Back: 7}} {
+		v := *c.View()
+		v.m.Pending = &w
+		var b bytes.Buffer
+		if _, err := v.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		if err := New().Restore(&b); err == nil {
+			t.Errorf("%+v is restored", w)
+		}
+	}
+}
