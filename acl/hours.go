@@ -203,22 +203,64 @@ func (h *hours) change(t time.Time) (open bool, until time.Time) {
 	return open, until.UTC()
 }
 
-// String is the windows as people read them: "Mon 08:00-18:00, Fri 22:00-Sat 06:00 UTC".
+// String is the windows as a policy writes them, days of the same times together, in the
+// order of the week: "Mon-Fri 08:00-18:00 Europe/Berlin".
 func (h *hours) String() string {
+	type times struct{ start, end, alone int } // of the day of its start
+	var order []times
+	days := map[times][]int{}
+	for _, w := range h.windows {
+		day := w.start / minutesOfDay
+		t := times{w.start - day*minutesOfDay, w.end - day*minutesOfDay, 0}
+		if t.end-t.start >= minutesOfDay && t.end > minutesOfDay {
+			t.alone = 1 + day // a policy's own form has no way to say it, so it names both days
+		}
+		if days[t] == nil {
+			order = append(order, t)
+		}
+		days[t] = append(days[t], day)
+	}
 	var b strings.Builder
-	for i, w := range h.windows {
+	for i, t := range order {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		start, last := w.start/minutesOfDay, (w.end-1)/minutesOfDay
-		fmt.Fprintf(&b, "%s %02d:%02d-", dayNames[start], w.start/60%24, w.start%60)
-		if last != start {
-			fmt.Fprintf(&b, "%s ", dayNames[last])
+		fmt.Fprintf(&b, "%s %02d:%02d-", daysText(days[t]), t.start/60, t.start%60)
+		end := t.end
+		if t.alone > 0 {
+			last := (end - 1) / minutesOfDay
+			fmt.Fprintf(&b, "%s ", dayNames[days[t][0]+last])
+			end -= last * minutesOfDay // 24:00 is the day's own end
+		} else if end > minutesOfDay {
+			end -= minutesOfDay // past midnight
 		}
-		end := w.end - last*minutesOfDay // 24:00 is the day's own end
 		fmt.Fprintf(&b, "%02d:%02d", end/60, end%60)
 	}
 	return b.String() + " " + h.zone.String()
+}
+
+// daysText writes sorted days as a policy does: "daily", "Mon-Wed,Fri".
+func daysText(days []int) string {
+	if len(days) == len(dayNames) {
+		return "daily"
+	}
+	var parts []string
+	for len(days) > 0 {
+		n := 1
+		for n < len(days) && days[n] == days[0]+n {
+			n++
+		}
+		switch n {
+		case 1, 2:
+			for _, d := range days[:n] {
+				parts = append(parts, dayNames[d])
+			}
+		default:
+			parts = append(parts, dayNames[days[0]]+"-"+dayNames[days[n-1]])
+		}
+		days = days[n:]
+	}
+	return strings.Join(parts, ",")
 }
 
 var dayNames = []string{"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}

@@ -61,3 +61,32 @@ func TestHours(t *testing.T) {
 		t.Error("the whole week is no restriction", err)
 	}
 }
+
+func TestHoursText(t *testing.T) {
+	for _, test := range []struct {
+		hours []string
+		want  string
+	}{
+		{[]string{"mon-FRI 08:00-18:00 Europe/Berlin"}, "Mon-Fri 08:00-18:00 Europe/Berlin"},
+		{[]string{"daily 08:00-18:00 UTC"}, "daily 08:00-18:00 UTC"},
+		{[]string{"Mon,Tue,Thu-Sun 08:00-18:00 UTC", "Wed 08:00-12:00 UTC"}, "Mon,Tue,Thu-Sun 08:00-18:00, Wed 08:00-12:00 UTC"},
+		{[]string{"Mon,Thu 22:00-06:00 UTC"}, "Mon,Thu 22:00-06:00 UTC"},
+		{[]string{"Sun 22:00-06:00 UTC"}, "Mon 00:00-06:00, Sun 22:00-24:00 UTC"},
+		// Windows that run together into more than a day.
+		{[]string{"Mon-Tue,Fri-Sat 00:00-24:00 UTC"}, "Mon 00:00-Tue 24:00, Fri 00:00-Sat 24:00 UTC"},
+		{[]string{"Mon 08:00-24:00 UTC", "Tue 00:00-08:00 UTC"}, "Mon 08:00-Tue 08:00 UTC"},
+	} {
+		var all []window
+		var zone *time.Location
+		for _, s := range test.hours {
+			z, w, err := parseHours(s, map[string]*time.Location{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			zone, all = z, append(all, w...)
+		}
+		if got := newHours(zone, all).String(); got != test.want {
+			t.Errorf("%q is written %q, want %q", test.hours, got, test.want)
+		}
+	}
+}
