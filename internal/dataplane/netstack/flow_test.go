@@ -53,7 +53,7 @@ func TestFilter(t *testing.T) {
 	alice, bob, carol := testDevice(2, "alice/laptop"), testDevice(3, "bob/desk"), testDevice(4, "carol/off")
 	p := offline(t, grants("alice -> 192.0.2.0/24 tcp:443", "alice -> 192.0.2.0/24 udp:53", "alice -> bob tcp:22",
 		"carol -> 192.0.2.0/24 tcp:443", "carol -> 192.0.2.9 tcp:25 off", "alice -> 10.77.0.1 tcp:8080", "alice -> 10.77.0.1 icmp",
-		"alice -> 10.77.0.1 tcp:9999"), alice, bob, carol)
+		"alice -> 10.77.0.1 tcp:9999", "alice -> bob sctp:3868", "alice -> bob 47:*"), alice, bob, carol)
 	for _, s := range []dataplane.Session{signIn(alice, 1, time.Hour), signIn(bob, 2, time.Hour)} {
 		if err := p.putSession(s); err != nil {
 			t.Fatal(err)
@@ -99,6 +99,11 @@ func TestFilter(t *testing.T) {
 		{"an error about it", ipPacket(bob.Addrs[0], alice.Addrs[0], protoICMP, quote(tcpPacket("10.77.0.2:1", "10.77.0.3:22", flagSYN, ""))), forward},
 		{"an error about nothing", ipPacket(bob.Addrs[0], alice.Addrs[0], protoICMP, quote(tcpPacket("10.77.0.2:9", "10.77.0.3:22", flagSYN, ""))), drop},
 		{"an error about another's flow", ipPacket(carol.Addrs[0], alice.Addrs[0], protoICMP, quote(tcpPacket("10.77.0.2:1", "10.77.0.3:22", flagSYN, ""))), drop},
+		{"SCTP to a device", sctpPacket("10.77.0.2:1", "10.77.0.3:3868"), forward},
+		{"SCTP, its answer", sctpPacket("10.77.0.3:3868", "10.77.0.2:1"), forward},
+		{"SCTP, another port", sctpPacket("10.77.0.2:1", "10.77.0.3:3869"), refuse},
+		{"SCTP, backwards", sctpPacket("10.77.0.3:1", "10.77.0.2:3868"), refuse},
+		{"GRE to a device", ipPacket(alice.Addrs[0], bob.Addrs[0], 47, make([]byte, 8)), forward},
 		{"not an answer", tcpPacket("10.77.0.3:22", "10.77.0.2:2", flagSYN|flagACK, ""), refuse},
 		{"backwards", tcpPacket("10.77.0.3:1", "10.77.0.2:22", flagSYN, ""), refuse},
 		{"to a device that is not there", tcpPacket("10.77.0.2:1", "10.77.0.99:22", flagSYN, ""), refuse},
