@@ -21,10 +21,12 @@ type wire struct {
 	t               *testing.T
 	tunnel, outside int // of the TUN devices
 	raw             []rawSocket
-	send4, send6    int // for what the gateway itself sends
-	next            uint32
+	send4, send6    int             // for what the gateway itself sends
+	next            uint32          // id
+	port            uint16          // of the next line
 	toPortal        map[uint32]bool // the ids of packets that are addressed to the portal
 	arrived         map[uint32]bool // and of those that have come out
+	resets          int             // TCP resets sent into the tunnel
 }
 
 type rawSocket struct {
@@ -148,6 +150,9 @@ func (x *wire) look(d time.Duration, done func() bool) {
 
 // note reads the id of one of our packets. What the portal has caught has not arrived.
 func (x *wire) note(proto uint8, b []byte, forwarded bool) {
+	if forwarded && proto == unix.IPPROTO_TCP && len(b) >= 20 && b[13]&tcpRST != 0 {
+		x.resets++
+	}
 	id, ok := wireID(proto, b)
 	if !ok {
 		return
@@ -167,8 +172,11 @@ func wireID(proto uint8, b []byte) (uint32, bool) {
 	at := 4
 	switch proto {
 	case unix.IPPROTO_TCP:
-		if len(b) < 20 || b[13] != 0x02 {
+		if len(b) < 20 {
 			return 0, false
+		}
+		if b[13] != tcpSYN { // what follows the header; a refusal has nothing there
+			at = 20
 		}
 	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
 		if len(b) < 8 || b[0] != echo4 && b[0] != echo6 {
@@ -194,7 +202,7 @@ func wirePacket(p acl.Packet, id uint32) []byte {
 	sum := -1 // where the checksum goes
 	switch p.Proto {
 	case unix.IPPROTO_TCP:
-		l4, sum = append(append(ports, id32...), 0, 0, 0, 0, 5<<4, 0x02, 4, 0, 0, 0, 0, 0), 16
+		l4, sum = append(append(ports, id32...), 0, 0, 0, 0, 5<<4, tcpSYN, 4, 0, 0, 0, 0, 0), 16
 	case unix.IPPROTO_UDP:
 		l4, sum = append(append(ports, 0, 12, 0, 0), id32...), 6
 	case unix.IPPROTO_ICMP:
@@ -209,22 +217,49 @@ func wirePacket(p acl.Packet, id uint32) []byte {
 	default:
 		l4 = append([]byte{0, 0, 0, 1}, id32...)
 	}
+	return ipPacket(p.Src, p.Dst, p.Proto, l4, sum)
+}
+
+// TCP flags.
+const (
+	tcpSYN = 0x02
+	tcpRST = 0x04
+	tcpPSH = 0x08
+	tcpACK = 0x10
+)
+
+// tcpSegment is a segment without options.
+func tcpSegment(src, dst netip.AddrPort, flags byte, seq, ack uint32, payload []byte) []byte {
+	h := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, src.Port()), dst.Port())
+	h = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(h, seq), ack)
+	h = append(h, 5<<4, flags, 0x40, 0, 0, 0, 0, 0)
+	return ipPacket(src.Addr(), dst.Addr(), unix.IPPROTO_TCP, append(h, payload...), 16)
+}
+
+func udpDatagram(src, dst netip.AddrPort, payload []byte) []byte {
+	h := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, src.Port()), dst.Port())
+	h = append(h, 0, byte(8+len(payload)), 0, 0)
+	return ipPacket(src.Addr(), dst.Addr(), unix.IPPROTO_UDP, append(h, payload...), 6)
+}
+
+// ipPacket puts an IP header before l4, whose checksum goes to sum; -1 if it has none.
+func ipPacket(src, dst netip.Addr, proto uint8, l4 []byte, sum int) []byte {
 	if sum >= 0 {
 		var pseudo []byte
-		if p.Proto != unix.IPPROTO_ICMP {
-			pseudo = append(append(pseudo, p.Src.AsSlice()...), p.Dst.AsSlice()...)
-			pseudo = append(pseudo, 0, p.Proto, 0, byte(len(l4)))
+		if proto != unix.IPPROTO_ICMP {
+			pseudo = append(append(pseudo, src.AsSlice()...), dst.AsSlice()...)
+			pseudo = append(pseudo, 0, proto, 0, byte(len(l4)))
 		}
 		binary.BigEndian.PutUint16(l4[sum:], checksum(append(pseudo, l4...)))
 	}
-	if p.Dst.Is4() {
-		h := []byte{0x45, 0, 0, byte(20 + len(l4)), 0, 0, 0x40, 0, 64, p.Proto, 0, 0}
-		h = append(append(h, p.Src.AsSlice()...), p.Dst.AsSlice()...)
+	if dst.Is4() {
+		h := []byte{0x45, 0, 0, byte(20 + len(l4)), 0, 0, 0x40, 0, 64, proto, 0, 0}
+		h = append(append(h, src.AsSlice()...), dst.AsSlice()...)
 		binary.BigEndian.PutUint16(h[10:], checksum(h))
 		return append(h, l4...)
 	}
-	h := []byte{0x60, 0, 0, 0, 0, byte(len(l4)), p.Proto, 64}
-	return append(append(append(h, p.Src.AsSlice()...), p.Dst.AsSlice()...), l4...)
+	h := []byte{0x60, 0, 0, 0, 0, byte(len(l4)), proto, 64}
+	return append(append(append(h, src.AsSlice()...), dst.AsSlice()...), l4...)
 }
 
 // checksum is that of RFC 1071.
