@@ -196,6 +196,54 @@ func TestFlowsEndByThemselves(t *testing.T) {
 	})
 }
 
+// So do hours and grants that expire, and hours begin in time, with nobody telling.
+func TestHoursByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now().UTC() // midnight, in a bubble
+		alice := testDevice(2, "alice/laptop")
+		day := start.Format("Mon")
+		p := offlineClock(t, fmt.Sprintf(`{"grants": [
+			{"src": ["alice"], "dst": ["192.0.2.0/24"], "ip": ["udp:51"], "expires": %q},
+			{"src": ["alice"], "dst": ["192.0.2.0/24"], "ip": ["udp:52"], "hours": "%s 00:00-02:00 UTC", "mfa": "off"},
+			{"src": ["alice"], "dst": ["192.0.2.0/24"], "ip": ["udp:53"], "hours": "%s 03:00-04:00 UTC"},
+		]}`, start.Add(time.Hour).Format(time.RFC3339), day, day), alice)
+		if err := p.putSession(signIn(alice, 1, 12*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		begin := func(port int) *flow {
+			pk, _ := parse(udpPacket("10.77.0.2:1", fmt.Sprintf("192.0.2.1:%d", port), ""))
+			_, f := p.inbound(&pk, time.Now())
+			return f
+		}
+		expires, hours := begin(51), begin(52)
+		if expires == nil || hours == nil || begin(53) != nil {
+			t.Fatal("what is allowed at the beginning is wrong")
+		}
+		for _, step := range []struct {
+			to                     time.Duration
+			expires, hours, begins bool
+		}{
+			{time.Hour - 1, true, true, false},
+			{time.Hour, false, true, false},
+			{2*time.Hour - 1, false, true, false},
+			{2 * time.Hour, false, false, false},
+			{3*time.Hour - 1, false, false, false},
+			{3 * time.Hour, false, false, true},
+		} {
+			time.Sleep(time.Until(start.Add(step.to)))
+			synctest.Wait()
+			if expires.dead.Load() == step.expires || hours.dead.Load() == step.hours {
+				t.Errorf("after %v: the flow of the grant that expires is dead: %v; of that with hours: %v", step.to, expires.dead.Load(), hours.dead.Load())
+			}
+			if f := begin(53); (f != nil) != step.begins {
+				t.Errorf("after %v: a flow of the hours to come begins: %v", step.to, f != nil)
+			}
+		}
+		p.endSession(p.devices.get(alice.Addrs[0]), nil)
+		p.settle(alice.Addrs, true)
+	})
+}
+
 // offlineClock is offline without goroutines or a stack, for synctest's bubble.
 func offlineClock(t testing.TB, policy string, devices ...dataplane.Device) *Plane {
 	p := &Plane{byKey: make(map[dataplane.Key]*peer)}
