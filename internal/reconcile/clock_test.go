@@ -67,3 +67,30 @@ func TestClockSetForward(t *testing.T) {
 		}
 	})
 }
+
+// It wakes at the instant at which hours begin, and when they end.
+func TestHoursWake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now().UTC().Truncate(time.Hour)
+		from, to := start.Add(2*time.Hour), start.Add(3*time.Hour)
+		p, err := acl.Parse([]byte(`{"grants": [{"src": ["*"], "dst": ["10.1.0.0/16"], "ip": ["*"], "hours": "` +
+			from.Format("Mon 15:04") + to.Format("-15:04") + ` UTC"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules, err := acl.Compile(p, acl.Options{Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}, Session: time.Hour}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := New(Config{Now: time.Now})
+		view := peers.New().View()
+		for _, want := range []time.Time{from, to} {
+			if err := r.sleep(t.Context(), view, rules); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Now(); !got.Equal(want) {
+				t.Errorf("it woke at %v, want %v", got, want)
+			}
+		}
+	})
+}

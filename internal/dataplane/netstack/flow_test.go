@@ -53,7 +53,7 @@ func TestFilter(t *testing.T) {
 	alice, bob, carol := testDevice(2, "alice/laptop"), testDevice(3, "bob/desk"), testDevice(4, "carol/off")
 	p := offline(t, grants("alice -> 192.0.2.0/24 tcp:443", "alice -> 192.0.2.0/24 udp:53", "alice -> bob tcp:22",
 		"carol -> 192.0.2.0/24 tcp:443", "carol -> 192.0.2.9 tcp:25 off", "alice -> 10.77.0.1 tcp:8080", "alice -> 10.77.0.1 icmp",
-		"alice -> 10.77.0.1 tcp:9999"), alice, bob, carol)
+		"alice -> 10.77.0.1 tcp:9999", "alice -> bob sctp:3868", "alice -> bob 47:*"), alice, bob, carol)
 	for _, s := range []dataplane.Session{signIn(alice, 1, time.Hour), signIn(bob, 2, time.Hour)} {
 		if err := p.putSession(s); err != nil {
 			t.Fatal(err)
@@ -99,6 +99,11 @@ func TestFilter(t *testing.T) {
 		{"an error about it", ipPacket(bob.Addrs[0], alice.Addrs[0], protoICMP, quote(tcpPacket("10.77.0.2:1", "10.77.0.3:22", flagSYN, ""))), forward},
 		{"an error about nothing", ipPacket(bob.Addrs[0], alice.Addrs[0], protoICMP, quote(tcpPacket("10.77.0.2:9", "10.77.0.3:22", flagSYN, ""))), drop},
 		{"an error about another's flow", ipPacket(carol.Addrs[0], alice.Addrs[0], protoICMP, quote(tcpPacket("10.77.0.2:1", "10.77.0.3:22", flagSYN, ""))), drop},
+		{"SCTP to a device", sctpPacket("10.77.0.2:1", "10.77.0.3:3868"), forward},
+		{"SCTP, its answer", sctpPacket("10.77.0.3:3868", "10.77.0.2:1"), forward},
+		{"SCTP, another port", sctpPacket("10.77.0.2:1", "10.77.0.3:3869"), refuse},
+		{"SCTP, backwards", sctpPacket("10.77.0.3:1", "10.77.0.2:3868"), refuse},
+		{"GRE to a device", ipPacket(alice.Addrs[0], bob.Addrs[0], 47, make([]byte, 8)), forward},
 		{"not an answer", tcpPacket("10.77.0.3:22", "10.77.0.2:2", flagSYN|flagACK, ""), refuse},
 		{"backwards", tcpPacket("10.77.0.3:1", "10.77.0.2:22", flagSYN, ""), refuse},
 		{"to a device that is not there", tcpPacket("10.77.0.2:1", "10.77.0.99:22", flagSYN, ""), refuse},
@@ -188,6 +193,54 @@ func TestFlowsEndByThemselves(t *testing.T) {
 			t.Errorf("%d flows left", got)
 		}
 		p.endSession(p.devices.get(alice.Addrs[0]), nil)
+	})
+}
+
+// So do hours and grants that expire, and hours begin in time, with nobody telling.
+func TestHoursByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now().UTC() // midnight, in a bubble
+		alice := testDevice(2, "alice/laptop")
+		day := start.Format("Mon")
+		p := offlineClock(t, fmt.Sprintf(`{"grants": [
+			{"src": ["alice"], "dst": ["192.0.2.0/24"], "ip": ["udp:51"], "expires": %q},
+			{"src": ["alice"], "dst": ["192.0.2.0/24"], "ip": ["udp:52"], "hours": "%s 00:00-02:00 UTC", "mfa": "off"},
+			{"src": ["alice"], "dst": ["192.0.2.0/24"], "ip": ["udp:53"], "hours": "%s 03:00-04:00 UTC"},
+		]}`, start.Add(time.Hour).Format(time.RFC3339), day, day), alice)
+		if err := p.putSession(signIn(alice, 1, 12*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		begin := func(port int) *flow {
+			pk, _ := parse(udpPacket("10.77.0.2:1", fmt.Sprintf("192.0.2.1:%d", port), ""))
+			_, f := p.inbound(&pk, time.Now())
+			return f
+		}
+		expires, hours := begin(51), begin(52)
+		if expires == nil || hours == nil || begin(53) != nil {
+			t.Fatal("what is allowed at the beginning is wrong")
+		}
+		for _, step := range []struct {
+			to                     time.Duration
+			expires, hours, begins bool
+		}{
+			{time.Hour - 1, true, true, false},
+			{time.Hour, false, true, false},
+			{2*time.Hour - 1, false, true, false},
+			{2 * time.Hour, false, false, false},
+			{3*time.Hour - 1, false, false, false},
+			{3 * time.Hour, false, false, true},
+		} {
+			time.Sleep(time.Until(start.Add(step.to)))
+			synctest.Wait()
+			if expires.dead.Load() == step.expires || hours.dead.Load() == step.hours {
+				t.Errorf("after %v: the flow of the grant that expires is dead: %v; of that with hours: %v", step.to, expires.dead.Load(), hours.dead.Load())
+			}
+			if f := begin(53); (f != nil) != step.begins {
+				t.Errorf("after %v: a flow of the hours to come begins: %v", step.to, f != nil)
+			}
+		}
+		p.endSession(p.devices.get(alice.Addrs[0]), nil)
+		p.settle(alice.Addrs, true)
 	})
 }
 

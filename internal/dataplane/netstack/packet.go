@@ -12,6 +12,7 @@ const (
 	protoUDP    = 17
 	protoFrag6  = 44
 	protoICMPv6 = 58
+	protoSCTP   = 132
 )
 
 // TCP flags.
@@ -41,7 +42,7 @@ type packet struct {
 	proto    uint8
 	piece    fragment
 	id       uint32 // the datagram's identification, for fragments
-	sport    uint16 // TCP, UDP; for ICMP echo the identifier, on the asker's side
+	sport    uint16 // TCP, UDP, SCTP; for ICMP echo the identifier, on the asker's side
 	dport    uint16
 	flags    uint8 // TCP
 	kind     icmpKind
@@ -156,6 +157,11 @@ func (p *packet) parseTransport() bool {
 			return false
 		}
 		p.sport, p.dport = binary.BigEndian.Uint16(t), binary.BigEndian.Uint16(t[2:])
+	case protoSCTP:
+		if len(t) < 12 {
+			return false
+		}
+		p.sport, p.dport = binary.BigEndian.Uint16(t), binary.BigEndian.Uint16(t[2:])
 	case protoICMP:
 		if len(t) < 8 || !p.src.Is4() {
 			return false
@@ -243,7 +249,7 @@ func (p *packet) quoted() (q packet, ok bool) {
 	}
 	t := b[q.l4:]
 	switch q.proto {
-	case protoTCP, protoUDP:
+	case protoTCP, protoUDP, protoSCTP:
 		q.sport, q.dport = binary.BigEndian.Uint16(t), binary.BigEndian.Uint16(t[2:])
 	case protoICMP, protoICMPv6:
 		switch t[0] {

@@ -35,6 +35,15 @@ func udpPacket(src, dst, payload string) []byte {
 	return ipPacket(s.Addr(), d.Addr(), protoUDP, t)
 }
 
+// sctpPacket is a common header (RFC 9260) with nothing behind it.
+func sctpPacket(src, dst string) []byte {
+	s, d := ap(src), ap(dst)
+	t := make([]byte, 12)
+	binary.BigEndian.PutUint16(t, s.Port())
+	binary.BigEndian.PutUint16(t[2:], d.Port())
+	return ipPacket(s.Addr(), d.Addr(), protoSCTP, t)
+}
+
 // echoPacket's port of src is the identifier.
 func echoPacket(src string, dst string) []byte {
 	s, d := ap(src), netip.MustParseAddr(dst)

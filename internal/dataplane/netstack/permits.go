@@ -9,7 +9,7 @@ import (
 )
 
 // Permits tells whether the first packet of a new flow would pass at this moment. It asks
-// as begin does for packets, and begins nothing. A flow that the portal would catch does
+// as begin and dialHost do for packets, and begins nothing. A flow that the portal would catch does
 // not pass: it does not come to where it is addressed.
 func (p *Plane) Permits(ctx context.Context, f dataplane.Flow) (bool, error) {
 	p.mu.Lock()
@@ -30,16 +30,24 @@ func (p *Plane) permits(f dataplane.Flow, now time.Time) bool {
 		return false
 	}
 	pk := packet{src: f.Src, dst: f.Dst, proto: f.Proto, dport: f.DstPort}
-	switch {
-	case f.Proto == protoTCP:
+	switch f.Proto {
+	case protoTCP:
 		pk.flags = flagSYN
-	case f.Proto == protoICMP && f.Src.Is4(), f.Proto == protoICMPv6 && !f.Src.Is4():
+	case protoICMP, protoICMPv6:
+		if (f.Proto == protoICMP) != f.Src.Is4() {
+			return false // of the other family: parse drops it
+		}
 		pk.kind = icmpEcho
 	}
 	begun := p.candidate(&pk, src, now)
 	if begun == nil {
 		return false
 	}
-	addressed := slices.Contains(p.near.Load().Addrs, f.Dst) && f.DstPort == portalPort
-	return begun.kind != kindPortal || addressed
+	switch begun.kind {
+	case kindPortal:
+		return f.DstPort == portalPort && slices.Contains(p.near.Load().Addrs, f.Dst)
+	case kindResource:
+		return f.Proto != protoTCP && f.Proto != protoUDP || p.ownListener(begun.key.dst) == nil
+	}
+	return true
 }

@@ -270,32 +270,86 @@ func TestRenewalInterruptsNothing(t *testing.T) {
 	}
 }
 
-// A grant with freshness closes by itself while the session goes on; a new code opens
-// new flows and does not revive the old one.
+// A grant with freshness closes by itself, so long after the last code, while the session
+// goes on: a code in time leaves its flows untouched, a later one opens new flows and
+// does not revive the old ones.
 func TestFreshness(t *testing.T) {
 	needResource(t)
 	alice := testDevice(2, "alice/laptop")
-	ends := make(chan error, 8)
-	listenTCP(t, "res", at(res4, 1301), pour(ends))
-	listenTCP(t, "res", at(res4, 1302), pour(ends))
+	finished := make(chan error, 8)
+	for _, a := range bothFamilies {
+		listenTCP(t, "res", at(a, 1301), pour(finished))
+		go echoUDP(listenUDP(t, "res", at(a, 1301)))
+	}
+	listenTCP(t, "res", at(res4, 1302), pour(finished))
 	g := testGateway(t)
 	session := signIn(alice, 1, time.Hour)
-	session.Codes[0].At = time.Now().Add(-time.Minute + time.Second)
+	begin := session.Codes[0].At
+	session.Codes[0].At = begin.Add(-time.Minute + 4*time.Second)
 	p := newPlane(t, dataplane.Config{}, dataplane.State{
 		Gateway: g, Devices: []dataplane.Device{alice}, Sessions: []dataplane.Session{session},
-		Rules: compile(t, grants("alice -> 198.51.100.0/24 tcp:1301 1m", "alice -> 198.51.100.0/24 tcp:1302"), alice),
+		Rules: compile(t, grants("alice -> 198.51.100.0/24 1301 1m", "alice -> 2001:db8:51::/64 1301 1m", "alice -> 198.51.100.0/24 tcp:1302"), alice),
 	})
 	n := newClient(t, 2, g)
-	fresh, lasting := stream(t, n, at(res4, 1301)), stream(t, n, at(res4, 1302))
-	if err := fresh(); err == nil {
-		t.Fatal("the stream outlives its code's freshness")
+	lasting := stream(t, n, at(res4, 1302))
+	var fresh []func() error
+	var datagrams []net.Conn
+	for _, a := range bothFamilies {
+		fresh = append(fresh, stream(t, n, at(a, 1301)))
+		datagrams = append(datagrams, mustDial(t, n, "udp", at(a, 1301)))
 	}
-	if _, err := dial(t, n, "tcp", at(res4, 1301)); err == nil {
-		t.Error("a stale code opens a flow")
+	echoes := func(c net.Conn) bool {
+		got, err := exchange(c, "x", time.Second)
+		return err == nil && got == "x"
 	}
-	session.Codes = append(session.Codes, dataplane.Code{Serial: 2, At: time.Now()})
+	for _, c := range datagrams {
+		if !echoes(c) {
+			t.Error("UDP is refused with a fresh code")
+		}
+	}
+	uncut := func(when string) {
+		t.Helper()
+		select {
+		case err := <-finished:
+			t.Errorf("%s: a stream was cut: %v", when, err)
+		default:
+		}
+	}
+	// A code before the grant closes.
+	session.Codes = append(session.Codes, dataplane.Code{Serial: 2, At: begin.Add(-time.Minute + 8*time.Second)})
+	update(t, p, dataplane.Change{PutSessions: []dataplane.Session{session}})
+	time.Sleep(time.Until(begin.Add(4500 * time.Millisecond)))
+	uncut("the first code is too old, the second is not")
+	for _, c := range datagrams {
+		if !echoes(c) {
+			t.Error("UDP is refused after a code in time")
+		}
+	}
+	time.Sleep(time.Until(begin.Add(8*time.Second + minRecheck)))
+	for i, ended := range fresh {
+		if ended() == nil {
+			t.Errorf("the stream over %v outlives its code's freshness", bothFamilies[i])
+		}
+		select {
+		case <-finished:
+		case <-time.After(3 * time.Second):
+			t.Errorf("over %v the resource's end is still open", bothFamilies[i])
+		}
+		if echoes(datagrams[i]) {
+			t.Errorf("UDP over %v passes with a stale code", bothFamilies[i])
+		}
+		if _, err := dial(t, n, "tcp", at(bothFamilies[i], 1301)); err == nil {
+			t.Errorf("over %v a stale code opens a flow", bothFamilies[i])
+		}
+	}
+	uncut("the session's other grant")
+	session.Codes = append(session.Codes, dataplane.Code{Serial: 3, At: time.Now()})
 	update(t, p, dataplane.Change{PutSessions: []dataplane.Session{session}})
 	again := stream(t, n, at(res4, 1301))
+	if !echoes(datagrams[0]) {
+		t.Error("UDP does not begin anew with a new code")
+	}
+	uncut("the new code")
 	update(t, p, dataplane.Change{EndSessions: []dataplane.Session{session}})
 	for name, ended := range map[string]func() error{"lasting": lasting, "again": again} {
 		if ended() == nil {

@@ -157,7 +157,8 @@ func (k *kernel) find(name string, regs []byte) (mapped, bool, error) {
 		return inIntervals(list, key)
 	}
 	list, err := k.ask("look up an element of set "+name, unix.NFT_MSG_GETSETELEM, 0,
-		append(ref, nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nested(unix.NFTA_LIST_ELEM, elementKey(set{}, string(key))...)))...)
+		append(ref, nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nested(unix.NFTA_LIST_ELEM,
+			nested(unix.NFTA_SET_ELEM_KEY, netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: key}))))...)
 	if missing(err) {
 		return mapped{}, false, nil
 	}

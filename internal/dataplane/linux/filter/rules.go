@@ -176,6 +176,24 @@ func (b *builder) hooks() {
 	b.rule("towards", one(counter(), drop()))
 }
 
+// closed are the rules of a table that is being built: nothing passes for a moment, and
+// nobody is told, so that a connection that goes on behind it notices no more than a delay.
+func (l layout) closed() []rule {
+	b := &builder{layout: l}
+	b.base("prerouting", "filter", unix.NF_INET_PRE_ROUTING, prioVerdict)
+	b.base("output", "filter", unix.NF_INET_LOCAL_OUT, prioFilter)
+	b.rule("prerouting", iif(expr.CmpOpEq, "lo"), one(accept()))
+	b.rule("prerouting", iif(expr.CmpOpEq, b.iface), one(drop()))
+	for _, f := range b.families() {
+		for _, p := range b.prefixes(f) {
+			b.rule("prerouting", f.isProto(), f.in(f.loadSrc, p, false), one(drop()))
+			b.rule("prerouting", f.isProto(), f.in(f.loadDst, p, false), one(drop()))
+		}
+	}
+	b.rule("output", oif(expr.CmpOpEq, b.iface), one(drop()))
+	return b.rules
+}
+
 // neighbours lets IPv6 neighbour discovery pass on links that need it.
 func (b *builder) neighbours(chain string) {
 	if !b.linkLayer {

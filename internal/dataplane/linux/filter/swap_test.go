@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -11,76 +13,93 @@ import (
 
 // TestSwap: while policies alternate a hundred times, a flow that both allow is never
 // interrupted, one that neither allows never passes, and one that a policy takes away is
-// dead at once.
+// dead at once. These are the sockets of real ends; TestSwapUnderFire looks at packets.
 func TestSwap(t *testing.T) {
-	b := newBed(t, `{"hosts": {"wiki": "192.168.50.2"}, "grants": [
-		{"src": ["alice"], "dst": ["wiki"], "ip": ["tcp:443", "udp:53"]},
-	]}`, nil)
+	b := newBed(t, swapped[0], nil)
 	b.serveWiki()
-	one := b.state.Rules
-	two := b.compile(`{"hosts": {"wiki": "192.168.50.2", "net": "192.168.50.0/24", "far": "192.168.99.0/25"}, "grants": [
-		{"src": ["bob"], "dst": ["far"], "ip": ["tcp:1-999"], "mfa": "5m"},
-		{"src": ["alice", "bob"], "dst": ["wiki"], "ip": ["udp:50-60"]},
-		{"src": ["alice"], "dst": ["net"], "ip": ["icmp", "tcp:80"]},
-	]}`)
+	one, two := b.state.Rules, b.compile(swapped[1])
 	s := b.signIn("alice", time.Hour)
 	his := b.signIn("bob", time.Hour)
 	defer func() { b.signOut(s); b.signOut(his) }()
 
 	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	both, neither := b.dialUDP("alice", wiki4, 53), b.dialUDP("bob", wiki4, 5353)
-	wg.Go(func() {
-		for n := 0; ; n++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			begin := time.Now()
-			if _, err := both.Write([]byte("ping")); err != nil {
-				t.Errorf("a flow that both allow, round %d: %v", n, err)
-				return
-			}
-			// A busy machine may be slow; a packet that was dropped never comes.
-			_ = both.SetReadDeadline(begin.Add(5 * time.Second))
-			if _, err := both.Read(make([]byte, 100)); err != nil {
-				t.Errorf("a flow that both allow, round %d: %v", n, err)
-				return
-			}
-			if d := time.Since(begin); d > patience {
-				t.Logf("a flow that both allow took %v", d)
-			}
+	var wg, arrivals sync.WaitGroup
+	var listeners []net.PacketConn
+	defer func() {
+		close(stop)
+		wg.Wait()
+		for _, pc := range listeners {
+			_ = pc.Close()
 		}
-	})
-	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
+		arrivals.Wait()
+	}()
+	until := func(fn func() bool) {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if !fn() {
+					return
+				}
 			}
-			_ = neither.SetDeadline(time.Now().Add(10 * time.Millisecond))
-			_, _ = neither.Write([]byte("x"))
-			buf := make([]byte, 10)
-			if n, err := neither.Read(buf); err == nil {
-				t.Errorf("a flow that neither allows: %q", buf[:n])
-				return
-			}
+		})
+	}
+	for _, wiki := range []netip.Addr{wiki4, wiki6} {
+		b.serve("wiki", "wiki", wiki, 25)
+		for _, both := range []net.Conn{b.dialUDP("alice", wiki, 53), b.open("alice", wiki, 443)} {
+			what := both.RemoteAddr().Network() + " to " + both.RemoteAddr().String()
+			until(func() bool {
+				begin := time.Now()
+				// A busy machine may be slow; a datagram that was dropped never comes, and a
+				// segment that was refused resets the connection.
+				_ = both.SetDeadline(begin.Add(5 * time.Second))
+				_, err := both.Write([]byte("ping"))
+				if err == nil {
+					_, err = both.Read(make([]byte, 100))
+				}
+				if err != nil {
+					t.Errorf("%s, which both allow: %v", what, err)
+				}
+				if d := time.Since(begin); d > patience {
+					t.Logf("%s, which both allow, took %v", what, d)
+				}
+				return err == nil
+			})
 		}
-	})
-	b.serve("wiki", "wiki", wiki4, 5353)
+		// What neither allows is looked for where it would arrive.
+		pc, err := in(b, "wiki", func() (net.PacketConn, error) {
+			return net.ListenPacket("udp", netip.AddrPortFrom(wiki, 5353).String())
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		arrivals.Go(func() {
+			if n, from, err := pc.ReadFrom(make([]byte, 10)); err == nil {
+				t.Errorf("%d bytes came from %s, which neither allows", n, from)
+			}
+		})
+		listeners = append(listeners, pc)
+		neither := b.dialUDP("bob", wiki, 5353)
+		until(func() bool {
+			_, _ = neither.Write([]byte("x")) // refusals come back as errors
+			time.Sleep(100 * time.Microsecond)
+			return true
+		})
+	}
 	for i := range 100 {
 		rules := []*acl.Ruleset{two, one}[i%2]
 		if rules == two && i%10 == 0 {
-			c := b.open("alice", wiki4, 443)
-			b.alive("before", c)
+			c4, c6 := b.open("alice", wiki4, 25), b.open("alice", wiki6, 25)
+			b.alive("before", c4)
+			b.alive("before", c6)
 			b.update(dataplane.Change{Rules: rules})
-			b.dead("after it was taken away", c)
+			b.dead("after it was taken away", c4)
+			b.dead("after it was taken away", c6)
 			continue
 		}
 		b.update(dataplane.Change{Rules: rules})
 	}
-	close(stop)
-	wg.Wait()
 }

@@ -156,7 +156,12 @@ func (f *Filter) sweepLocked(ctx context.Context) error {
 	return nil
 }
 
-// buildLocked adds to b all sets, chains, rules and elements, and commits it.
+// buildLocked adds to b all sets, chains, rules and elements and commits it, and then
+// changes over: a second transaction lets the base chains lead to them.
+//
+// In one transaction the kernel would use new rules before their sets: since Linux 6.18.y
+// it makes a set of intervals searchable only some time after it has changed to the rules
+// of the same transaction (nft_set_rbtree.c, "commit"), and until then finds nothing in it.
 func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now time.Time) error {
 	if err := f.part.check(); err != nil {
 		return err
@@ -164,21 +169,36 @@ func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now tim
 	for i, s := range want.sets() {
 		b.addSet(s, uint32(i+1))
 	}
+	over := &batch{table: tableName, suffix: b.suffix}
+	base := make(map[string]bool)
 	chains, rules := want.build(b.suffix, f.part.classes)
 	for _, c := range chains {
 		b.addChain(c.name, c.hook)
-		if c.hook != nil && f.built {
-			b.flushChain(c.name)
+		if c.hook != nil {
+			base[c.name] = true
+			over.flushChain(c.name)
+		}
+	}
+	if !f.built {
+		for _, r := range want.closed() {
+			b.addRule(r)
 		}
 	}
 	for _, r := range rules {
-		b.addRule(r)
+		if base[r.chain] {
+			over.addRule(r)
+		} else {
+			b.addRule(r)
+		}
 	}
 	all := f.snapshotLocked().all(want, now)
 	begin := f.now()
 	allowed := f.addLocked(b, want, all)
 	if err := f.sock.commit(ctx, b); err != nil {
 		return fmt.Errorf("building table %s: %w", tableName, err)
+	}
+	if err := f.sock.commit(ctx, over); err != nil {
+		return fmt.Errorf("changing over to the rules of table %s: %w", tableName, err)
 	}
 	f.built, f.layout, f.classes, f.suffix = true, want, f.part.classes, b.suffix
 	if f.now().Sub(begin) > allowed {
