@@ -129,8 +129,8 @@ func TestDiffReads(t *testing.T) {
 }
 
 func BenchmarkDiff(b *testing.B) {
-	r := compileLarge(b, 10_000, 500, 1000)
-	s := compileLarge(b, 10_000, 500, 999)
+	r := compileLarge(b, large(10_000, 500, 1000))
+	s := compileLarge(b, large(10_000, 500, 999))
 	n := 0
 	for b.Loop() {
 		n = len(acl.Diff(r, s))
