@@ -74,18 +74,31 @@ func newFlood(namespace string, from netip.Addr, to netip.AddrPort) (*flood, err
 	return f, nil
 }
 
-// run sends for a while. What the kernel cannot take at the moment it sends again.
-func (f *flood) run(d time.Duration) error {
-	for end := time.Now().Add(d); time.Now().Before(end); {
+// run sends until the thread has used so much CPU time, and says how much it was. The
+// kernel forwards a packet on the thread that sent it, so this is what sending and
+// forwarding cost, whatever else the machine does. What it cannot take it is sent again.
+func (f *flood) run(d time.Duration) (cpu time.Duration, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	begin := threadTime()
+	for cpu < d {
 		for range 8 {
 			_, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(f.fd), uintptr(unsafe.Pointer(&f.msgs[0])), uintptr(len(f.msgs)), 0, 0, 0)
 			// An ICMP error for an earlier packet is reported by the next call.
 			if errno != 0 && errno != unix.ENOBUFS && errno != unix.EAGAIN && errno != unix.EINTR && errno != unix.EHOSTUNREACH && errno != unix.ECONNREFUSED {
-				return fmt.Errorf("sendmmsg: %w", errno)
+				return cpu, fmt.Errorf("sendmmsg: %w", errno)
 			}
 		}
+		cpu = threadTime() - begin
 	}
-	return nil
+	return cpu, nil
+}
+
+// threadTime is the CPU time that this thread has used.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t)
+	return time.Duration(t.Nano())
 }
 
 func (f *flood) close() { _ = unix.Close(f.fd) }
