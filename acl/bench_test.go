@@ -96,6 +96,37 @@ func BenchmarkWith(b *testing.B) {
 	}
 }
 
+// BenchmarkRegroup adds a user to a group and takes her out again.
+func BenchmarkRegroup(b *testing.B) {
+	for _, size := range []struct{ devices, groups, grants int }{{10, 5, 10}, {10_000, 500, 10}, {10_000, 500, 1000}, {50_000, 500, 5000}} {
+		b.Run(fmt.Sprintf("devices=%d/groups=%d/grants=%d", size.devices, size.groups, size.grants), func(b *testing.B) {
+			l := large(size.devices, size.groups, size.grants)
+			text := [2]string{1: l.Text()}
+			l.More = map[int][]string{3: {l.User(4)}}
+			text[0] = l.Text()
+			o := acltest.LargeOptions
+			o.Stored = true
+			p, err := acl.Parse([]byte(text[1]))
+			if err != nil {
+				b.Fatal(err)
+			}
+			r, err := acl.Compile(p, o, l.Subjects())
+			if err != nil {
+				b.Fatal(err)
+			}
+			put := []acl.Subject{l.Subject(8), l.Subject(9)}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				next, _, ok := r.Regroup(text[i%2])
+				if !ok {
+					b.Fatal("not the short way")
+				}
+				r = next.With(put, nil)
+			}
+		})
+	}
+}
+
 func BenchmarkVerdict(b *testing.B) {
 	live := acl.Session{Until: acltest.Now.Add(time.Hour), Code: acltest.Now}
 	run := func(l acltest.Large) func(*testing.B) {
