@@ -304,3 +304,102 @@ func TestRegroupRefuses(t *testing.T) {
 		r = next.With(put, nil)
 	}
 }
+
+// growth is Zones and Allows by what they say, with roles, zones and classes by number: of
+// one Ruleset after the other they are the same.
+type growth struct {
+	zones  map[acl.ZoneID]string
+	allows map[acl.Allow]bool
+}
+
+func growthOf(r *acl.Ruleset) growth {
+	g := growth{map[acl.ZoneID]string{}, map[acl.Allow]bool{}}
+	for z, ports := range r.Zones() {
+		g.zones[z] = fmt.Sprint(ports)
+	}
+	for _, a := range r.Allows(acltest.Now) {
+		g.allows[a] = true
+	}
+	return g
+}
+
+// TestGrowth: what was, and what Growth says, is what is.
+func TestGrowth(t *testing.T) {
+	grown, lost := 0, 0
+	for seed := range 150 {
+		rng := rand.New(rand.NewPCG(uint64(seed), 6))
+		g := &regrouper{world: acltest.Random(rng, 3+rng.IntN(12)), lists: map[string]string{}}
+		g.world.Grants = append(g.world.Grants, acltest.Grant{Src: []string{"group:g3", "eve"}, Dst: []string{"group:g1", "eve", "autogroup:self"}, IP: []string{"tcp:22", "udp:7"}, MFA: "15m"})
+		first := g.compile(t)
+		g.rules = first
+		for range 6 {
+			before := g.rules
+			g.edit(rng)
+			s := &g.world.Subjects[rng.IntN(len(g.world.Subjects))]
+			s.User, s.Tags = []string{"alice", "bob", "eve"}[rng.IntN(3)], nil
+			put := []acl.Subject{*s}
+			if next, users, ok := g.rules.Regroup(g.text()); ok {
+				g.rules = next
+				for _, s := range g.world.Subjects {
+					if slices.Contains(users, s.User) {
+						put = append(put, s)
+					}
+				}
+			}
+			g.rules = g.rules.With(put, nil)
+			for _, old := range []*acl.Ruleset{before, first} {
+				was, is := growthOf(old), growthOf(g.rules)
+				zones, allows, ok := g.rules.Growth(old, acltest.Now)
+				if !ok {
+					t.Fatalf("seed %d: not an extension", seed)
+				}
+				grown += len(zones) + len(allows)
+				all := growthOf(g.rules)
+				for _, z := range zones {
+					was.zones[z] = all.zones[z]
+				}
+				for _, a := range allows {
+					was.allows[a] = true
+				}
+				if fmt.Sprint(was) != fmt.Sprint(is) {
+					t.Fatalf("seed %d: grown\n%v\nis\n%v", seed, was, is)
+				}
+			}
+			// Whoever loses nothing is refused nothing that was allowed.
+			addrs := g.world.Addrs()
+			for range 100 {
+				p := g.world.Packet(rng, addrs, acltest.Now)
+				if before.Verdict(p, acltest.Now).Allow && !g.rules.Verdict(p, acltest.Now).Allow {
+					lost++
+					if !g.rules.Loses(before, p.Src) && !g.rules.Loses(before, p.Dst) {
+						t.Fatalf("seed %d: %+v is refused, and neither end loses", seed, p)
+					}
+				}
+			}
+		}
+		if other := g.compile(t); fmt.Sprint(growthOf(other)) != fmt.Sprint(growthOf(first)) {
+			if _, _, ok := other.Growth(first, acltest.Now); ok {
+				t.Errorf("seed %d: another Compile passes for an extension", seed)
+			}
+		}
+	}
+	if grown < 500 || lost < 20 {
+		t.Errorf("%d entries have grown, %d packets were lost: the worlds are too small", grown, lost)
+	}
+	// Two that went apart.
+	g := &regrouper{world: acltest.Random(rand.New(rand.NewPCG(1, 1)), 0), lists: map[string]string{}}
+	for i := range 9 {
+		g.world.Grants = append(g.world.Grants, acltest.Grant{Src: []string{fmt.Sprintf("x%d", i)}, Dst: []string{"10.1.0.0/16"}, IP: []string{"1"}})
+	}
+	base := g.compile(t)
+	with := func(r *acl.Ruleset, n int) *acl.Ruleset {
+		return r.With([]acl.Subject{{Device: "d", User: fmt.Sprintf("x%d", n), Addrs: []netip.Addr{deviceAddr(100+n, true)}}}, nil)
+	}
+	if _, allows, ok := with(with(base, 1), 2).Growth(with(base, 1), acltest.Now); ok {
+		t.Errorf("two that went apart pass for one after the other: %v", allows)
+	}
+	one := with(base, 1)
+	if _, allows, ok := with(one, 2).Growth(one, acltest.Now); !ok || len(allows) == 0 {
+		t.Errorf("one after the other: %v %v", allows, ok)
+	}
+}

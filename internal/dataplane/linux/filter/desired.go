@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -119,7 +120,7 @@ type policyPart struct {
 
 func compile(p *acl.Ruleset, now time.Time) policyPart {
 	c := contents{}
-	out := policyPart{classes: make(map[uint32]bool)}
+	out := policyPart{contents: c, classes: make(map[uint32]bool)}
 	for _, s := range p.Sources() {
 		if s.Role != 0 {
 			c.prefix(sourceSet(ipOf(s.Prefix.Addr())), s.Prefix, uint32(s.Role)<<16)
@@ -134,40 +135,69 @@ func compile(p *acl.Ruleset, now time.Time) policyPart {
 		}
 	}
 	for zone, ports := range p.Zones() {
-		for len(ports) > 0 {
-			n := slices.IndexFunc(ports, func(x acl.Ports) bool { return x.Proto != ports[0].Proto })
-			if n < 0 {
-				n = len(ports)
-			}
-			for _, b := range blocks(ports[:n]) {
-				out.classes[uint32(b.class)] = true
-				out.top = max(out.top, b.class)
-				c.put(classSet(b.bits), classKey(zone, ports[0].Proto, b), value{data: uint32(b.class)})
-				if !slices.Contains(out.levels, b.bits) {
-					out.levels = append(out.levels, b.bits)
-				}
-			}
-			ports = ports[n:]
-		}
+		out.zone(zone, ports)
 	}
-	for _, a := range p.Allows(now) {
+	out.allow(p.Allows(now))
+	return out
+}
+
+// zone puts the ports of a zone.
+func (p *policyPart) zone(zone acl.ZoneID, ports []acl.Ports) {
+	for len(ports) > 0 {
+		n := slices.IndexFunc(ports, func(x acl.Ports) bool { return x.Proto != ports[0].Proto })
+		if n < 0 {
+			n = len(ports)
+		}
+		for _, b := range blocks(ports[:n]) {
+			p.classes[uint32(b.class)] = true
+			p.top = max(p.top, b.class)
+			p.contents.put(classSet(b.bits), classKey(zone, ports[0].Proto, b), value{data: uint32(b.class)})
+			if !slices.Contains(p.levels, b.bits) {
+				p.levels = append(slices.Clone(p.levels), b.bits)
+				slices.Sort(p.levels)
+			}
+		}
+		ports = ports[n:]
+	}
+}
+
+// allow puts what is allowed.
+func (p *policyPart) allow(list []acl.Allow) {
+	for _, a := range list {
 		key := string(native32(uint32(a.Role)<<16 | uint32(a.Class)))
-		out.roles, out.top = max(out.roles, a.Role), max(out.top, a.Class)
+		p.roles, p.top = max(p.roles, a.Role), max(p.top, a.Class)
 		set := allowSet(a.MFA)
-		if old, ok := c[set][key]; !ok || longer(a.Until, old.until) {
-			c.put(set, key, value{until: a.Until})
+		if old, ok := p.contents[set][key]; !ok || longer(a.Until, old.until) {
+			p.contents.put(set, key, value{until: a.Until})
 		}
 		if a.MFA == 0 {
-			out.off = true
-		} else if !slices.Contains(out.fresh, a.MFA) {
-			out.fresh = append(out.fresh, a.MFA)
+			p.off = true
+		} else if !slices.Contains(p.fresh, a.MFA) {
+			p.fresh = append(slices.Clone(p.fresh), a.MFA)
+			slices.Sort(p.fresh)
+			slices.Reverse(p.fresh)
 		}
 	}
-	slices.Sort(out.levels)
-	slices.Sort(out.fresh)
-	slices.Reverse(out.fresh)
-	out.contents = c
-	return out
+}
+
+// grow adds to the policy's part, made from before, what the Ruleset now that was derived
+// from it says more, and returns that; ok is false if now was not derived from before.
+func (p *policyPart) grow(before, now *acl.Ruleset, at time.Time) (more contents, ok bool) {
+	zones, allows, ok := now.Growth(before, at)
+	if !ok {
+		return nil, false
+	}
+	x := policyPart{contents: contents{}, classes: make(map[uint32]bool)}
+	if len(zones) > 0 {
+		p.classes = maps.Clone(p.classes) // the table's own is the same map
+	}
+	for _, part := range []*policyPart{p, &x} {
+		for _, z := range zones {
+			part.zone(z, now.Ports(z))
+		}
+		part.allow(allows)
+	}
+	return x.contents, true
 }
 
 // most is how many roles, and how many classes, the filter can tell apart: both share

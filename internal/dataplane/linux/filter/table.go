@@ -246,7 +246,8 @@ func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
 	del, add := contents{}, contents{}
 	old.missing(want, del)
 	want.missing(old, add)
-	if len(del) == 0 && len(add) == 0 && maps.Equal(f.classes, f.part.classes) {
+	moreClasses := len(f.part.classes) > len(f.classes)
+	if len(del) == 0 && len(add) == 0 && !moreClasses {
 		return nil
 	}
 	b := &batch{table: tableName, suffix: f.suffix}
@@ -262,9 +263,11 @@ func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
 	}
 	// Classes are only ever added here: fewer come with another policy.
 	x := &builder{layout: f.layout, suffix: f.suffix}
-	for _, class := range slices.Sorted(maps.Keys(f.part.classes)) {
-		if !f.classes[class] {
-			x.classRules(class)
+	if moreClasses {
+		for _, class := range slices.Sorted(maps.Keys(f.part.classes)) {
+			if !f.classes[class] {
+				x.classRules(class)
+			}
 		}
 	}
 	for _, c := range x.chains {
