@@ -55,6 +55,10 @@ func Load() string {
 }
 
 // Median of a list that is not empty.
-func Median[T int64 | float64 | time.Duration](list []T) T {
-	return slices.Sorted(slices.Values(list))[len(list)/2]
+func Median[T float64 | time.Duration](list []T) T { return Quantile(list, .5) }
+
+// Quantile of a list that is not empty.
+func Quantile[T float64 | time.Duration](list []T, q float64) T {
+	s := slices.Sorted(slices.Values(list))
+	return s[min(int(q*float64(len(s))), len(s)-1)]
 }
