@@ -91,18 +91,21 @@ func (c contents) siblings(p *acl.Ruleset, a netip.Addr, devices map[netip.Addr]
 	}
 }
 
-// session puts the elements of a session for one address.
-func (c contents) session(l layout, a netip.Addr, s session, now time.Time) {
+// session puts the elements of a session for one address, at which a device is placed.
+func (c contents) session(l layout, a netip.Addr, p place, s session, now time.Time) {
 	if !s.until.After(now) {
 		return
 	}
 	f := ipOf(a)
 	key := string(a.AsSlice())
 	c.put(sessionSet(f), key, value{until: s.until})
-	for _, d := range l.fresh {
+	for i, d := range l.fresh {
 		if serial, until, ok := s.chain(d, now); ok {
 			c.put(startSet(f, d), key, value{data: serial, until: until})
 			c.put(liveSet(f, d), key+string(native32(serial)), value{until: until})
+			if l.labels && p.role != 0 {
+				c.put(quickSet(f, d), key+string(native32(serial))+string(native32(l.tag.label(p.role, i))), value{until: until})
+			}
 		}
 	}
 }
@@ -111,6 +114,7 @@ func (c contents) session(l layout, a netip.Addr, s session, now time.Time) {
 type policyPart struct {
 	contents contents
 	fresh    []time.Duration
+	timed    []time.Duration // of fresh
 	off      bool
 	levels   []int
 	classes  map[uint32]bool // that have a chain
@@ -167,17 +171,30 @@ func (p *policyPart) allow(list []acl.Allow) {
 		key := string(native32(uint32(a.Role)<<16 | uint32(a.Class)))
 		p.roles, p.top = max(p.roles, a.Role), max(p.top, a.Class)
 		set := allowSet(a.MFA)
+		if a.MFA != 0 && !a.Until.IsZero() {
+			set = timedSet(a.MFA)
+			p.timed = longestFirst(p.timed, a.MFA)
+		}
 		if old, ok := p.contents[set][key]; !ok || longer(a.Until, old.until) {
 			p.contents.put(set, key, value{until: a.Until})
 		}
 		if a.MFA == 0 {
 			p.off = true
-		} else if !slices.Contains(p.fresh, a.MFA) {
-			p.fresh = append(slices.Clone(p.fresh), a.MFA)
-			slices.Sort(p.fresh)
-			slices.Reverse(p.fresh)
+		} else {
+			p.fresh = longestFirst(p.fresh, a.MFA)
 		}
 	}
+}
+
+// longestFirst is list with d.
+func longestFirst(list []time.Duration, d time.Duration) []time.Duration {
+	if slices.Contains(list, d) {
+		return list
+	}
+	list = append(slices.Clone(list), d)
+	slices.Sort(list)
+	slices.Reverse(list)
+	return list
 }
 
 // grow adds to the policy's part, made from before, what the Ruleset now that was derived

@@ -33,7 +33,8 @@ func (f *Filter) layoutLocked() layout {
 		guard4: f.c.GuardForward4, guard6: f.c.GuardForward6,
 		gateway: slices.Clone(f.gateway.Addrs), network: slices.Clone(f.gateway.Network),
 		masquerade: f.gateway.Masquerade,
-		fresh:      f.part.fresh, off: f.part.off, levels: f.part.levels,
+		fresh:      f.part.fresh, timed: f.part.timed, off: f.part.off, levels: f.part.levels, labels: f.kernel.labels,
+		tag: f.layout.tag, // while these tables stand
 	}
 	for a := range f.devices {
 		if len(f.policy.Siblings(a)) > 0 {
@@ -58,7 +59,7 @@ func (s snapshot) all(l layout, now time.Time) contents {
 		}
 	}
 	for a, x := range s.sessions {
-		c.session(l, a, x, now)
+		c.session(l, a, s.devices[a], x, now)
 	}
 	return c
 }
@@ -164,6 +165,7 @@ func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now tim
 	for i, s := range want.sets() {
 		b.addSet(s, uint32(i+1))
 	}
+	want.tag = newTag()
 	chains, rules := want.build(b.suffix, f.part.classes)
 	for _, c := range chains {
 		b.addChain(c.name, c.hook)
