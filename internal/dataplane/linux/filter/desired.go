@@ -251,9 +251,13 @@ func (c contents) prefix(set string, p netip.Prefix, data uint32) {
 	}
 }
 
-// merge puts all of o into c.
+// merge puts all of o into c, which shares the sets that it had nothing of.
 func (c contents) merge(o contents) {
 	for set, elems := range o {
+		if c[set] == nil {
+			c[set] = elems
+			continue
+		}
 		for k, v := range elems {
 			c.put(set, k, v)
 		}

@@ -48,10 +48,9 @@ func (f *Filter) layoutLocked() layout {
 	return l
 }
 
-// all gives every element of a snapshot.
+// all gives every element of a snapshot. It shares what it need not copy: it is for reading.
 func (s snapshot) all(l layout, now time.Time) contents {
 	c := contents{}
-	c.merge(s.part.contents)
 	for a, p := range s.devices {
 		c.device(a, p)
 		if l.self {
@@ -61,6 +60,7 @@ func (s snapshot) all(l layout, now time.Time) contents {
 	for a, x := range s.sessions {
 		c.session(l, a, s.devices[a], x, now)
 	}
+	c.merge(s.part.contents)
 	return c
 }
 
@@ -179,7 +179,11 @@ func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now tim
 	all := f.snapshotLocked().all(want, now)
 	begin := f.now()
 	allowed := f.addLocked(b, want, all)
-	if err := f.sock.commit(ctx, b); err != nil {
+	commit := func() error { return f.sock.commit(ctx, b) }
+	if f.built && f.kernel.owner {
+		commit = func() error { return f.watch.deaf(func() error { return f.sock.commit(ctx, b) }) }
+	}
+	if err := commit(); err != nil {
 		return fmt.Errorf("building table %s: %w", tableName, err)
 	}
 	f.built, f.layout, f.classes, f.suffix = true, want, f.part.classes, b.suffix
