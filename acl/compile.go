@@ -90,6 +90,9 @@ func Compile(p *Policy, o Options, subjects []Subject) (*Ruleset, error) {
 	}
 	c.shape, c.made = c.firstShape(), len(c.roles)+len(c.zones)
 	if !o.Stored {
+		if what := c.passes(); what != "" {
+			return nil, tooLarge(p, what)
+		}
 		f.checkNames(p, o, subjects)
 		c.runTests(subjects, f)
 	}
