@@ -33,8 +33,7 @@ func TestBench(t *testing.T) {
 	}
 	r := &report.Report{}
 	r.Machine("The policy at scale")
-	compiling(t, r, p)
-	changing(t, r, p)
+	changing(t, r, p, compiling(t, r, p))
 	packets(t, r, p)
 	r.Add("\n  load average afterwards: %s", report.Load())
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ type job struct {
 // does after the commit.
 type gateway struct {
 	name string
+	stop func() // ends it
 	cmd  *exec.Cmd
 	ask  *json.Encoder
 	tell *bufio.Scanner
@@ -67,10 +69,11 @@ func startGateway(t *testing.T, n int, name string, j job) *gateway {
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	g.stop = sync.OnceFunc(func() {
 		_ = in.Close() // it ends then
 		_ = g.cmd.Wait()
 	})
+	t.Cleanup(g.stop)
 	g.ask, g.tell = json.NewEncoder(in), bufio.NewScanner(out)
 	g.took(t, "")
 	return g
@@ -127,7 +130,7 @@ func runJob(text string) error {
 		State: n.state, Plane: plane, Now: time.Now, Logf: logf,
 		PresharedKey: func(*peers.Device) (dataplane.Key, error) { return dataplane.Key{}, nil },
 		Gateway: func(s peers.Settings) (dataplane.Gateway, error) {
-			return dataplane.Gateway{PrivateKey: dataplane.Key(s.PrivateKey), Listen: netip.MustParseAddrPort("127.0.0.1:0"), Addrs: s.GatewayAddrs(), Network: s.Network}, nil
+			return dataplane.Gateway{PrivateKey: dataplane.Key(s.PrivateKey), Listen: netip.MustParseAddrPort("0.0.0.0:0"), Addrs: s.GatewayAddrs(), Network: s.Network}, nil
 		},
 	})
 	go func() { _ = n.rec.Run(ctx) }()

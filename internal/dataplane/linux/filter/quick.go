@@ -46,7 +46,7 @@ func (b *builder) quick(chain string, f ip, device func(uint32) stmt, match ...[
 		return
 	}
 	reset := b.setPriority0()
-	if chain == "prerouting" && f.nfproto == unix.NFPROTO_IPV4 {
+	if chain == "tunnel" && f.nfproto == unix.NFPROTO_IPV4 {
 		reset = nil // what is forwarded gets another one by its type of service (net/ipv4/ip_forward.c)
 	}
 	for _, d := range b.layout.fresh {

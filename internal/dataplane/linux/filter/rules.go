@@ -110,7 +110,7 @@ func (b *builder) hooks() {
 	// What does not concern the tunnel leaves each hook after a few comparisons.
 	for _, f := range b.families() {
 		// By the packet's own source: what a device itself sends, and nothing else.
-		b.quick("prerouting", f, f.loadSrc, iif(expr.CmpOpEq, b.iface), f.isProto())
+		b.quick("tunnel", f, f.loadSrc, f.isProto())
 	}
 	b.rule("prerouting", iif(expr.CmpOpEq, b.iface), one(b.goTo("tunnel")))
 	b.rule("prerouting", iif(expr.CmpOpEq, "lo"), one(accept()))
