@@ -10,11 +10,7 @@ import (
 // another one of the same role and class outlasts both in MFA and in Until is left out.
 func (r *Ruleset) Allows(now time.Time) []Allow {
 	c := r.c
-	open := make([]bool, len(c.conds))
-	until := make([]time.Time, len(c.conds))
-	for i := range c.conds {
-		open[i], until[i] = c.conds[i].time(now)
-	}
+	open, until := c.timesAt(now)
 	// The roles of every rule, so that the cost is that of the answer.
 	rolesOf := make([][]RoleID, len(c.rules))
 	for id, s := range c.roles {
@@ -46,6 +42,15 @@ func (r *Ruleset) Allows(now time.Time) []Allow {
 		out = append(out, longest(list)...)
 	}
 	return out
+}
+
+// timesAt tells which conditions hold at now, and until when.
+func (c *compiled) timesAt(now time.Time) (open []bool, until []time.Time) {
+	open, until = make([]bool, len(c.conds)), make([]time.Time, len(c.conds))
+	for i := range c.conds {
+		open[i], until[i] = c.conds[i].time(now)
+	}
+	return open, until
 }
 
 // longest sorts the entries of one role, and leaves those out that others outlast.

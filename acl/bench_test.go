@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
@@ -12,39 +11,9 @@ import (
 	"vpnd/acl/acltest"
 )
 
-// large makes a policy and devices of the sizes that are promised: two devices a
-// user, groups of 100 users, every grant from a group to a host of its own.
-func large(devices, groups, grants int) ([]byte, []acl.Subject) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	var subjects []acl.Subject
-	for i := range devices {
-		subjects = append(subjects, acl.Subject{
-			Device: fmt.Sprintf("user%d/device%d", i/2, i%2), User: fmt.Sprintf("user%d", i/2),
-			Addrs: []netip.Addr{deviceAddr(i, true), deviceAddr(i, false)},
-		})
-	}
-	var b strings.Builder
-	b.WriteString("{\"groups\": {\n")
-	for g := range groups {
-		var users []string
-		for range 100 {
-			users = append(users, fmt.Sprintf("%q", fmt.Sprintf("user%d", rng.IntN(devices/2))))
-		}
-		fmt.Fprintf(&b, "\"group:g%d\": [%s],\n", g, strings.Join(users, ", "))
-	}
-	b.WriteString("},\n\"hosts\": {\n")
-	for h := range grants {
-		fmt.Fprintf(&b, "\"h%d\": \"192.168.%d.%d\",\n", h, h/250, h%250+1)
-	}
-	b.WriteString("},\n\"grants\": [\n")
-	for g := range grants {
-		fmt.Fprintf(&b, "{\"src\": [\"group:g%d\"], \"dst\": [\"h%d\"], \"ip\": [\"tcp:%d\", \"tcp:8000-8100\"]},\n", g%groups, g, 1000+g)
-		if g%10 == 0 { // and some share a network
-			fmt.Fprintf(&b, "{\"src\": [\"group:g%d\"], \"dst\": [\"192.168.%d.0/24\"], \"ip\": [\"udp:53\", \"icmp\"]},\n", g%groups, g%4)
-		}
-	}
-	b.WriteString("]}\n")
-	return []byte(b.String()), subjects
+// large is a policy of the sizes that are promised.
+func large(devices, groups, grants int) acltest.Large {
+	return acltest.Large{Devices: devices, Groups: groups, Grants: grants, Target: "192.168.50.2"}
 }
 
 func deviceAddr(i int, is4 bool) netip.Addr {
@@ -62,13 +31,12 @@ var benchOptions = acl.Options{
 	Session: 12 * time.Hour,
 }
 
-func compileLarge(tb testing.TB, devices, groups, grants int) *acl.Ruleset {
-	text, subjects := large(devices, groups, grants)
-	p, err := acl.Parse(text)
+func compileLarge(tb testing.TB, l acltest.Large) *acl.Ruleset {
+	p, err := acl.Parse([]byte(l.Text()))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r, err := acl.Compile(p, benchOptions, subjects)
+	r, err := acl.Compile(p, acltest.LargeOptions, l.Subjects())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -76,7 +44,7 @@ func compileLarge(tb testing.TB, devices, groups, grants int) *acl.Ruleset {
 }
 
 func BenchmarkParse(b *testing.B) {
-	text, _ := large(10_000, 500, 1000)
+	text := []byte(large(10_000, 500, 1000).Text())
 	b.ReportAllocs()
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
@@ -89,14 +57,15 @@ func BenchmarkParse(b *testing.B) {
 func BenchmarkCompile(b *testing.B) {
 	for _, size := range []struct{ devices, groups, grants int }{{10, 5, 10}, {10_000, 500, 1000}, {50_000, 500, 5000}} {
 		b.Run(fmt.Sprintf("devices=%d/grants=%d", size.devices, size.grants), func(b *testing.B) {
-			text, subjects := large(size.devices, size.groups, size.grants)
-			p, err := acl.Parse(text)
+			l := large(size.devices, size.groups, size.grants)
+			subjects := l.Subjects()
+			p, err := acl.Parse([]byte(l.Text()))
 			if err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := acl.Compile(p, benchOptions, subjects); err != nil {
+				if _, err := acl.Compile(p, acltest.LargeOptions, subjects); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -105,7 +74,7 @@ func BenchmarkCompile(b *testing.B) {
 }
 
 func BenchmarkAllows(b *testing.B) {
-	r := compileLarge(b, 10_000, 500, 1000)
+	r := compileLarge(b, large(10_000, 500, 1000))
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
@@ -117,8 +86,8 @@ func BenchmarkAllows(b *testing.B) {
 func BenchmarkWith(b *testing.B) {
 	for _, devices := range []int{10, 10_000, 50_000} {
 		b.Run(fmt.Sprintf("devices=%d", devices), func(b *testing.B) {
-			r := compileLarge(b, devices, 500, 1000)
-			put := []acl.Subject{{Device: "user0/new", User: "user0", Addrs: []netip.Addr{deviceAddr(60_001, true), deviceAddr(60_001, false)}}}
+			r := compileLarge(b, large(devices, 500, 1000))
+			put := []acl.Subject{{Device: "u0/new", User: "u0", Addrs: []netip.Addr{deviceAddr(60_001, true), deviceAddr(60_001, false)}}}
 			b.ReportAllocs()
 			for b.Loop() {
 				r.With(put, nil)
@@ -127,20 +96,52 @@ func BenchmarkWith(b *testing.B) {
 	}
 }
 
+// BenchmarkRegroup adds a user to a group and takes her out again.
+func BenchmarkRegroup(b *testing.B) {
+	for _, size := range []struct{ devices, groups, grants int }{{10, 5, 10}, {10_000, 500, 10}, {10_000, 500, 1000}, {50_000, 500, 5000}} {
+		b.Run(fmt.Sprintf("devices=%d/groups=%d/grants=%d", size.devices, size.groups, size.grants), func(b *testing.B) {
+			l := large(size.devices, size.groups, size.grants)
+			text := [2]string{1: l.Text()}
+			l.More = map[int][]string{3: {l.User(4)}}
+			text[0] = l.Text()
+			o := acltest.LargeOptions
+			o.Stored = true
+			p, err := acl.Parse([]byte(text[1]))
+			if err != nil {
+				b.Fatal(err)
+			}
+			r, err := acl.Compile(p, o, l.Subjects())
+			if err != nil {
+				b.Fatal(err)
+			}
+			put := []acl.Subject{l.Subject(8), l.Subject(9)}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				next, _, ok := r.Regroup(text[i%2])
+				if !ok {
+					b.Fatal("not the short way")
+				}
+				r = next.With(put, nil)
+			}
+		})
+	}
+}
+
 func BenchmarkVerdict(b *testing.B) {
 	live := acl.Session{Until: acltest.Now.Add(time.Hour), Code: acltest.Now}
-	run := func(r *acl.Ruleset, devices int) func(*testing.B) {
+	run := func(l acltest.Large) func(*testing.B) {
+		r := compileLarge(b, l)
 		return func(b *testing.B) {
 			rng := rand.New(rand.NewPCG(2, 2))
 			var packets []acl.Packet
 			for tries := 0; len(packets) < 4096; tries++ {
-				h := rng.IntN(1000)
-				port := 1000 + h
-				if rng.IntN(2) == 0 {
-					port = 8050
+				g := rng.IntN(l.Grants)
+				p := acl.Packet{Src: l.Addr(rng.IntN(l.Devices), true), SrcSession: live, Dst: l.Host(g), Proto: 6, DstPort: uint16(1000 + g)}
+				if g%2 == 1 {
+					p.DstPort = uint16(10_000 + g)
+				} else if rng.IntN(2) == 0 {
+					p.DstPort = 8050
 				}
-				p := acl.Packet{Src: deviceAddr(rng.IntN(devices), true), SrcSession: live,
-					Dst: netip.AddrFrom4([4]byte{192, 168, byte(h / 250), byte(h%250 + 1)}), Proto: 6, DstPort: uint16(port)}
 				// Nine of ten are allowed, as in life, where they can be found.
 				if tries > 400_000 || rng.IntN(500) == 0 || r.Verdict(p, acltest.Now).Allow {
 					packets = append(packets, p)
@@ -157,7 +158,7 @@ func BenchmarkVerdict(b *testing.B) {
 			b.ReportMetric(float64(allowed)/float64(i), "allowed/op")
 		}
 	}
-	b.Run("grants=10", run(compileLarge(b, 10_000, 10, 10), 10_000))
-	b.Run("grants=1000", run(compileLarge(b, 10_000, 500, 1000), 10_000))
-	b.Run("grants=5000", run(compileLarge(b, 50_000, 500, 5000), 50_000))
+	b.Run("grants=10", run(large(10_000, 10, 10)))
+	b.Run("grants=1000", run(large(10_000, 500, 1000)))
+	b.Run("grants=5000", run(large(50_000, 500, 5000)))
 }

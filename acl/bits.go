@@ -47,6 +47,22 @@ func first(a, b set) (int, bool) {
 	return 0, false
 }
 
+// meets tells whether a number is in both sets.
+func (s set) meets(o set) bool {
+	_, ok := first(s, o)
+	return ok
+}
+
+// within tells whether every number of s is in o.
+func (s set) within(o set) bool {
+	for i, w := range s.words {
+		if w&^o.word(s.skip+i) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // count is how many numbers are in s.
 func (s set) count() (n int) {
 	for _, w := range s.words {

@@ -17,6 +17,7 @@ type compiled struct {
 	tables
 	warnings ErrorList
 	shape    uint64
+	made     int // roles and zones that Compile has made
 	devices  *bart.Table[*device]
 	owners   layered[[]netip.Addr] // a user's untagged devices; kept only for autogroup:self
 
@@ -87,8 +88,11 @@ func Compile(p *Policy, o Options, subjects []Subject) (*Ruleset, error) {
 	if len(c.sources) > maxPrefixes || len(c.destinations) > maxPrefixes {
 		return nil, tooLarge(p, fmt.Sprintf("more than %d disjoint prefixes", maxPrefixes))
 	}
-	c.shape = c.firstShape()
+	c.shape, c.made = c.firstShape(), len(c.roles)+len(c.zones)
 	if !o.Stored {
+		if what := c.passes(); what != "" {
+			return nil, tooLarge(p, what)
+		}
 		f.checkNames(p, o, subjects)
 		c.runTests(subjects, f)
 	}
@@ -207,7 +211,8 @@ func (pr *program) selected(by map[selector][]uint32, s *Subject, into scratch) 
 	user := strings.ToLower(s.User)
 	into.addAll(by[selector{kind: memberTarget}])
 	into.addAll(by[selector{userTarget, user}])
-	for _, g := range pr.policy.groupsOf[user] {
+	groups, _ := pr.policy.groupsOf.get([]byte(user))
+	for _, g := range groups {
 		into.addAll(by[selector{groupTarget, g}])
 	}
 }

@@ -20,7 +20,8 @@ const (
 // decoder reads one policy text.
 type decoder struct {
 	faults
-	zones map[string]*time.Location // looked up so far; nil: no such zone
+	zones  map[string]*time.Location // looked up so far; nil: no such zone
+	values int                       // in the text
 }
 
 // field is a member that an object of the grammar may have.
@@ -191,7 +192,9 @@ func (d *decoder) parseHuJSON() (*hujson.Value, bool) {
 		d.errorf(place{0, 0}, "the policy has %d bytes, the limit is %d: split what it lists into prefixes or groups that say the same shorter", len(text), maxText)
 		return nil, false
 	}
-	if at, why := measure(text); why != "" {
+	var at int
+	var why string
+	if d.values, at, why = measure(text); why != "" {
 		d.errorf(place{at, at + 1}, "%s", why)
 		return nil, false
 	}
@@ -204,22 +207,23 @@ func (d *decoder) parseHuJSON() (*hujson.Value, bool) {
 	return &v, true
 }
 
-// measure walks over the text before it is parsed and says where it passes a limit of
-// depth or size: the parser recurses, and keeps some 100 bytes for every value.
-func measure(text []byte) (at int, why string) {
-	depth, values := 0, 0
+// measure walks over the text before it is parsed, counts its values and says where it
+// passes a limit of depth or size: the parser recurses, and keeps some 100 bytes for every
+// value.
+func measure(text []byte) (values, at int, why string) {
+	depth := 0
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case '{', '[':
 			if depth++; depth > maxDepth {
-				return i, fmt.Sprintf("more than %d nested brackets: no part of a policy needs them", maxDepth)
+				return values, i, fmt.Sprintf("more than %d nested brackets: no part of a policy needs them", maxDepth)
 			}
 			values++
 		case '}', ']':
 			depth--
 		case ',', ':':
 			if values++; values > maxValues {
-				return i, fmt.Sprintf("more than %d values: the limit of a policy", maxValues)
+				return values, i, fmt.Sprintf("more than %d values: the limit of a policy", maxValues)
 			}
 		case '"':
 			for i++; i < len(text) && text[i] != '"'; i++ {
@@ -239,7 +243,7 @@ func measure(text []byte) (at int, why string) {
 			}
 		}
 	}
-	return 0, ""
+	return values, 0, ""
 }
 
 var hujsonPosition = regexp.MustCompile(`^hujson: line (\d+), column (\d+): (.*)$`)

@@ -130,17 +130,17 @@ func TestDiffReads(t *testing.T) {
 }
 
 func BenchmarkDiff(b *testing.B) {
-	r := compileLarge(b, 10_000, 500, 1000)
+	l := large(10_000, 500, 1000)
+	r := compileLarge(b, l)
 	p, err := acl.Parse([]byte("{}"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, subjects := large(10_000, 500, 1000)
-	none, err := acl.Compile(p, benchOptions, subjects)
+	none, err := acl.Compile(p, acltest.LargeOptions, l.Subjects())
 	if err != nil {
 		b.Fatal(err)
 	}
-	for name, s := range map[string]*acl.Ruleset{"one grant": compileLarge(b, 10_000, 500, 999), "every grant": none} {
+	for name, s := range map[string]*acl.Ruleset{"one grant": compileLarge(b, large(10_000, 500, 999)), "every grant": none} {
 		b.Run(name, func(b *testing.B) {
 			n := 0
 			for b.Loop() {

@@ -112,7 +112,7 @@ func (c *compiled) through(places *places, targets []target, a, from netip.Addr)
 			ways = append(ways, t.name)
 		case t.kind == userTarget && d.user != "" && t.name == d.user:
 			ways = append(ways, t.name)
-		case t.kind == groupTarget && d.user != "" && slices.Contains(c.policy.groupsOf[d.user], t.name):
+		case t.kind == groupTarget && d.user != "" && c.policy.isIn(t.name, d.user):
 			ways = append(ways, c.policy.chain(t.name, d.user))
 		}
 	}

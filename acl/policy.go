@@ -21,12 +21,14 @@ type Policy struct {
 	tests    []*test
 	warnings ErrorList
 
-	groupsOf map[string][]string // user -> the groups that she is in, nested ones included; sorted
+	groupsOf layered[[]string] // user -> the groups that she is in, nested ones included; sorted
+	values   int               // in the text, as measure counts them
 }
 
 // group is an entry of "groups".
 type group struct {
 	at     place
+	list   place // with its brackets
 	users  []member
 	groups []member
 	flat   []string // every user, of nested groups too; sorted
@@ -69,6 +71,7 @@ func Parse(text []byte) (*Policy, error) {
 		ipsets: map[string]*ipset{}, tags: map[string]*tagOwner{}}
 	if len(strings.TrimSpace(string(text))) > 0 {
 		v, ok := d.parseHuJSON()
+		p.values = d.values
 		if ok && file.decode(d, p, v) {
 			d.resolve(p)
 		}
@@ -113,25 +116,32 @@ func decodeGroups(d *decoder, p *Policy, v *hujson.Value) {
 		if !d.definedName("group", name, key) {
 			return
 		}
-		g := &group{at: placeOf(key)}
+		g := d.group(value)
+		g.at = placeOf(key)
 		p.groups[name] = g
-		d.strings("a group", value, func(s string, v *hujson.Value) {
-			if strings.HasPrefix(s, "group:") {
-				g.groups = append(g.groups, member{s, placeOf(v)})
-				return
-			}
-			if strings.ContainsAny(s, ":/*") {
-				d.errorf(placeOf(v), "%q cannot be in a group: groups hold users and other groups", short(s))
-				return
-			}
-			user, err := parseUser(s)
-			if err != nil {
-				d.errorf(placeOf(v), "%v", err)
-				return
-			}
-			g.users = append(g.users, member{user, placeOf(v)})
-		})
 	})
+}
+
+// group reads the list of a group.
+func (d *decoder) group(list *hujson.Value) *group {
+	g := &group{list: placeOf(list)}
+	d.strings("a group", list, func(s string, v *hujson.Value) {
+		if strings.HasPrefix(s, "group:") {
+			g.groups = append(g.groups, member{s, placeOf(v)})
+			return
+		}
+		if strings.ContainsAny(s, ":/*") {
+			d.errorf(placeOf(v), "%q cannot be in a group: groups hold users and other groups", short(s))
+			return
+		}
+		user, err := parseUser(s)
+		if err != nil {
+			d.errorf(placeOf(v), "%v", err)
+			return
+		}
+		g.users = append(g.users, member{user, placeOf(v)})
+	})
+	return g
 }
 
 func decodeHosts(d *decoder, p *Policy, v *hujson.Value) {
@@ -270,7 +280,14 @@ func (p *Policy) Listed(group string) []string {
 
 // GroupsOf are the groups that a user is in, through nested groups too, sorted.
 func (p *Policy) GroupsOf(user string) []string {
-	return slices.Clone(p.groupsOf[strings.ToLower(user)])
+	list, _ := p.groupsOf.get([]byte(strings.ToLower(user)))
+	return slices.Clone(list)
+}
+
+// isIn tells whether a user, in lower case, is in a group.
+func (p *Policy) isIn(group, user string) bool {
+	list, _ := p.groupsOf.get([]byte(user))
+	return slices.Contains(list, group)
 }
 
 // Tags are the tags that there are, sorted.
@@ -290,7 +307,7 @@ func (p *Policy) MayTag(user, tag string) bool {
 		case userTarget:
 			return t.name == user
 		default:
-			return slices.Contains(p.groupsOf[user], t.name)
+			return p.isIn(t.name, user)
 		}
 	})
 }

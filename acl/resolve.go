@@ -79,10 +79,6 @@ func (d *decoder) resolveGroups(p *Policy) {
 	open = func(name string, depth int) {
 		g := p.groups[name]
 		state[name] = opened
-		users := map[string]bool{}
-		for _, m := range g.users {
-			users[m.name] = true
-		}
 		for _, m := range g.groups {
 			inner := p.groups[m.name]
 			switch {
@@ -101,15 +97,14 @@ func (d *decoder) resolveGroups(p *Policy) {
 			if total += len(inner.flat); total > maxMembers {
 				break
 			}
-			for _, u := range inner.flat {
-				users[u] = true
-			}
 		}
-		total += len(users)
-		g.flat = slices.Sorted(maps.Keys(users))
+		if total <= maxMembers {
+			g.flat = p.gather(g)
+			total += len(g.flat)
+		}
 		state[name] = done
 	}
-	p.groupsOf = map[string][]string{}
+	groupsOf := map[string][]string{}
 	for _, name := range p.Groups() {
 		if state[name] == 0 {
 			open(name, 1)
@@ -119,9 +114,36 @@ func (d *decoder) resolveGroups(p *Policy) {
 			return
 		}
 		for _, u := range p.groups[name].flat {
-			p.groupsOf[u] = append(p.groupsOf[u], name)
+			groupsOf[u] = append(groupsOf[u], name)
 		}
 	}
+	p.groupsOf.base = groupsOf
+}
+
+// gather is everybody in a group, sorted; the groups in it have been gathered before.
+func (p *Policy) gather(g *group) []string {
+	flat := make([]string, 0, len(g.users))
+	for _, m := range g.users {
+		flat = append(flat, m.name)
+	}
+	for _, m := range g.groups {
+		if inner := p.groups[m.name]; inner != nil {
+			flat = append(flat, inner.flat...)
+		}
+	}
+	slices.Sort(flat)
+	return slices.Compact(flat)
+}
+
+// members counts the members of all groups as maxMembers does.
+func (p *Policy) members() (total int) {
+	for _, g := range p.groups {
+		total += len(g.flat)
+		for _, m := range g.groups {
+			total += len(p.groups[m.name].flat)
+		}
+	}
+	return total
 }
 
 // maxNesting is the most levels of groups inside groups, and of IP sets inside IP sets.

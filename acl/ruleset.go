@@ -85,6 +85,9 @@ func (r *Ruleset) Zones() iter.Seq2[ZoneID, []Ports] {
 	}
 }
 
+// Ports are the sorted disjoint port ranges of one zone. They must not be changed.
+func (r *Ruleset) Ports(z ZoneID) []Ports { return r.c.zones[z].ports }
+
 // Shape changes when Sources, Destinations, Zones or Allows may answer
 // otherwise than before: with a new policy, or with a device whose role or zone is new.
 // Two Rulesets of equal Shape differ in devices alone.

@@ -137,10 +137,14 @@ func checkText(what, s string, most int) error {
 	if len(s) > most {
 		return refuse(ErrLimit, "%s has %d bytes: at most %d are possible; shorten it", what, len(s), most)
 	}
-	if i := strings.IndexFunc(s, func(r rune) bool {
+	plain := 0 // nearly all of a long text needs no second look
+	for plain < len(s) && (s[plain] >= ' ' && s[plain] < 0x7f || s[plain] == '\n') {
+		plain++
+	}
+	if i := strings.IndexFunc(s[plain:], func(r rune) bool {
 		return r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r'
 	}); i >= 0 {
-		return refuse(ErrInvalid, "%s holds a control character at byte %d: remove it", what, i)
+		return refuse(ErrInvalid, "%s holds a control character at byte %d: remove it", what, plain+i)
 	}
 	return nil
 }

@@ -68,11 +68,13 @@ type State struct {
 // whatever opens; Update returns when all of it holds, and tracked flows that lost
 // their permission are dead.
 type Change struct {
-	PutDevices    []Device     // added, or changed: matched by PublicKey
-	RemoveDevices []Device     // PublicKey, ID and Addrs are used
-	PutSessions   []Session    // opened or renewed: matched by Addrs
-	EndSessions   []Session    // Addrs and Codes are used
-	Rules         *acl.Ruleset // nil: as before
+	PutDevices    []Device  // added, changed, or moved in the policy: matched by PublicKey
+	RemoveDevices []Device  // PublicKey, ID and Addrs are used
+	PutSessions   []Session // opened or renewed: matched by Addrs
+	EndSessions   []Session // Addrs and Codes are used
+	// Rules is the policy; nil: as before. One that With or Regroup have made of the former
+	// says something else of devices in PutDevices alone.
+	Rules *acl.Ruleset
 }
 
 // Flow names a flow by its first packet.

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -182,60 +181,6 @@ func compileStored(text string, o acl.Options, subjects []acl.Subject) (*acl.Rul
 		return nil, err
 	}
 	return acl.Compile(p, o, subjects)
-}
-
-// update tells the plane what differs between two views.
-func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings peers.Settings, touched peers.Touched) (*acl.Ruleset, error) {
-	var c dataplane.Change
-	var put []acl.Subject
-	now := r.Now()
-	rules := r.Rules()
-	for _, id := range touched.Devices {
-		was, err := r.deviceByID(has, id)
-		if err != nil {
-			return nil, err
-		}
-		is, err := r.deviceByID(view, id)
-		if err != nil {
-			return nil, err
-		}
-		replaced := was != nil && is != nil && (was.PublicKey != is.PublicKey || !slices.Equal(was.Addrs, is.Addrs))
-		if was != nil && (is == nil || replaced) {
-			c.RemoveDevices = append(c.RemoveDevices, *was)
-			rules = rules.With(nil, was.Addrs)
-		}
-		if is != nil {
-			if was == nil || replaced || was.Name != is.Name || was.PresharedKey != is.PresharedKey {
-				c.PutDevices = append(c.PutDevices, *is)
-			}
-			if s, ok := view.Subject(view.Device(id)); ok {
-				put = append(put, s)
-			}
-		}
-		before, after := session(has, id, time.Time{}, 0), session(view, id, now, behind(view, now))
-		if was == nil {
-			before = nil
-		}
-		if is == nil {
-			after = nil
-		}
-		if before != nil && (after == nil || replaced || before.Codes[0].Serial != after.Codes[0].Serial) {
-			c.EndSessions = append(c.EndSessions, *before)
-		}
-		if after != nil {
-			c.PutSessions = append(c.PutSessions, *after)
-		}
-	}
-	if touched.Policy {
-		var err error
-		if rules, err = r.compile(view, settings); err != nil {
-			return nil, err
-		}
-	} else if len(put) > 0 {
-		rules = rules.With(put, nil)
-	}
-	c.Rules = rules
-	return rules, r.Plane.Update(ctx, c)
 }
 
 func (r *Reconciler) deviceByID(v *peers.View, id peers.ID) (*dataplane.Device, error) {

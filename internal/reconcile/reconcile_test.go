@@ -27,6 +27,7 @@ type model struct {
 	sessions map[string]dataplane.Session
 	rules    *acl.Ruleset
 	sets     int
+	derived  int // changes of the rules that were derived
 	fail     error
 }
 
@@ -69,7 +70,31 @@ func (m *model) Update(_ context.Context, c dataplane.Change) error {
 	}
 	m.put(c.PutDevices, c.PutSessions)
 	if c.Rules != nil {
+		if _, _, derived := c.Rules.Growth(m.rules, time.Now()); derived && c.Rules != m.rules {
+			m.derived++
+			if err := m.unmoved(c); err != nil {
+				return err
+			}
+		}
 		m.rules = c.Rules
+	}
+	return nil
+}
+
+// unmoved checks that derived rules say something else of devices alone that are put.
+func (m *model) unmoved(c dataplane.Change) error {
+	put := map[dataplane.Key]bool{}
+	for _, d := range c.PutDevices {
+		put[d.PublicKey] = true
+	}
+	for key, d := range m.devices {
+		for _, a := range d.Addrs {
+			role, zone, _ := m.rules.Device(a)
+			newRole, newZone, _ := c.Rules.Device(a)
+			if (role != newRole || zone != newZone) && !put[key] {
+				return fmt.Errorf("the rules say something else of %s, and it is not put", d.Name)
+			}
+		}
 	}
 	return nil
 }
@@ -291,6 +316,9 @@ func TestPiecesAddUp(t *testing.T) {
 	b.check("all")
 	b.plane.mu.Lock()
 	defer b.plane.mu.Unlock()
+	if b.plane.derived < 20 {
+		t.Errorf("the rules were derived %d times", b.plane.derived)
+	}
 	if b.plane.sets > 5 {
 		t.Errorf("the plane was told everything %d times; small changes are to be told as such", b.plane.sets)
 	}

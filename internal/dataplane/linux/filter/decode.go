@@ -151,10 +151,13 @@ func decodeCt(a attributes) (step, error) {
 	key := a.u32(unix.NFTA_CT_KEY)
 	if a[unix.NFTA_CT_SREG] != nil {
 		from, err := a.register(unix.NFTA_CT_SREG)
-		if key != unix.NFT_CT_MARK {
-			return nil, fmt.Errorf("it sets flow key %d", key)
+		switch key {
+		case unix.NFT_CT_MARK:
+			return func(m *machine) (bool, error) { m.packet.flowMark = m.get32(from); return true, nil }, err
+		case unix.NFT_CT_LABELS:
+			return func(m *machine) (bool, error) { copy(m.packet.label[:], m.regs[from:]); return true, nil }, err
 		}
-		return func(m *machine) (bool, error) { m.packet.flowMark = m.get32(from); return true, nil }, err
+		return nil, fmt.Errorf("it sets flow key %d", key)
 	}
 	if d := a[unix.NFTA_CT_DIRECTION]; len(d) == 1 && d[0] != 0 {
 		return nil, fmt.Errorf("it looks at direction %d", d[0])

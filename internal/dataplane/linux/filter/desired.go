@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -90,18 +91,21 @@ func (c contents) siblings(p *acl.Ruleset, a netip.Addr, devices map[netip.Addr]
 	}
 }
 
-// session puts the elements of a session for one address.
-func (c contents) session(l layout, a netip.Addr, s session, now time.Time) {
+// session puts the elements of a session for one address, at which a device is placed.
+func (c contents) session(l layout, a netip.Addr, p place, s session, now time.Time) {
 	if !s.until.After(now) {
 		return
 	}
 	f := ipOf(a)
 	key := string(a.AsSlice())
 	c.put(sessionSet(f), key, value{until: s.until})
-	for _, d := range l.fresh {
+	for i, d := range l.fresh {
 		if serial, until, ok := s.chain(d, now); ok {
 			c.put(startSet(f, d), key, value{data: serial, until: until})
 			c.put(liveSet(f, d), key+string(native32(serial)), value{until: until})
+			if l.labels && p.role != 0 {
+				c.put(quickSet(f, d), key+string(native32(serial))+string(native32(l.tag.label(p.role, i))), value{until: until})
+			}
 		}
 	}
 }
@@ -110,6 +114,7 @@ func (c contents) session(l layout, a netip.Addr, s session, now time.Time) {
 type policyPart struct {
 	contents contents
 	fresh    []time.Duration
+	timed    []time.Duration // of fresh
 	off      bool
 	levels   []int
 	classes  map[uint32]bool // that have a chain
@@ -119,7 +124,7 @@ type policyPart struct {
 
 func compile(p *acl.Ruleset, now time.Time) policyPart {
 	c := contents{}
-	out := policyPart{classes: make(map[uint32]bool)}
+	out := policyPart{contents: c, classes: make(map[uint32]bool)}
 	for _, s := range p.Sources() {
 		if s.Role != 0 {
 			c.prefix(sourceSet(ipOf(s.Prefix.Addr())), s.Prefix, uint32(s.Role)<<16)
@@ -134,40 +139,82 @@ func compile(p *acl.Ruleset, now time.Time) policyPart {
 		}
 	}
 	for zone, ports := range p.Zones() {
-		for len(ports) > 0 {
-			n := slices.IndexFunc(ports, func(x acl.Ports) bool { return x.Proto != ports[0].Proto })
-			if n < 0 {
-				n = len(ports)
-			}
-			for _, b := range blocks(ports[:n]) {
-				out.classes[uint32(b.class)] = true
-				out.top = max(out.top, b.class)
-				c.put(classSet(b.bits), classKey(zone, ports[0].Proto, b), value{data: uint32(b.class)})
-				if !slices.Contains(out.levels, b.bits) {
-					out.levels = append(out.levels, b.bits)
-				}
-			}
-			ports = ports[n:]
-		}
+		out.zone(zone, ports)
 	}
-	for _, a := range p.Allows(now) {
+	out.allow(p.Allows(now))
+	return out
+}
+
+// zone puts the ports of a zone.
+func (p *policyPart) zone(zone acl.ZoneID, ports []acl.Ports) {
+	for len(ports) > 0 {
+		n := slices.IndexFunc(ports, func(x acl.Ports) bool { return x.Proto != ports[0].Proto })
+		if n < 0 {
+			n = len(ports)
+		}
+		for _, b := range blocks(ports[:n]) {
+			p.classes[uint32(b.class)] = true
+			p.top = max(p.top, b.class)
+			p.contents.put(classSet(b.bits), classKey(zone, ports[0].Proto, b), value{data: uint32(b.class)})
+			if !slices.Contains(p.levels, b.bits) {
+				p.levels = append(slices.Clone(p.levels), b.bits)
+				slices.Sort(p.levels)
+			}
+		}
+		ports = ports[n:]
+	}
+}
+
+// allow puts what is allowed.
+func (p *policyPart) allow(list []acl.Allow) {
+	for _, a := range list {
 		key := string(native32(uint32(a.Role)<<16 | uint32(a.Class)))
-		out.roles, out.top = max(out.roles, a.Role), max(out.top, a.Class)
+		p.roles, p.top = max(p.roles, a.Role), max(p.top, a.Class)
 		set := allowSet(a.MFA)
-		if old, ok := c[set][key]; !ok || longer(a.Until, old.until) {
-			c.put(set, key, value{until: a.Until})
+		if a.MFA != 0 && !a.Until.IsZero() {
+			set = timedSet(a.MFA)
+			p.timed = longestFirst(p.timed, a.MFA)
+		}
+		if old, ok := p.contents[set][key]; !ok || longer(a.Until, old.until) {
+			p.contents.put(set, key, value{until: a.Until})
 		}
 		if a.MFA == 0 {
-			out.off = true
-		} else if !slices.Contains(out.fresh, a.MFA) {
-			out.fresh = append(out.fresh, a.MFA)
+			p.off = true
+		} else {
+			p.fresh = longestFirst(p.fresh, a.MFA)
 		}
 	}
-	slices.Sort(out.levels)
-	slices.Sort(out.fresh)
-	slices.Reverse(out.fresh)
-	out.contents = c
-	return out
+}
+
+// longestFirst is list with d.
+func longestFirst(list []time.Duration, d time.Duration) []time.Duration {
+	if slices.Contains(list, d) {
+		return list
+	}
+	list = append(slices.Clone(list), d)
+	slices.Sort(list)
+	slices.Reverse(list)
+	return list
+}
+
+// grow adds to the policy's part, made from before, what the Ruleset now that was derived
+// from it says more, and returns that; ok is false if now was not derived from before.
+func (p *policyPart) grow(before, now *acl.Ruleset, at time.Time) (more contents, ok bool) {
+	zones, allows, ok := now.Growth(before, at)
+	if !ok {
+		return nil, false
+	}
+	x := policyPart{contents: contents{}, classes: make(map[uint32]bool)}
+	if len(zones) > 0 {
+		p.classes = maps.Clone(p.classes) // the table's own is the same map
+	}
+	for _, part := range []*policyPart{p, &x} {
+		for _, z := range zones {
+			part.zone(z, now.Ports(z))
+		}
+		part.allow(allows)
+	}
+	return x.contents, true
 }
 
 // most is how many roles, and how many classes, the filter can tell apart: both share
@@ -204,9 +251,13 @@ func (c contents) prefix(set string, p netip.Prefix, data uint32) {
 	}
 }
 
-// merge puts all of o into c.
+// merge puts all of o into c, which shares the sets that it had nothing of.
 func (c contents) merge(o contents) {
 	for set, elems := range o {
+		if c[set] == nil {
+			c[set] = elems
+			continue
+		}
 		for k, v := range elems {
 			c.put(set, k, v)
 		}

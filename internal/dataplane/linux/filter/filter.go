@@ -32,7 +32,7 @@ type Config struct {
 	OnDrift func(dataplane.Drift)
 	Logf    func(format string, args ...any)
 
-	noOwner, noDestroy bool // tests force the fallbacks for older kernels
+	noOwner, noDestroy, noLabels bool // tests force the fallbacks for other kernels
 }
 
 // ErrClosed is returned after Close.
@@ -89,6 +89,7 @@ func Open(ctx context.Context, c Config) (*Filter, error) {
 	}
 	f.kernel.owner = f.kernel.owner && !c.noOwner
 	f.kernel.destroy = f.kernel.destroy && !c.noDestroy
+	f.kernel.labels = f.kernel.labels && !c.noLabels
 	if f.watch, err = startWatch(f); err != nil {
 		sock.close()
 		return nil, err

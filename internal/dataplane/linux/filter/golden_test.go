@@ -55,11 +55,20 @@ var (
 	elements = regexp.MustCompile(`(?s)elements = \{ (.*?) \}`)
 	counters = regexp.MustCompile(`counter packets \d+ bytes \d+`)
 	ends     = regexp.MustCompile(`(timeout|expires) [0-9hms]+( expires [0-9hms]+)?`)
+	bearing  = regexp.MustCompile(`(0x[0-9a-f]{8}) \. 0x[0-9a-f]{8}`)
+	making   = regexp.MustCompile(`(ct label set) meta priority .*`)
 	space    = regexp.MustCompile(`\s+`)
 )
 
+// drawn hides the tag of labels: the elements that bear one, and the rule that makes them.
+func drawn(s string) string {
+	s = bearing.ReplaceAllString(s, "$1 . label")
+	return making.ReplaceAllString(s, "$1 label")
+}
+
 // readable sorts the elements and hides what time and traffic change.
 func readable(s string) string {
+	s = drawn(s)
 	s = strings.ReplaceAll(counters.ReplaceAllString(s, "counter"), ".b", "") // either generation
 	return elements.ReplaceAllStringFunc(s, func(e string) string {
 		list := strings.Split(elements.FindStringSubmatch(e)[1], ",")

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -40,6 +41,7 @@ func (b *builder) fromTunnel(f ip) {
 func (b *builder) fromOutside(f ip) {
 	name := "outside" + f.suffix
 	b.chain(name)
+	b.quick(name, f, f.ctSrcReg)
 	b.rule(name, ctState(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED), one(counter(), drop()))
 	b.rule(name, startsMidstream(), one(b.goTo("refuse")))
 	b.rule(name, one(b.jump("judge"+f.suffix)))
@@ -61,6 +63,7 @@ func (b *builder) fromHost(f ip) {
 		b.rule(name, l4proto(unix.IPPROTO_ICMPV6), l4(0, expr.CmpOpLt, 128), one(accept())) // RFC 4443: errors
 	}
 	b.rule(name, l4proto(unix.IPPROTO_TCP), tcpReset(), one(accept()))
+	b.quick(name, f, f.ctSrcReg)
 	b.rule(name, ctState(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED), one(counter(), drop()))
 	b.rule(name, startsMidstream(), one(b.goTo("refuse")))
 	b.rule(name, one(b.jump("judge"+f.suffix)))
@@ -98,8 +101,8 @@ func setFlowMark(mark uint32) []stmt {
 
 // judge accepts a permitted packet by "permit" and returns otherwise.
 func (b *builder) judge(f ip) {
-	judge, key, permit := "judge"+f.suffix, "key"+f.suffix, "permit"+f.suffix
-	b.chain(judge, key, permit)
+	judge, key := "judge"+f.suffix, "key"+f.suffix
+	b.chain(judge, key)
 	b.rule(judge, one(b.jump(key)))
 	b.rule(judge, one(b.goTo("allow")))
 
@@ -114,16 +117,20 @@ func (b *builder) judge(f ip) {
 	b.rule(key, zone(r0, zoneSet(f), f.ctDstReg(r0)))
 	b.rule(key, zone(r0, zoneNetSet(f), f.ctDstReg(r0)))
 	b.rule(key, b.setPriority0())
+}
 
-	// From device to device: the other end must be signed in as well.
+// permitFlow leads packets whose source may send them to the chain end.
+func (b *builder) permitFlow(f ip, chain, end string) {
+	b.chain(chain)
 	for _, a := range b.addrs(f) {
-		b.rule(permit, f.in(f.ctDstReg, host(a), false), one(b.goTo("permit")))
+		b.rule(chain, f.in(f.ctDstReg, host(a), false), one(b.goTo(end)))
 	}
+	// From device to device: the other end must be signed in as well.
 	for _, p := range b.prefixes(f) {
-		b.rule(permit, f.in(f.ctDstReg, p, false), one(f.ctDstReg(r0), b.lookup(sessionSet(f), r0), b.goTo("permit")))
-		b.rule(permit, f.in(f.ctDstReg, p, false), one(back()))
+		b.rule(chain, f.in(f.ctDstReg, p, false), one(f.ctDstReg(r0), b.lookup(sessionSet(f), r0), b.goTo("permit")))
+		b.rule(chain, f.in(f.ctDstReg, p, false), one(back()))
 	}
-	b.rule(permit, one(b.goTo("permit")))
+	b.rule(chain, one(b.goTo(end)))
 }
 
 // allow asks whether the role may use the class, and at which freshness. A flow carries
@@ -132,17 +139,23 @@ func (b *builder) judge(f ip) {
 // chain has broken or the session has ended, the element that pairs address and mark is
 // gone, and a later code brings another serial.
 func (b *builder) allow() {
-	for _, d := range b.allows() {
-		name := "off"
-		if d != 0 {
-			name = "fresh_" + freshName(d)
-		}
-		b.chain(name)
-		b.rule("allow", one(meta(expr.MetaKeyPRIORITY, r0), b.lookup(allowSet(d), r0), b.jump(name)))
-		if d != 0 {
-			b.fresh(name, d)
-		} else {
-			b.offRules(name)
+	ask := func(set, chain string) {
+		b.chain(chain)
+		b.rule("allow", one(meta(expr.MetaKeyPRIORITY, r0), b.lookup(set, r0), b.jump(chain)))
+	}
+	if b.off {
+		ask(allowSet(0), "off")
+		b.offRules("off")
+	}
+	for i, d := range b.layout.fresh {
+		at := "_" + freshName(d)
+		ask(allowSet(d), "fresh"+at)
+		b.chain("known" + at)
+		b.note("known"+at, i)
+		b.fresh(d, "fresh"+at, "open"+at, at, "known"+at)
+		if slices.Contains(b.timed, d) {
+			ask(timedSet(d), "timed"+at)
+			b.fresh(d, "timed"+at, "open_timed"+at, "_timed"+at, "permit")
 		}
 	}
 }
@@ -165,28 +178,31 @@ func (b *builder) open(f ip, device func(uint32) stmt, d time.Duration) []stmt {
 	return one(device(r0), b.lookupMap(startSet(f, d), r0, r0), setCt(expr.CtKeyMARK, r0))
 }
 
-func (b *builder) fresh(name string, d time.Duration) {
-	open := "open_" + freshName(d)
+// fresh asks for a code that is fresh enough, in the chain name, or gives the flow one, in
+// the chain open. What is permitted goes by chains whose names end in suffix to the chain end.
+func (b *builder) fresh(d time.Duration, name, open, suffix, end string) {
 	b.chain(open)
 	b.rule(name, flowMark(expr.CmpOpEq, 0), one(b.goTo(open)))
 	b.rule(open, notNew(), one(back()))
 	for _, f := range b.families() {
+		permit := "permit" + f.suffix + suffix
+		b.permitFlow(f, permit, end)
 		live := func(device func(uint32) stmt) []stmt {
-			return one(device(r0), ct(expr.CtKeyMARK, f.after(r0)), b.lookup(liveSet(f, d), r0), b.goTo("permit"+f.suffix))
+			return one(device(r0), ct(expr.CtKeyMARK, f.after(r0)), b.lookup(liveSet(f, d), r0), b.goTo(permit))
 		}
 		b.rule(name, live(f.ctSrcReg))
-		b.rule(open, b.open(f, f.ctSrcReg, d), one(b.goTo("permit"+f.suffix)))
+		b.rule(open, b.open(f, f.ctSrcReg, d), one(b.goTo(permit)))
 		// The gateway's own addresses lie in the tunnel's network, and are no device's.
 		for _, a := range b.addrs(f) {
 			b.rule(name, f.in(f.ctSrcReg, host(a), false), live(f.ctDstReg))
-			b.rule(open, f.in(f.ctSrcReg, host(a), false), b.open(f, f.ctDstReg, d), one(b.goTo("permit"+f.suffix)))
+			b.rule(open, f.in(f.ctSrcReg, host(a), false), b.open(f, f.ctDstReg, d), one(b.goTo(permit)))
 		}
 		for _, p := range b.prefixes(f) {
 			b.rule(name, f.in(f.ctSrcReg, p, false), one(back()))
 			b.rule(open, f.in(f.ctSrcReg, p, false), one(back()))
 		}
 		b.rule(name, live(f.ctDstReg))
-		b.rule(open, b.open(f, f.ctDstReg, d), one(b.goTo("permit"+f.suffix)))
+		b.rule(open, b.open(f, f.ctDstReg, d), one(b.goTo(permit)))
 	}
 }
 

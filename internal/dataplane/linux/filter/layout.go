@@ -33,10 +33,15 @@ type layout struct {
 	fresh      []time.Duration // freshnesses in use, the longest first
 	off        bool            // there are "off" grants
 	self       bool            // autogroup:self adds to what some devices reach
+	timed      []time.Duration // freshnesses of grants that end by "hours" or "expires", the longest first
 	levels     []int           // sizes of port blocks in use, in bits, the smallest first
+	labels     bool            // flows can bear labels
+	tag        tag             // of them; drawn for each set of tables
 }
 
+// equal compares all but the tag.
 func (l layout) equal(o layout) bool {
+	l.tag = o.tag
 	return fmt.Sprintf("%+v", l) == fmt.Sprintf("%+v", o)
 }
 
@@ -100,6 +105,7 @@ func freshName(d time.Duration) string {
 }
 
 func allowSet(d time.Duration) string       { return "allow_" + freshName(d) }
+func timedSet(d time.Duration) string       { return "timed_" + freshName(d) }
 func startSet(f ip, d time.Duration) string { return "start" + f.suffix + "_" + freshName(d) }
 func liveSet(f ip, d time.Duration) string  { return "live" + f.suffix + "_" + freshName(d) }
 
@@ -123,6 +129,9 @@ func (l layout) sets() []set {
 			out = append(out,
 				set{name: startSet(f, d), key: []field{addr}, data: typeMark, timeout: true},
 				set{name: liveSet(f, d), key: []field{addr, {typeMark, 4}}, timeout: true})
+			if l.labels {
+				out = append(out, set{name: quickSet(f, d), key: []field{addr, {typeMark, 4}, {typeMark, 4}}, timeout: true})
+			}
 		}
 	}
 	for _, n := range l.levels {
@@ -134,6 +143,9 @@ func (l layout) sets() []set {
 	}
 	for _, d := range l.allows() {
 		out = append(out, set{name: allowSet(d), key: []field{handle}, timeout: true})
+	}
+	for _, d := range l.timed {
+		out = append(out, set{name: timedSet(d), key: []field{handle}, timeout: true})
 	}
 	return out
 }

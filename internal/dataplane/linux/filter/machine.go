@@ -60,6 +60,7 @@ type packet struct {
 	mark      uint32
 	priority  uint32
 	flowMark  uint32
+	label     [16]byte // of the flow
 	rewritten bool
 }
 
@@ -192,6 +193,8 @@ func (p *packet) tracked(key uint32) (v []byte, ok bool, err error) {
 		return native32(0), true, nil
 	case unix.NFT_CT_MARK:
 		return native32(p.flowMark), true, nil
+	case unix.NFT_CT_LABELS:
+		return p.label[:], true, nil
 	case unix.NFT_CT_PROTOCOL:
 		return []byte{p.flow.Proto}, true, nil
 	case unix.NFT_CT_PROTO_DST:

@@ -14,6 +14,7 @@ import (
 type features struct {
 	owner   bool // tables that belong to a socket and outlive it (owner, persist): Linux 6.9
 	destroy bool // deletion that does not mind absence: Linux 6.3
+	labels  bool // flows bear labels: CONFIG_NF_CONNTRACK_LABELS
 }
 
 func (k features) flags() uint32 {
@@ -39,20 +40,24 @@ func probe(ctx context.Context, s *socket) (features, error) {
 	plain.addTable(0)
 	plain.addSet(x, 1)
 	plain.delElements(x, []string{"\x00\x00\x00\x00"}, msgDestroySetElem)
+	plain.addChain("y", nil)
+	plain.probeLabels("y")
 	plain.delChain("no_such_chain")
 	b.ops = append(b.ops, plain.ops...)
 	errs, err := s.send(ctx, b)
 	if err != nil {
 		return features{}, err
 	}
-	k := features{owner: true, destroy: true}
+	k := features{owner: true, destroy: true, labels: true}
 	for _, e := range errs {
 		switch e.index {
 		case 0:
 			k.owner = false
 		case 3:
 			k.destroy = false
-		case 4: // the one that must fail
+		case 5:
+			k.labels = false
+		case 6: // the one that must fail
 		default:
 			if errors.Is(e, unix.EPERM) {
 				return features{}, fmt.Errorf("nf_tables is not permitted (CAP_NET_ADMIN is needed): %w", e)
@@ -96,6 +101,9 @@ func (f *Filter) Detail() string {
 	}
 	if !f.kernel.destroy {
 		parts = append(parts, "single deletions (no destroy before Linux 6.3)")
+	}
+	if !f.kernel.labels {
+		parts = append(parts, "every packet judged the long way (no CONFIG_NF_CONNTRACK_LABELS)")
 	}
 	return strings.Join(parts, ", ")
 }

@@ -108,8 +108,12 @@ func one(s ...stmt) []stmt { return s }
 // hooks are the base chains.
 func (b *builder) hooks() {
 	// What does not concern the tunnel leaves each hook after a few comparisons.
-	b.rule("prerouting", iif(expr.CmpOpEq, "lo"), one(accept()))
+	for _, f := range b.families() {
+		// By the packet's own source: what a device itself sends, and nothing else.
+		b.quick("tunnel", f, f.loadSrc, f.isProto())
+	}
 	b.rule("prerouting", iif(expr.CmpOpEq, b.iface), one(b.goTo("tunnel")))
+	b.rule("prerouting", iif(expr.CmpOpEq, "lo"), one(accept()))
 	for _, f := range b.families() {
 		for _, p := range b.prefixes(f) {
 			b.rule("prerouting", f.isProto(), f.in(f.loadSrc, p, false), one(counter(), drop()))
@@ -134,8 +138,8 @@ func (b *builder) hooks() {
 	if b.guard6 {
 		b.rule("forward", others, ip6.isProto(), one(counter(), drop()))
 	}
-	b.rule("forward", others, one(accept()))
 	b.rule("forward", b.marked(), one(accept()))
+	b.rule("forward", others, one(accept()))
 	b.rule("forward", one(counter(), drop()))
 
 	// The gateway's tunnel addresses answer in the tunnel only, also to the host itself. A
@@ -215,13 +219,7 @@ func (b *builder) marked() []stmt {
 
 // verdicts are the two ends of every decision.
 func (b *builder) verdicts() {
-	b.rule("permit", one(
-		meta(expr.MetaKeyMARK, r0),
-		bitwise(r0, 4, native32(^b.mark), native32(b.mark)),
-		setMeta(expr.MetaKeyMARK, r0),
-		immediate(r1, make([]byte, 4)),
-		setMeta(expr.MetaKeyPRIORITY, r1),
-		accept()))
+	b.rule("permit", b.setMark(), b.setPriority0(), one(accept()))
 	b.rule("refuse", one(limitOver(500, 1000), drop()))
 	b.rule("refuse", l4proto(unix.IPPROTO_TCP), one(rejectReset()))
 	b.rule("refuse", one(rejectProhibited()))

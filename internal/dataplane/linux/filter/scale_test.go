@@ -2,72 +2,49 @@ package filter
 
 import (
 	"context"
-	"fmt"
-	"net/netip"
-	"strings"
+	"os"
 	"testing"
 	"time"
 
 	"vpnd/acl"
+	"vpnd/acl/acltest"
 	"vpnd/internal/dataplane"
 )
 
 // large is a state with many devices, all signed in, and a policy of many grants.
 type large struct {
+	acltest.Large
 	state    dataplane.State
 	subjects []acl.Subject
-	users    int
 }
 
-func newLarge(tb testing.TB, users, grants int) *large {
+func newLarge(tb testing.TB, devices, groups, grants int) *large {
 	tb.Helper()
-	l := &large{users: users}
-	l.state.Gateway = dataplane.Gateway{
-		Addrs:   []netip.Addr{gw4, gw6},
-		Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd77::/64")},
-	}
-	a4, a6 := netip.MustParseAddr("10.77.0.2"), netip.MustParseAddr("fd77::2")
+	l := &large{Large: acltest.Large{Devices: devices, Groups: groups, Grants: grants, Target: "192.168.50.2"}}
+	l.state.Gateway = dataplane.Gateway{Addrs: acltest.LargeOptions.Gateway, Network: acltest.LargeOptions.Network}
+	l.subjects = l.Subjects()
 	now := time.Now()
-	for i := range 2 * users { // two devices each
-		s := acl.Subject{Device: fmt.Sprintf("u%d/d%d", i/2, i%2), User: fmt.Sprintf("u%d", i/2), Addrs: []netip.Addr{a4, a6}}
-		l.subjects = append(l.subjects, s)
+	for i, s := range l.subjects {
 		l.state.Devices = append(l.state.Devices, dataplane.Device{ID: s.Device, Name: s.Device, Addrs: s.Addrs})
 		l.state.Sessions = append(l.state.Sessions, dataplane.Session{Device: s.Device, Addrs: s.Addrs, Until: now.Add(time.Hour),
 			Codes: []dataplane.Code{{Serial: uint32(i + 1), At: now}}})
-		a4, a6 = a4.Next(), a6.Next()
 	}
-	l.state.Rules = l.rules(tb, grants, "")
+	l.state.Rules = l.rules(tb, grants)
 	return l
 }
 
-// rules: groups of 100 users each, nested lists; each grant is one group to one host and
-// port. member is one user more in the first group.
-func (l *large) rules(tb testing.TB, grants int, member string) *acl.Ruleset {
+// rules is the policy with so many grants.
+func (l *large) rules(tb testing.TB, grants int) *acl.Ruleset {
 	tb.Helper()
-	groups := min(500, grants)
-	var b strings.Builder
-	b.WriteString("{\"groups\": {\n")
-	for g := range groups {
-		fmt.Fprintf(&b, "\"group:g%d\": [", g)
-		for k := range min(100, l.users) {
-			fmt.Fprintf(&b, "\"u%d\",", (g*37+k*53)%l.users)
-		}
-		if g == 0 && member != "" {
-			fmt.Fprintf(&b, "%q", member)
-		}
-		b.WriteString("],\n")
-	}
-	b.WriteString("}, \"grants\": [\n")
-	for g := range grants {
-		fmt.Fprintf(&b, "{\"src\": [\"group:g%d\"], \"dst\": [\"192.168.%d.%d\"], \"ip\": [\"tcp:%d\", \"udp:1000-%d\"]},\n",
-			g%groups, 50+g/200, 2+g%200, 1000+g, 2000+g)
-	}
-	b.WriteString("]}")
-	p, err := acl.Parse([]byte(b.String()))
+	x := l.Large
+	x.Grants = grants
+	p, err := acl.Parse([]byte(x.Text()))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r, err := acl.Compile(p, acl.Options{Network: l.state.Gateway.Network, Gateway: l.state.Gateway.Addrs, Session: 12 * time.Hour}, l.subjects)
+	o := acltest.LargeOptions
+	o.Stored = true
+	r, err := acl.Compile(p, o, l.subjects)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -92,7 +69,7 @@ func (l *large) open(tb testing.TB) *Filter {
 // TestLarge: everything arrives in the kernel, and small changes stay small.
 func TestLarge(t *testing.T) {
 	needNamespaces(t)
-	l := newLarge(t, 1000, 200)
+	l := newLarge(t, 2000, 50, 200)
 	f := l.open(t)
 	ctx := t.Context()
 	timed := func(what string, fn func() error) time.Duration {
@@ -125,13 +102,45 @@ func TestLarge(t *testing.T) {
 	timed("device added", func() error {
 		return f.Update(ctx, dataplane.Change{PutDevices: []dataplane.Device{device}, Rules: f.policy.With(l.subjects[777:778], nil)})
 	})
-	more := l.rules(t, 200, "u999")
-	timed("one user more in a group", func() error { return f.Update(ctx, dataplane.Change{Rules: more}) })
+	more := l.Large
+	more.More = map[int][]string{7: {more.User(999)}}
+	rules, users, ok := f.policy.Regroup(more.Text())
+	if !ok || len(users) != 1 {
+		t.Fatalf("regrouping: %v %v", users, ok)
+	}
+	timed("one user more in a group", func() error {
+		return f.Update(ctx, dataplane.Change{Rules: rules.With(l.subjects[1998:], nil), PutDevices: l.state.Devices[1998:]})
+	})
+	if f.garbage != nil {
+		t.Error("one user more made the tables anew")
+	}
 	verify()
-	few := l.rules(t, 10, "")
+	few, many := l.rules(t, 10), l.rules(t, 200)
 	timed("policy swap: 10 grants", func() error { return f.Update(ctx, dataplane.Change{Rules: few}) })
 	verify()
-	timed("policy swap: 200 grants", func() error { return f.Update(ctx, dataplane.Change{Rules: more}) })
+	timed("policy swap: 200 grants", func() error { return f.Update(ctx, dataplane.Change{Rules: many}) })
 	verify()
 	time.Sleep(100 * time.Millisecond) // a wrong report of drift would come by now
+}
+
+// BenchmarkSwap changes over between two policies of the size that is promised.
+func BenchmarkSwap(b *testing.B) {
+	if os.Getenv(inside) == "" {
+		b.Fatal("network namespaces need root")
+	}
+	l := newLarge(b, 10_000, 500, 1000)
+	f := l.open(b)
+	ctx := context.Background()
+	if err := f.Set(ctx, l.state); err != nil {
+		b.Fatal(err)
+	}
+	rules := []*acl.Ruleset{l.rules(b, 999), l.state.Rules}
+	for i := 0; b.Loop(); i++ {
+		if err := f.Update(ctx, dataplane.Change{Rules: rules[i%2]}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		time.Sleep(2 * grace) // the old tables are swept up
+		b.StartTimer()
+	}
 }

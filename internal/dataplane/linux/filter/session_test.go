@@ -87,6 +87,7 @@ func TestRenewal(t *testing.T) {
 	for name, tweak := range map[string]func(*Config, *dataplane.State){
 		"destroy": nil,
 		"delete":  func(c *Config, _ *dataplane.State) { c.noDestroy = true },
+		"slow":    func(c *Config, _ *dataplane.State) { c.noLabels = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBed(t, simple, tweak)

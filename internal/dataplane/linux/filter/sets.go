@@ -2,7 +2,6 @@ package filter
 
 import (
 	"encoding/binary"
-	"fmt"
 	"time"
 
 	"github.com/google/nftables/userdata"
@@ -131,34 +130,38 @@ const (
 // elements in the whole transaction.
 func (b *batch) addElements(s set, elems []element, clock func() time.Time, size int) {
 	now := clock()
-	list := make([]netlink.Attribute, 0, min(len(elems), chunk))
+	list := elementList{}
 	flush := func() {
-		if len(list) > 0 {
+		if list.n > 0 {
 			b.elements("add elements to "+s.name, unix.NFT_MSG_NEWSETELEM, netlink.Create, s.name, list)
 		}
-		list = list[:0:0]
+		list = elementList{}
 		now = clock()
 	}
 	for _, e := range elems {
-		attrs := elementKey(s, e.key)
+		left := e.value.until.Sub(now) - margin - time.Duration(size)*perOp
+		if !e.value.until.IsZero() && left < shortest {
+			continue
+		}
+		at := list.begin(s, e.key)
 		if s.data != 0 && (!s.interval || e.key[len(e.key)-1:] == intervalStart) {
-			attrs = append(attrs, nested(unix.NFTA_SET_ELEM_DATA,
-				netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: native32(e.value.data)}))
+			data := list.open(unix.NFTA_SET_ELEM_DATA)
+			list.attr(unix.NFTA_DATA_VALUE, native32(e.value.data))
+			list.close(data)
 		}
 		if s.verdict {
-			attrs = append(attrs, nested(unix.NFTA_SET_ELEM_DATA, nested(unix.NFTA_DATA_VERDICT,
-				netlink.Attribute{Type: unix.NFTA_VERDICT_CODE, Data: be32(verdictGoto)},
-				netlink.Attribute{Type: unix.NFTA_VERDICT_CHAIN, Data: cstr(classChain(e.value.data) + b.suffix)})))
+			data := list.open(unix.NFTA_SET_ELEM_DATA)
+			verdict := list.open(unix.NFTA_DATA_VERDICT)
+			list.attr(unix.NFTA_VERDICT_CODE, be32(verdictGoto))
+			list.attr(unix.NFTA_VERDICT_CHAIN, cstr(classChain(e.value.data)+b.suffix))
+			list.close(verdict)
+			list.close(data)
 		}
 		if !e.value.until.IsZero() {
-			left := e.value.until.Sub(now) - margin - time.Duration(size)*perOp
-			if left < shortest {
-				continue
-			}
-			attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_ELEM_TIMEOUT, Data: be64(uint64(left.Milliseconds()))})
+			list.attr(unix.NFTA_SET_ELEM_TIMEOUT, be64(uint64(left.Milliseconds())))
 		}
-		list = append(list, nested(unix.NFTA_LIST_ELEM, attrs...))
-		if len(list) == chunk {
+		list.close(at)
+		if list.n == chunk {
 			flush()
 		}
 	}
@@ -175,44 +178,68 @@ func (b *batch) delElements(s set, keys []string, verb uint16) {
 	for len(keys) > 0 {
 		part := keys[:min(n, len(keys))]
 		keys = keys[len(part):]
-		list := make([]netlink.Attribute, 0, len(part))
+		list := elementList{}
 		for _, k := range part {
-			list = append(list, nested(unix.NFTA_LIST_ELEM, elementKey(s, k)...))
+			list.close(list.begin(s, k))
 		}
 		b.elements("delete elements of "+s.name, verb, 0, s.name, list)
 	}
 }
 
-func (b *batch) elements(what string, verb uint16, flags netlink.HeaderFlags, set string, list []netlink.Attribute) {
-	for i := range list {
-		list[i].Type = uint16(i+1) | unix.NLA_F_NESTED
-	}
-	data, err := netlink.MarshalAttributes(list)
-	if err != nil && b.err == nil {
-		b.err = fmt.Errorf("%s: %w", what, err)
-		return
-	}
+func (b *batch) elements(what string, verb uint16, flags netlink.HeaderFlags, set string, list elementList) {
 	b.add(what, verb, flags, []netlink.Attribute{
 		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstr(b.table)},
 		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: cstr(set + b.suffix)},
-		{Type: unix.NFTA_SET_ELEM_LIST_ELEMENTS | unix.NLA_F_NESTED, Data: data},
+		{Type: unix.NFTA_SET_ELEM_LIST_ELEMENTS | unix.NLA_F_NESTED, Data: list.data},
 	})
+}
+
+// elementList is a list of elements as netlink attributes. It is encoded by hand: there are
+// hundreds of thousands at a time.
+type elementList struct {
+	data []byte
+	n    int
+}
+
+// open begins a nested attribute, which close ends.
+func (l *elementList) open(typ uint16) (at int) {
+	at = len(l.data)
+	l.data = binary.NativeEndian.AppendUint16(l.data, 0)
+	l.data = binary.NativeEndian.AppendUint16(l.data, typ|unix.NLA_F_NESTED)
+	return at
+}
+
+func (l *elementList) close(at int) {
+	binary.NativeEndian.PutUint16(l.data[at:], uint16(len(l.data)-at))
+}
+
+func (l *elementList) attr(typ uint16, data []byte) {
+	l.data = binary.NativeEndian.AppendUint16(l.data, uint16(4+len(data)))
+	l.data = binary.NativeEndian.AppendUint16(l.data, typ)
+	l.data = append(l.data, data...)
+	for range align(len(data)) - len(data) {
+		l.data = append(l.data, 0)
+	}
+}
+
+// begin begins an element with its key.
+func (l *elementList) begin(s set, key string) (at int) {
+	l.n++
+	at = l.open(unix.NFTA_LIST_ELEM)
+	if s.interval {
+		if key[len(key)-1:] == intervalEnd {
+			l.attr(unix.NFTA_SET_ELEM_FLAGS, be32(unix.NFT_SET_ELEM_INTERVAL_END))
+		}
+		key = key[:len(key)-1]
+	}
+	k := l.open(unix.NFTA_SET_ELEM_KEY)
+	l.attr(unix.NFTA_DATA_VALUE, []byte(key))
+	l.close(k)
+	return at
 }
 
 // Keys of interval sets have one more byte. An interval's end comes before the start of
 // the next one at the same address, which is the order that the kernel wants.
 const intervalEnd, intervalStart = "\x00", "\x01"
-
-// elementKey encodes a key.
-func elementKey(s set, key string) []netlink.Attribute {
-	var attrs []netlink.Attribute
-	if s.interval {
-		if key[len(key)-1:] == intervalEnd {
-			attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_ELEM_FLAGS, Data: be32(unix.NFT_SET_ELEM_INTERVAL_END)})
-		}
-		key = key[:len(key)-1]
-	}
-	return append(attrs, nested(unix.NFTA_SET_ELEM_KEY, netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: []byte(key)}))
-}
 
 func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }

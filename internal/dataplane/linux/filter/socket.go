@@ -37,7 +37,7 @@ func openSocket() (*socket, error) {
 	}
 	s.port = sa.(*unix.SockaddrNetlink).Pid
 	// A transaction is one datagram; that of a large state has megabytes.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 64<<20); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 128<<20); err != nil {
 		s.close()
 		return nil, fmt.Errorf("enlarge the netlink send buffer (CAP_NET_ADMIN is needed): %w", err)
 	}

@@ -33,7 +33,8 @@ func (f *Filter) layoutLocked() layout {
 		guard4: f.c.GuardForward4, guard6: f.c.GuardForward6,
 		gateway: slices.Clone(f.gateway.Addrs), network: slices.Clone(f.gateway.Network),
 		masquerade: f.gateway.Masquerade,
-		fresh:      f.part.fresh, off: f.part.off, levels: f.part.levels,
+		fresh:      f.part.fresh, timed: f.part.timed, off: f.part.off, levels: f.part.levels, labels: f.kernel.labels,
+		tag: f.layout.tag, // while these tables stand
 	}
 	for a := range f.devices {
 		if len(f.policy.Siblings(a)) > 0 {
@@ -47,10 +48,9 @@ func (f *Filter) layoutLocked() layout {
 	return l
 }
 
-// all gives every element of a snapshot.
+// all gives every element of a snapshot. It shares what it need not copy: it is for reading.
 func (s snapshot) all(l layout, now time.Time) contents {
 	c := contents{}
-	c.merge(s.part.contents)
 	for a, p := range s.devices {
 		c.device(a, p)
 		if l.self {
@@ -58,8 +58,9 @@ func (s snapshot) all(l layout, now time.Time) contents {
 		}
 	}
 	for a, x := range s.sessions {
-		c.session(l, a, x, now)
+		c.session(l, a, s.devices[a], x, now)
 	}
+	c.merge(s.part.contents)
 	return c
 }
 
@@ -171,6 +172,7 @@ func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now tim
 	}
 	over := &batch{table: tableName, suffix: b.suffix}
 	base := make(map[string]bool)
+	want.tag = newTag()
 	chains, rules := want.build(b.suffix, f.part.classes)
 	for _, c := range chains {
 		b.addChain(c.name, c.hook)
@@ -194,7 +196,11 @@ func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now tim
 	all := f.snapshotLocked().all(want, now)
 	begin := f.now()
 	allowed := f.addLocked(b, want, all)
-	if err := f.sock.commit(ctx, b); err != nil {
+	commit := func() error { return f.sock.commit(ctx, b) }
+	if f.built && f.kernel.owner {
+		commit = func() error { return f.watch.deaf(func() error { return f.sock.commit(ctx, b) }) }
+	}
+	if err := commit(); err != nil {
 		return fmt.Errorf("building table %s: %w", tableName, err)
 	}
 	if err := f.sock.commit(ctx, over); err != nil {
@@ -266,7 +272,8 @@ func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
 	del, add := contents{}, contents{}
 	old.missing(want, del)
 	want.missing(old, add)
-	if len(del) == 0 && len(add) == 0 && maps.Equal(f.classes, f.part.classes) {
+	moreClasses := len(f.part.classes) > len(f.classes)
+	if len(del) == 0 && len(add) == 0 && !moreClasses {
 		return nil
 	}
 	b := &batch{table: tableName, suffix: f.suffix}
@@ -282,9 +289,11 @@ func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
 	}
 	// Classes are only ever added here: fewer come with another policy.
 	x := &builder{layout: f.layout, suffix: f.suffix}
-	for _, class := range slices.Sorted(maps.Keys(f.part.classes)) {
-		if !f.classes[class] {
-			x.classRules(class)
+	if moreClasses {
+		for _, class := range slices.Sorted(maps.Keys(f.part.classes)) {
+			if !f.classes[class] {
+				x.classRules(class)
+			}
 		}
 	}
 	for _, c := range x.chains {

@@ -47,7 +47,14 @@ func (f *Filter) Update(ctx context.Context, c dataplane.Change) error {
 	// An instant at which the policy's hours turn may have come just now: setting the
 	// clock for the next one takes the tick for this one away.
 	turned := f.turnedLocked(now)
-	newShape := newPolicy || turned || p.Shape() != f.policy.Shape()
+	newShape := newPolicy || turned
+	var more contents // what the policy's part has grown by
+	if !newShape && p.Shape() != f.policy.Shape() {
+		var derived bool
+		if more, derived = f.part.grow(f.policy, p, now); !derived {
+			newShape = true
+		}
+	}
 	if newPolicy {
 		for a, was := range f.devices {
 			if placeOf(p, a) != was || !slices.Equal(p.Siblings(a), f.policy.Siblings(a)) {
@@ -56,6 +63,14 @@ func (f *Filter) Update(ctx context.Context, c dataplane.Change) error {
 		}
 	}
 	old := f.pickLocked(newShape, touched)
+	var lost []netip.Addr // whose permissions are fewer
+	if !newPolicy {
+		for a := range touched {
+			if p.Loses(f.policy, a) {
+				lost = append(lost, a)
+			}
+		}
+	}
 	f.policy = p
 	if newShape {
 		f.part, f.judged = compile(p, now), now
@@ -85,12 +100,16 @@ func (f *Filter) Update(ctx context.Context, c dataplane.Change) error {
 		f.putSessionLocked(s)
 	}
 	cur := f.pickLocked(newShape, touched)
+	if more != nil {
+		cur.part.contents = more
+	}
 
 	f.wakeLocked(now)
 	want := f.layout
 	if newShape || !f.built {
 		want = f.layoutLocked()
-	} else if !want.self {
+	} else {
+		want.fresh, want.timed, want.off, want.levels = f.part.fresh, f.part.timed, f.part.off, f.part.levels
 		for a := range cur.devices {
 			want.self = want.self || len(p.Siblings(a)) > 0
 		}
@@ -110,7 +129,7 @@ func (f *Filter) Update(ctx context.Context, c dataplane.Change) error {
 	if newPolicy || turned {
 		return f.killRefusedLocked(now)
 	}
-	return f.killChangedLocked(old, cur, c, now)
+	return f.killChangedLocked(old, cur, c, lost, now)
 }
 
 // pickLocked is the part of the desired state that a change may touch.
@@ -184,8 +203,8 @@ func (s session) serials() []uint32 {
 }
 
 // killChangedLocked kills the flows of sessions and devices that are gone or renewed
-// after a gap.
-func (f *Filter) killChangedLocked(old, cur snapshot, c dataplane.Change, now time.Time) error {
+// after a gap, and those that devices which have lost something may no longer have.
+func (f *Filter) killChangedLocked(old, cur snapshot, c dataplane.Change, lost []netip.Addr, now time.Time) error {
 	dead := make(map[uint32]bool)
 	// Only a device that has a zone gets flows from others.
 	reachable := func(a netip.Addr) bool { return old.devices[a].zone != 0 || cur.devices[a].zone != 0 }
@@ -234,10 +253,13 @@ func (f *Filter) killChangedLocked(old, cur snapshot, c dataplane.Change, now ti
 			return fmt.Errorf("ending the flows of codes that are too old: %w", err)
 		}
 	}
-	if len(addrs) == 0 {
+	if len(addrs)+len(lost) == 0 {
 		return nil
 	}
 	err := f.killLocked(nil, func(fl flow) bool {
+		if slices.Contains(lost, fl.src) || slices.Contains(lost, fl.dst) {
+			return !f.aliveLocked(fl, now)
+		}
 		if slices.Contains(addrs, fl.src) {
 			return !f.aliveLocked(fl, now)
 		}

@@ -51,6 +51,21 @@ func startWatch(f *Filter) (*watcher, error) {
 	return wt, nil
 }
 
+// deaf does something of which the kernel tells nobody here: announcing hundreds of
+// thousands of elements costs more than adding them. It is for tables that nobody else can
+// change meanwhile.
+func (w *watcher) deaf(do func() error) error {
+	const group = unix.NFNLGRP_NFTABLES
+	if err := unix.SetsockoptInt(w.fd, unix.SOL_NETLINK, unix.NETLINK_DROP_MEMBERSHIP, group); err != nil {
+		return do()
+	}
+	err := do()
+	if again := unix.SetsockoptInt(w.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); again != nil {
+		return errors.Join(err, fmt.Errorf("listen to nf_tables again: %w", again))
+	}
+	return err
+}
+
 func (w *watcher) close() {
 	_ = w.stop.Close()
 	<-w.done

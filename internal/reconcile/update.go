@@ -1,0 +1,124 @@
+package reconcile
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"vpnd/acl"
+	"vpnd/internal/dataplane"
+	"vpnd/peers"
+)
+
+// update tells the plane what differs between two views.
+func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings peers.Settings, touched peers.Touched) (*acl.Ruleset, error) {
+	var c dataplane.Change
+	var put []acl.Subject
+	now := r.Now()
+	before := r.Rules()
+	rules := before
+	for _, id := range touched.Devices {
+		was, err := r.deviceByID(has, id)
+		if err != nil {
+			return nil, err
+		}
+		is, err := r.deviceByID(view, id)
+		if err != nil {
+			return nil, err
+		}
+		replaced := was != nil && is != nil && (was.PublicKey != is.PublicKey || !slices.Equal(was.Addrs, is.Addrs))
+		if was != nil && (is == nil || replaced) {
+			c.RemoveDevices = append(c.RemoveDevices, *was)
+			rules = rules.With(nil, was.Addrs)
+		}
+		if is != nil {
+			if was == nil || replaced || was.Name != is.Name || was.PresharedKey != is.PresharedKey {
+				c.PutDevices = append(c.PutDevices, *is)
+			}
+			if s, ok := view.Subject(view.Device(id)); ok {
+				put = append(put, s)
+			}
+		}
+		before, after := session(has, id, time.Time{}, 0), session(view, id, now, behind(view, now))
+		if was == nil {
+			before = nil
+		}
+		if is == nil {
+			after = nil
+		}
+		if before != nil && (after == nil || replaced || before.Codes[0].Serial != after.Codes[0].Serial) {
+			c.EndSessions = append(c.EndSessions, *before)
+		}
+		if after != nil {
+			c.PutSessions = append(c.PutSessions, *after)
+		}
+	}
+	if touched.Policy {
+		next, moved, ok := rules.Regroup(view.Policy().Text)
+		if ok {
+			rules = next
+			put = append(put, subjects(view, moved)...)
+		} else {
+			var err error
+			if rules, err = r.compile(view, settings); err != nil {
+				return nil, err
+			}
+			put = nil // they are among everybody
+		}
+	}
+	if len(put) > 0 {
+		rules = rules.With(put, nil)
+	}
+	if err := r.putMoved(&c, view, before, rules, put); err != nil {
+		return nil, err
+	}
+	c.Rules = rules
+	return rules, r.Plane.Update(ctx, c)
+}
+
+// subjects are the devices of users as the policy sees them.
+func subjects(view *peers.View, users []string) (list []acl.Subject) {
+	for _, name := range users {
+		u := view.UserByName(name)
+		if u == nil {
+			continue // in a group, and not there yet
+		}
+		for d := range view.DevicesOf(u.ID) {
+			if s, ok := view.Subject(d); ok {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
+// putMoved puts the devices for which the policy now says something else.
+func (r *Reconciler) putMoved(c *dataplane.Change, view *peers.View, before, rules *acl.Ruleset, put []acl.Subject) error {
+	known := make(map[string]bool)
+	for _, d := range c.PutDevices {
+		known[d.ID] = true
+	}
+	for _, s := range put {
+		moved := slices.ContainsFunc(s.Addrs, func(a netip.Addr) bool {
+			role, zone, _ := before.Device(a)
+			newRole, newZone, _ := rules.Device(a)
+			return role != newRole || zone != newZone
+		})
+		if !moved {
+			continue
+		}
+		d := view.DeviceByAddr(s.Addrs[0])
+		if d == nil || known[d.ID.String()] {
+			continue
+		}
+		dev, err := r.device(view, d)
+		if err != nil {
+			return err
+		}
+		if dev != nil {
+			c.PutDevices = append(c.PutDevices, *dev)
+		}
+	}
+	return nil
+}
