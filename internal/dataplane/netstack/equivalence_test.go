@@ -24,7 +24,8 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	p := offline(t, grants())
+	p := offlineClock(t, grants()) // no janitor, who goes by another clock than the worlds
+	p.link = offline(t, grants()).link
 	p.cfg.AppPort = 443
 	p.canPing = pingSupport{v4: true, v6: true}
 	return &bench{p: p, oracle: func(r *acl.Ruleset, p acl.Packet, now time.Time) bool { return r.Verdict(p, now).Allow }}

@@ -90,6 +90,7 @@ func (p *Plane) begin(pk *packet, src *peer, now time.Time) (action, *flow) {
 func (p *Plane) candidate(pk *packet, src *peer, now time.Time) *flow {
 	gw := p.near.Load()
 	f := &flow{key: pk.key(), src: src}
+	f.seen.Store(now.UnixNano()) // or the janitor takes it for idle before its first packet has passed
 	s := src.session.Load()
 	captive := pk.proto == protoTCP && s.open(now) == opening{}
 	var own bool // the gateway's own address

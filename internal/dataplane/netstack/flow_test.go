@@ -244,6 +244,26 @@ func TestHoursByThemselves(t *testing.T) {
 	})
 }
 
+// A flow is not idle before its first packet has passed.
+func TestNewFlowIsNotStale(t *testing.T) {
+	alice, bob := testDevice(2, "alice/laptop"), testDevice(3, "bob/desk")
+	p := offlineClock(t, grants("alice -> bob udp:53 off", "alice -> 192.0.2.0/24 udp:53 off"), alice, bob)
+	now := time.Now()
+	for _, to := range []string{"10.77.0.3:53", "192.0.2.1:53"} {
+		pk, ok := parse(udpPacket("10.77.0.2:40000", to, "x"))
+		if !ok {
+			t.Fatal("the packet is not understood")
+		}
+		f := p.candidate(&pk, p.devices.get(pk.src), now)
+		if f == nil {
+			t.Fatalf("%s is not granted", to)
+		}
+		if f.stale(now) {
+			t.Errorf("the flow to %s is taken for idle before it has begun", to)
+		}
+	}
+}
+
 // offlineClock is offline without goroutines or a stack, for synctest's bubble.
 func offlineClock(t testing.TB, policy string, devices ...dataplane.Device) *Plane {
 	p := &Plane{byKey: make(map[dataplane.Key]*peer)}
