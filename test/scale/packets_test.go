@@ -32,6 +32,7 @@ type way struct {
 	rules   string // nft's, in the place of the filter's
 	large   *acltest.Large
 	masq    bool
+	iface   string // the tunnel's, on the gateway
 	client  string // namespaces
 	gateway string
 	lan     string
@@ -90,6 +91,18 @@ ip netns exec %[3]s nft add table inet sink '{ chain in { type filter hook prero
 			_ = exec.Command("ip", "netns", "del", n).Run()
 		}
 	})
+	w.iface = "vt"
+	w.load(t)
+	var err error
+	if w.flood, err = newFlood(w.client, here, netip.AddrPortFrom(netip.MustParseAddr(target), targetPort)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.flood.close)
+}
+
+// load gives the gateway its ruleset.
+func (w *way) load(t *testing.T) {
+	t.Helper()
 	if w.rules != "" {
 		c := exec.Command("ip", "netns", "exec", w.gateway, "nft", "-f", "-")
 		c.Stdin = strings.NewReader(w.rules)
@@ -102,15 +115,10 @@ ip netns exec %[3]s nft add table inet sink '{ chain in { type filter hook prero
 			t.Fatal(err)
 		}
 	}
-	var err error
-	if w.flood, err = newFlood(w.client, here, netip.AddrPortFrom(netip.MustParseAddr(target), targetPort)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.flood.close)
 }
 
 func (w *way) openFilter(t *testing.T) (err error) {
-	w.filter, err = filter.Open(t.Context(), filter.Config{Interface: "vt", AppPort: 8080, PortalPort: 45080, Mark: 0x10000, Logf: t.Logf})
+	w.filter, err = filter.Open(t.Context(), filter.Config{Interface: w.iface, AppPort: 8080, PortalPort: 45080, Mark: 0x10000, Logf: t.Logf})
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,6 @@ func (c contents) session(l layout, a netip.Addr, p place, s session, now time.T
 type policyPart struct {
 	contents contents
 	fresh    []time.Duration
-	timed    []time.Duration // of fresh
 	off      bool
 	levels   []int
 	classes  map[uint32]bool // that have a chain
@@ -173,28 +172,18 @@ func (p *policyPart) allow(list []acl.Allow) {
 		set := allowSet(a.MFA)
 		if a.MFA != 0 && !a.Until.IsZero() {
 			set = timedSet(a.MFA)
-			p.timed = longestFirst(p.timed, a.MFA)
 		}
 		if old, ok := p.contents[set][key]; !ok || longer(a.Until, old.until) {
 			p.contents.put(set, key, value{until: a.Until})
 		}
 		if a.MFA == 0 {
 			p.off = true
-		} else {
-			p.fresh = longestFirst(p.fresh, a.MFA)
+		} else if !slices.Contains(p.fresh, a.MFA) {
+			p.fresh = append(slices.Clone(p.fresh), a.MFA)
+			slices.Sort(p.fresh)
+			slices.Reverse(p.fresh)
 		}
 	}
-}
-
-// longestFirst is list with d.
-func longestFirst(list []time.Duration, d time.Duration) []time.Duration {
-	if slices.Contains(list, d) {
-		return list
-	}
-	list = append(slices.Clone(list), d)
-	slices.Sort(list)
-	slices.Reverse(list)
-	return list
 }
 
 // grow adds to the policy's part, made from before, what the Ruleset now that was derived

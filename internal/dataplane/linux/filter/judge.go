@@ -1,7 +1,6 @@
 package filter
 
 import (
-	"slices"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -153,10 +152,8 @@ func (b *builder) allow() {
 		b.chain("known" + at)
 		b.note("known"+at, i)
 		b.fresh(d, "fresh"+at, "open"+at, at, "known"+at)
-		if slices.Contains(b.timed, d) {
-			ask(timedSet(d), "timed"+at)
-			b.fresh(d, "timed"+at, "open_timed"+at, "_timed"+at, "permit")
-		}
+		ask(timedSet(d), "timed"+at)
+		b.fresh(d, "timed"+at, "open_timed"+at, "_timed"+at, "permit")
 	}
 }
 

@@ -33,7 +33,6 @@ type layout struct {
 	fresh      []time.Duration // freshnesses in use, the longest first
 	off        bool            // there are "off" grants
 	self       bool            // autogroup:self adds to what some devices reach
-	timed      []time.Duration // freshnesses of grants that end by "hours" or "expires", the longest first
 	levels     []int           // sizes of port blocks in use, in bits, the smallest first
 	labels     bool            // flows can bear labels
 	tag        tag             // of them; drawn for each set of tables
@@ -143,9 +142,9 @@ func (l layout) sets() []set {
 	}
 	for _, d := range l.allows() {
 		out = append(out, set{name: allowSet(d), key: []field{handle}, timeout: true})
-	}
-	for _, d := range l.timed {
-		out = append(out, set{name: timedSet(d), key: []field{handle}, timeout: true})
+		if d != 0 { // what ends by "hours" or "expires"
+			out = append(out, set{name: timedSet(d), key: []field{handle}, timeout: true})
+		}
 	}
 	return out
 }

@@ -33,7 +33,7 @@ func (f *Filter) layoutLocked() layout {
 		guard4: f.c.GuardForward4, guard6: f.c.GuardForward6,
 		gateway: slices.Clone(f.gateway.Addrs), network: slices.Clone(f.gateway.Network),
 		masquerade: f.gateway.Masquerade,
-		fresh:      f.part.fresh, timed: f.part.timed, off: f.part.off, levels: f.part.levels, labels: f.kernel.labels,
+		fresh:      f.part.fresh, off: f.part.off, levels: f.part.levels, labels: f.kernel.labels,
 		tag: f.layout.tag, // while these tables stand
 	}
 	for a := range f.devices {

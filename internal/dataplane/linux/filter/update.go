@@ -109,7 +109,7 @@ func (f *Filter) Update(ctx context.Context, c dataplane.Change) error {
 	if newShape || !f.built {
 		want = f.layoutLocked()
 	} else {
-		want.fresh, want.timed, want.off, want.levels = f.part.fresh, f.part.timed, f.part.off, f.part.levels
+		want.fresh, want.off, want.levels = f.part.fresh, f.part.off, f.part.levels
 		for a := range cur.devices {
 			want.self = want.self || len(p.Siblings(a)) > 0
 		}
