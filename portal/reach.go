@@ -80,7 +80,11 @@ func reachViews(rs []acl.Reach) (open, byCode, shut []reachView) {
 		if a := addressOf(r.Prefix); a != "" && a != v.Name && !slices.Contains(v.Addresses, a) {
 			v.Addresses = append(v.Addresses, a)
 		}
-		if p := portsOf(r); !slices.Contains(v.Ports, p) {
+		p := portsOf(r)
+		if r.Proto == 58 {
+			p = "icmp" // one word for both families: to a person it is ping
+		}
+		if !slices.Contains(v.Ports, p) {
 			v.Ports = append(v.Ports, p)
 		}
 	}

@@ -250,6 +250,10 @@ func TestSessionPage(t *testing.T) {
 			t.Errorf("signed in: no %q", want)
 		}
 	}
+	f.reaches = []acl.Reach{reach("wiki", "192.168.40.8/32", 1, 0, 65535, acl.Allowed, time.Time{}), reach("wiki", "fd40::8/128", 58, 0, 65535, acl.Allowed, time.Time{})}
+	if b := bodyOf(t, askFrom(h, fromPhone, "GET", "http://10.77.0.1/", "", nil)); strings.Count(b, "icmp</code>") != 1 {
+		t.Errorf("ping is named for each family:\n%s", b)
+	}
 	// What is shut says why, and when it opens if it does.
 	opens := time.Date(2030, 3, 4, 8, 0, 0, 0, time.UTC)
 	for _, test := range []struct {
