@@ -16,7 +16,7 @@ build: ## build vpnd, vpnctl and protected-app into bin/
 
 .PHONY: run
 run: build ## start vpnd and the protected app; Ctrl-C stops both
-	@$(GO) run ./packaging/run -bin $(BIN)
+	@$(GO) build -o $(BIN)/run ./packaging/run && exec $(BIN)/run -bin $(BIN)
 
 .PHONY: check
 check: ## the quick loop: format, vet, lint, unit tests
