@@ -35,6 +35,10 @@ func startClient(t *testing.T, n byte, g dataplane.Gateway) (ns string) {
 	ns = fmt.Sprintf("cli%d", n)
 	wg := fmt.Sprintf("wgt%d", n)
 	run(t, "ip netns add "+ns)
+	t.Cleanup(func() {
+		exec.Command("ip", "link", "del", "to-"+ns).Run() // the namespace's own end is slow
+		exec.Command("ip", "netns", "del", ns).Run()
+	})
 	addVeth(t, ns, fmt.Sprintf("172.31.%d.1/24", n), fmt.Sprintf("172.31.%d.2/24", n),
 		fmt.Sprintf("fd00:31:%x::1/64", n), fmt.Sprintf("fd00:31:%x::2/64", n))
 	cmd := exec.Command("ip", "netns", "exec", ns, "wireguard-go", "-f", wg)
@@ -46,7 +50,7 @@ func startClient(t *testing.T, n byte, g dataplane.Gateway) (ns string) {
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
-		exec.Command("ip", "netns", "del", ns).Run()
+		os.Remove("/run/wireguard/" + wg + ".sock")
 	})
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat("/run/wireguard/" + wg + ".sock"); err == nil {
@@ -320,9 +324,13 @@ func TestThroughput(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Process.Kill(); server.Wait() })
-	time.Sleep(300 * time.Millisecond)
 	for _, direction := range [][]string{nil, {"-R"}} {
-		out, code := inside(t, cli, append([]string{"iperf3", "-c", "198.51.100.2", "-p", "1900", "-t", "2", "-f", "m"}, direction...)...)
+		args := append([]string{"iperf3", "-c", "198.51.100.2", "-p", "1900", "-t", "2", "-f", "m"}, direction...)
+		out, code := inside(t, cli, args...)
+		// The server takes a moment to begin, and to be done with the test before.
+		for end := time.Now().Add(15 * time.Second); code != 0 && time.Now().Before(end); out, code = inside(t, cli, args...) {
+			time.Sleep(100 * time.Millisecond)
+		}
 		if code != 0 {
 			t.Fatalf("iperf3 %v: exit %d\n%s", direction, code, out)
 		}

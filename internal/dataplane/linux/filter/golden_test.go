@@ -53,6 +53,7 @@ func TestGolden(t *testing.T) {
 
 var (
 	elements = regexp.MustCompile(`(?s)elements = \{ (.*?) \}`)
+	progname = regexp.MustCompile(` # progname \S+`)
 	counters = regexp.MustCompile(`counter packets \d+ bytes \d+`)
 	ends     = regexp.MustCompile(`(timeout|expires) [0-9hms]+( expires [0-9hms]+)?`)
 	bearing  = regexp.MustCompile(`(0x[0-9a-f]{8}) \. 0x[0-9a-f]{8}`)
@@ -68,7 +69,7 @@ func drawn(s string) string {
 
 // readable sorts the elements and hides what time and traffic change.
 func readable(s string) string {
-	s = drawn(s)
+	s = progname.ReplaceAllString(drawn(s), "")
 	s = strings.ReplaceAll(counters.ReplaceAllString(s, "counter"), ".b", "") // either generation
 	return elements.ReplaceAllStringFunc(s, func(e string) string {
 		list := strings.Split(elements.FindStringSubmatch(e)[1], ",")
