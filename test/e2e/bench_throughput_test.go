@@ -54,7 +54,6 @@ func (b *bed) throughput(runs, seconds int) (rates [2][]float64) {
 		if direction == 1 {
 			args = append(args, "-R")
 		}
-		out := v.host.run(args...)
 		var doc struct {
 			End struct {
 				Received struct {
@@ -62,9 +61,17 @@ func (b *bed) throughput(runs, seconds int) (rates [2][]float64) {
 				} `json:"sum_received"`
 			}
 		}
-		if err := json.Unmarshal([]byte(out), &doc); err != nil || doc.End.Received.Rate <= 0 {
-			b.t.Fatalf("iperf3: %v\n%s", err, tail(out, 1000))
-		}
+		// The server may not be done with the run before.
+		eventually(b.t, 30*time.Second, "iperf3 measures", func() error {
+			out, err := v.host.try(args...)
+			if err == nil {
+				err = json.Unmarshal([]byte(out), &doc)
+			}
+			if err == nil && doc.End.Received.Rate <= 0 {
+				err = fmt.Errorf("nothing was received: %s", tail(out, 1000))
+			}
+			return err
+		})
 		return doc.End.Received.Rate
 	}
 	for range runs {
