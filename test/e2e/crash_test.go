@@ -396,7 +396,6 @@ func (c *crash) check(round int) {
 // filterSessions reads whom the kernel's filter lets through.
 func (c *crash) filterSessions() map[string]bool {
 	c.t.Helper()
-	out := c.w.gw.run("nft", "-j", "list", "table", "inet", "vpnd")
 	var doc struct {
 		Nftables []struct {
 			Map, Set *struct {
@@ -405,9 +404,13 @@ func (c *crash) filterSessions() map[string]bool {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &doc); err != nil {
-		c.t.Fatalf("nft: %v", err)
-	}
+	var out string
+	// Seen once in thousands: nft ends well and has printed nothing. A table that is not
+	// there is an error of its own, and ends the test at once.
+	eventually(c.t, 5*time.Second, "nft lists the table", func() error {
+		out = c.w.gw.run("nft", "-j", "list", "table", "inet", "vpnd")
+		return json.Unmarshal([]byte(out), &doc)
+	})
 	found, sets := map[string]bool{}, 0
 	for _, o := range doc.Nftables {
 		for _, s := range []*struct {
