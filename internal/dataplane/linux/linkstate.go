@@ -116,7 +116,7 @@ func (p *Plane) linkSysctls() ([]dataplane.Drift, error) {
 	n := p.c.Interface
 	list := []kv{
 		{"net/ipv4/conf/" + n + "/forwarding", "1"},
-		// Lets the reverse lookup of rp_filter see the filter's mark (facts: else it meets
+		// Lets the reverse lookup of rp_filter see the filter's mark (else it meets
 		// our own prohibitions and drops what was permitted).
 		{"net/ipv4/conf/" + n + "/src_valid_mark", "1"},
 		{"net/ipv4/conf/" + n + "/accept_redirects", "0"},
