@@ -130,7 +130,7 @@ func screens(t *testing.T, dir string, phone bool) {
 	b.says("main", "grants this device nothing")
 	shot("session-nothing")
 	s.set(func(f *fakeService) {
-		f.fail = refuse("not_found", "No device has this address. Ask your administrator whether it was removed.", 5)
+		f.fail = refuse("not_found", "No device has this address. Ask your administrator whether it was removed.")
 	})
 	b.mu.Lock()
 	b.refused = true

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/internal/control"
 )
 
@@ -35,31 +33,33 @@ func (p *problem) Error() string {
 
 func (p *problem) Unwrap() error { return p.cause }
 
-// statusOf has the codes whose HTTP status is part of the API. The others follow from
-// their gRPC code.
+// statusOf gives each code of a refusal its HTTP status, which is part of the API.
 var statusOf = map[string]int{
-	control.CodeCodeInvalid: http.StatusUnauthorized,
-	control.CodeCodeUsed:    http.StatusUnauthorized,
-	control.CodeLocked:      http.StatusTooManyRequests,
-
+	control.CodeNotFound:          http.StatusNotFound,
+	control.CodeExists:            http.StatusConflict,
+	control.CodeInvalid:           http.StatusBadRequest,
+	control.CodeDisabled:          http.StatusConflict,
+	control.CodeLocked:            http.StatusTooManyRequests,
+	control.CodeCodeInvalid:       http.StatusUnauthorized,
+	control.CodeCodeUsed:          http.StatusUnauthorized,
+	control.CodeNotEnrolled:       http.StatusConflict,
+	control.CodeInvitationUnknown: http.StatusNotFound,
 	control.CodeInvitationExpired: http.StatusGone,
 	control.CodeInvitationUsed:    http.StatusGone,
-}
-
-var statusOfGRPC = map[codes.Code]int{
-	codes.InvalidArgument:    http.StatusBadRequest,
-	codes.OutOfRange:         http.StatusBadRequest,
-	codes.Unauthenticated:    http.StatusUnauthorized,
-	codes.PermissionDenied:   http.StatusForbidden,
-	codes.NotFound:           http.StatusNotFound,
-	codes.AlreadyExists:      http.StatusConflict,
-	codes.Aborted:            http.StatusConflict,
-	codes.FailedPrecondition: http.StatusConflict,
-	codes.ResourceExhausted:  http.StatusTooManyRequests,
-	codes.Unavailable:        http.StatusServiceUnavailable,
-	codes.Canceled:           http.StatusServiceUnavailable,
-	codes.DeadlineExceeded:   http.StatusServiceUnavailable,
-	codes.Unimplemented:      http.StatusNotImplemented,
+	control.CodeOtherBrowser:      http.StatusConflict,
+	control.CodeKeyTaken:          http.StatusConflict,
+	control.CodeFull:              http.StatusTooManyRequests,
+	control.CodeConflict:          http.StatusConflict,
+	control.CodeLimit:             http.StatusTooManyRequests,
+	control.CodeTooLarge:          http.StatusBadRequest,
+	control.CodeClockBehind:       http.StatusConflict,
+	control.CodeNoLeader:          http.StatusServiceUnavailable,
+	control.CodeUnavailable:       http.StatusServiceUnavailable,
+	control.CodeCanceled:          http.StatusServiceUnavailable,
+	control.CodeDenied:            http.StatusForbidden,
+	control.CodeInternal:          http.StatusInternalServerError,
+	control.CodeExpired:           http.StatusConflict,
+	control.CodeUsed:              http.StatusConflict,
 }
 
 // problemOf says how an error is answered. What is neither ours nor control's is
@@ -69,11 +69,8 @@ func problemOf(err error) *problem {
 		return p
 	}
 	if e, ok := errors.AsType[*control.Error](err); ok {
-		status := statusOf[e.Code]
-		if status == 0 {
-			status = statusOfGRPC[e.GRPC]
-		}
-		if status == 0 {
+		status, ok := statusOf[e.Code]
+		if !ok {
 			status = http.StatusInternalServerError
 		}
 		return &problem{Status: status, Code: e.Code, Message: e.Message, RetryAfter: e.RetryAfter, cause: e.Err}

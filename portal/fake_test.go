@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/acl"
 	"vpnd/internal/control"
 	"vpnd/peers"
@@ -49,8 +47,8 @@ func newFake() *fakeService {
 	return &fakeService{state: "waiting", codes: map[string]bool{}, reaches: closedReaches()}
 }
 
-func refuse(code, message string, g codes.Code) *control.Error {
-	return &control.Error{Code: code, Message: message, GRPC: g}
+func refuse(code, message string) *control.Error {
+	return &control.Error{Code: code, Message: message}
 }
 
 func (f *fakeService) EnrolBegin(_ context.Context, token, browser string) (control.Enrolment, error) {
@@ -60,10 +58,10 @@ func (f *fakeService) EnrolBegin(_ context.Context, token, browser string) (cont
 		return control.Enrolment{}, f.fail
 	}
 	if token != fakeToken {
-		return control.Enrolment{}, refuse(control.CodeInvitationUnknown, "This invitation is not known here.", codes.NotFound)
+		return control.Enrolment{}, refuse(control.CodeInvitationUnknown, "This invitation is not known here.")
 	}
 	if f.used != "" {
-		return control.Enrolment{}, refuse(control.CodeInvitationUsed, "This invitation has been used already: it is good for one device.", codes.FailedPrecondition)
+		return control.Enrolment{}, refuse(control.CodeInvitationUsed, "This invitation has been used already: it is good for one device.")
 	}
 	f.browser = browser
 	e := control.Enrolment{User: "alice", Enrolled: f.enrolled, Expires: time.Now().Add(47 * time.Hour)}
@@ -82,20 +80,20 @@ func (f *fakeService) EnrolFinish(_ context.Context, r control.FinishRequest) (c
 		return control.Finished{}, f.fail
 	}
 	if r.Token != fakeToken {
-		return control.Finished{}, refuse(control.CodeInvitationUnknown, "This invitation is not known here.", codes.NotFound)
+		return control.Finished{}, refuse(control.CodeInvitationUnknown, "This invitation is not known here.")
 	}
 	if f.used != "" && f.used != r.PublicKey {
-		return control.Finished{}, refuse(control.CodeInvitationUsed, "This invitation has been used already: it is good for one device.", codes.FailedPrecondition)
+		return control.Finished{}, refuse(control.CodeInvitationUsed, "This invitation has been used already: it is good for one device.")
 	}
 	if f.used == "" {
 		if !f.enrolled && r.Browser != f.browser {
-			return control.Finished{}, refuse("other_browser", "This enrolment was continued in another browser.", codes.FailedPrecondition)
+			return control.Finished{}, refuse("other_browser", "This enrolment was continued in another browser.")
 		}
 		if _, err := peers.ParseKey(r.PublicKey); err != nil {
-			return control.Finished{}, refuse("invalid", err.Error(), codes.InvalidArgument)
+			return control.Finished{}, refuse("invalid", err.Error())
 		}
 		if err := peers.CheckDeviceName(r.Device); err != nil {
-			return control.Finished{}, refuse("invalid", err.Error(), codes.InvalidArgument)
+			return control.Finished{}, refuse("invalid", err.Error())
 		}
 		if err := f.checkCode(r.Code); err != nil {
 			return control.Finished{}, err
@@ -104,7 +102,7 @@ func (f *fakeService) EnrolFinish(_ context.Context, r control.FinishRequest) (c
 	}
 	if f.lose > 0 {
 		f.lose--
-		return control.Finished{}, refuse("unavailable", "The gateway is looking for its leader. Try again.", codes.Unavailable)
+		return control.Finished{}, refuse("unavailable", "The gateway is looking for its leader. Try again.")
 	}
 	return control.Finished{
 		Device: "alice/" + r.Device, Addresses: []netip.Addr{phone4, phone6}, PortalURL: "http://10.77.0.1/",
@@ -130,11 +128,11 @@ func fakeConfig() peers.Config {
 func (f *fakeService) checkCode(code string) error {
 	switch {
 	case code == "999999":
-		return &control.Error{Code: "locked", Message: "There were too many wrong codes in a row, so none is checked for alice until 15:06 UTC. Wait, or ask an administrator to lift the lock.", GRPC: codes.ResourceExhausted, RetryAfter: 14*time.Minute + 30*time.Second}
+		return &control.Error{Code: "locked", Message: "There were too many wrong codes in a row, so none is checked for alice until 15:06 UTC. Wait, or ask an administrator to lift the lock.", RetryAfter: 14*time.Minute + 30*time.Second}
 	case f.codes[code]:
-		return &control.Error{Code: "code_used", Message: "That code has been used already; each is good for one sign-in. Your authenticator shows the next one in 17 s.", GRPC: codes.Unauthenticated, RetryAfter: 17 * time.Second}
+		return &control.Error{Code: "code_used", Message: "That code has been used already; each is good for one sign-in. Your authenticator shows the next one in 17 s.", RetryAfter: 17 * time.Second}
 	case code != fakeCode:
-		return refuse("code_invalid", "That code is not right. Type the newest one that your authenticator shows for this gateway; if it goes on being refused, check that your phone sets its clock by itself.", codes.Unauthenticated)
+		return refuse("code_invalid", "That code is not right. Type the newest one that your authenticator shows for this gateway; if it goes on being refused, check that your phone sets its clock by itself.")
 	}
 	f.codes[code] = true
 	return nil
@@ -147,7 +145,7 @@ func (f *fakeService) EnrolStatus(_ context.Context, token, key string) (string,
 		return "", f.fail
 	}
 	if token != fakeToken || key != f.used || key == "" {
-		return "", refuse("not_found", "This invitation has no such device.", codes.NotFound)
+		return "", refuse("not_found", "This invitation has no such device.")
 	}
 	return f.state, nil
 }
@@ -166,7 +164,7 @@ func (f *fakeService) known(from netip.Addr) error {
 		return f.fail
 	}
 	if from != phone4 && from != phone6 {
-		return refuse("not_found", "No device has this address.", codes.NotFound)
+		return refuse("not_found", "No device has this address.")
 	}
 	return nil
 }

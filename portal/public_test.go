@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/internal/control"
 )
 
@@ -217,9 +215,9 @@ func TestErrorsKeepSecrets(t *testing.T) {
 		code   string
 	}{
 		{errors.New("disk is on fire"), 500, "internal"},
-		{fmt.Errorf("asking: %w", &control.Error{Code: "not_found", Message: "No.", GRPC: codes.NotFound}), 404, "not_found"},
-		{&control.Error{Code: control.CodeInvitationExpired, Message: "Over.", GRPC: codes.FailedPrecondition}, 410, "invitation_expired"},
-		{&control.Error{Code: "unavailable", Message: "Later.", GRPC: codes.Unavailable, Err: errors.New("no leader")}, 503, "unavailable"},
+		{fmt.Errorf("asking: %w", &control.Error{Code: "not_found", Message: "No."}), 404, "not_found"},
+		{&control.Error{Code: control.CodeInvitationExpired, Message: "Over."}, 410, "invitation_expired"},
+		{&control.Error{Code: "unavailable", Message: "Later.", Err: errors.New("no leader")}, 503, "unavailable"},
 		{&control.Error{Code: "odd", Message: "Odd."}, 500, "odd"},
 	} {
 		f.fail = tt.err

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/acl"
 	"vpnd/internal/control"
 )
@@ -285,7 +283,7 @@ func TestSessionPage(t *testing.T) {
 	if b := bodyOf(t, r); r.StatusCode != 500 || strings.Contains(b, "broken") || len(l.lines) != 1 || strings.Contains(l.lines[0], "secret-place") || !strings.Contains(l.lines[0], "broken inside") {
 		t.Errorf("%d, log %q, page %s", r.StatusCode, l.lines, b)
 	}
-	f.fail = &control.Error{Code: "unavailable", Message: "Later, <b>please</b>.", GRPC: codes.Unavailable}
+	f.fail = &control.Error{Code: "unavailable", Message: "Later, <b>please</b>."}
 	if r := askFrom(h, fromPhone, "GET", "http://10.77.0.1/", "", nil); r.StatusCode != 503 || !strings.Contains(bodyOf(t, r), "Later, &lt;b&gt;please") {
 		t.Errorf("unavailable: %d", r.StatusCode)
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/peers"
 )
 
@@ -19,12 +17,12 @@ const clockSlack = 5 * time.Second
 // does so, hence nobody else checks her codes meanwhile.
 func (s *Service) lockUser(ctx context.Context, id peers.ID) (unlock func(), err error) {
 	if !s.store.Leader() {
-		return nil, refuse(codes.Unavailable, CodeNoLeader,
+		return nil, refuse(CodeNoLeader,
 			"No gateway can check codes at this moment. The code was not used; try again in a few seconds.")
 	}
 	unlock, err = s.users.lock(ctx, id)
 	if err != nil {
-		return nil, &Error{Code: CodeUnavailable, GRPC: codes.Unavailable, Err: err,
+		return nil, &Error{Code: CodeUnavailable, Err: err,
 			Message: "Too many codes are waiting to be checked for this account. Try again in a few seconds."}
 	}
 	return unlock, nil
@@ -36,7 +34,7 @@ func (s *Service) lockUser(ctx context.Context, id peers.ID) (unlock func(), err
 func (s *Service) checkCode(ctx context.Context, v *peers.View, u *peers.User, secret peers.Sealed, code string) (step int64, err error) {
 	now := s.now()
 	if behind := v.Time().Sub(now); behind > clockSlack {
-		return 0, refuse(codes.FailedPrecondition, CodeClockBehind,
+		return 0, refuse(CodeClockBehind,
 			"The gateway's clock says %s, but its records already reach %s, so no code can be checked. "+
 				"An administrator must set the clock right or, if it is the records that are wrong, run `vpnctl time reset`.",
 			stamp(now), stamp(v.Time()))
@@ -47,7 +45,7 @@ func (s *Service) checkCode(ctx context.Context, v *peers.View, u *peers.User, s
 	}
 	if !sixDigits(code) {
 		// It cannot be right, so it tells a guesser nothing and is not counted.
-		return 0, refuse(codes.Unauthenticated, CodeCodeInvalid, "A code is six digits, without spaces. Type the one your authenticator shows now.")
+		return 0, refuse(CodeCodeInvalid, "A code is six digits, without spaces. Type the one your authenticator shows now.")
 	}
 	opened, err := s.sealer.Open(u.ID, fieldTOTP, secret)
 	if err != nil {
@@ -77,7 +75,7 @@ func (s *Service) countFailure(ctx context.Context, u *peers.User, now time.Time
 	if err != nil {
 		return err
 	}
-	e := refuse(codes.Unauthenticated, CodeCodeInvalid,
+	e := refuse(CodeCodeInvalid,
 		"That code is not right. Type the newest one that your authenticator shows for this gateway; "+
 			"if it goes on being refused, check that your phone sets its clock by itself.")
 	if u = s.view().User(u.ID); u != nil && now.Before(u.Locked) {
@@ -92,13 +90,13 @@ func (s *Service) lockedNow(id peers.ID) *Error {
 	v := s.view()
 	u := v.User(id)
 	if u == nil {
-		return refuse(codes.NotFound, CodeNotFound, "This account was removed.")
+		return refuse(CodeNotFound, "This account was removed.")
 	}
 	return lockedError(u, later(s.now(), v.Time()))
 }
 
 func lockedError(u *peers.User, now time.Time) *Error {
-	e := refuse(codes.ResourceExhausted, CodeLocked,
+	e := refuse(CodeLocked,
 		"There were too many wrong codes in a row, so none is checked for %s until %s. Wait, or ask an administrator to lift the lock.",
 		u.Name, stamp(u.Locked))
 	e.RetryAfter = max(u.Locked.Sub(now), time.Second)
@@ -109,12 +107,12 @@ func codeUsedError(now time.Time, last int64) *Error {
 	wait := nextCode(now, last)
 	if wait > 2*totpPeriod {
 		// The gateway's clock was ahead when the last code was accepted.
-		e := refuse(codes.Unauthenticated, CodeCodeUsed,
+		e := refuse(CodeCodeUsed,
 			"The last code accepted for you was one of %s, and none before it can be used. New codes are accepted from then on.", stamp(totpStart(last)))
 		e.RetryAfter = wait
 		return e
 	}
-	e := refuse(codes.Unauthenticated, CodeCodeUsed,
+	e := refuse(CodeCodeUsed,
 		"That code has been used already; each is good for one sign-in. Your authenticator shows the next one in %d s.",
 		int(wait/time.Second))
 	e.RetryAfter = wait

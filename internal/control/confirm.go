@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/peers"
 )
 
@@ -39,7 +37,7 @@ func (s *Service) waiting() (*peers.Pending, error) {
 	if w := s.view().Pending(); w != nil {
 		return w, nil
 	}
-	return nil, refuse(codes.NotFound, CodeNotFound, "No policy waits for a confirmation: it was confirmed, or taken back, already; `vpnctl policy history` tells.")
+	return nil, refuse(CodeNotFound, "No policy waits for a confirmation: it was confirmed, or taken back, already; `vpnctl policy history` tells.")
 }
 
 // revert takes back what was not confirmed in time, until ctx ends.

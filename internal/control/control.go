@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 
 	"vpnd/acl"
@@ -124,6 +123,6 @@ func actor(ctx context.Context) string {
 }
 
 func userDisabled(u *peers.User) *Error {
-	return refuse(codes.FailedPrecondition, CodeDisabled,
+	return refuse(CodeDisabled,
 		"The account %s is disabled. Ask an administrator to enable it.", u.Name)
 }

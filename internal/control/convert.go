@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -29,7 +28,7 @@ func duration(d *durationpb.Duration, what string) (time.Duration, error) {
 		return 0, nil
 	}
 	if err := d.CheckValid(); err != nil || d.AsDuration() <= 0 {
-		return 0, refuse(codes.InvalidArgument, CodeInvalid, "%s must be a duration above zero, as 48h.", what)
+		return 0, refuse(CodeInvalid, "%s must be a duration above zero, as 48h.", what)
 	}
 	return d.AsDuration(), nil
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/peers"
 )
 
@@ -15,7 +13,7 @@ import (
 func deviceNamed(v *peers.View, name string) (*peers.Device, *peers.User, error) {
 	user, device, ok := strings.Cut(name, "/")
 	if !ok || user == "" || device == "" {
-		return nil, nil, refuse(codes.InvalidArgument, CodeInvalid, "A device is named USER/DEVICE, as alice/laptop; %q is not.", name)
+		return nil, nil, refuse(CodeInvalid, "A device is named USER/DEVICE, as alice/laptop; %q is not.", name)
 	}
 	u, err := userNamed(v, user)
 	if err != nil {

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 )
@@ -35,7 +33,7 @@ func (s *Service) EnrolBegin(ctx context.Context, token, browser string) (Enrolm
 		return Enrolment{}, invitationUsed()
 	}
 	if browser == "" {
-		return Enrolment{}, refuse(codes.InvalidArgument, CodeInvalid, "Your browser kept no cookie for this page. Allow cookies for it and open the link again.")
+		return Enrolment{}, refuse(CodeInvalid, "Your browser kept no cookie for this page. Allow cookies for it and open the link again.")
 	}
 	e := Enrolment{User: u.Name, Expires: inv.Expires}
 	if len(u.TOTP) != 0 {
@@ -45,7 +43,7 @@ func (s *Service) EnrolBegin(ctx context.Context, token, browser string) (Enrolm
 	pending := inv.Pending
 	if !sameBrowser(inv, browser) {
 		if wait := s.begunElsewhere(inv); wait > 0 {
-			e := refuse(codes.ResourceExhausted, CodeLimit,
+			e := refuse(CodeLimit,
 				"This invitation was opened in too many browsers in a short time. Go on in the one where you began, or wait a minute. If it was not you, tell an administrator.")
 			e.RetryAfter = wait
 			return Enrolment{}, e
@@ -155,21 +153,21 @@ func (s *Service) enrol(ctx context.Context, r FinishRequest, user peers.ID, key
 	}
 	// What State would refuse anyway is refused before a code is spent on it.
 	if v.DeviceByKey(key) != nil || v.Retired(key) {
-		return 0, nil, false, refuse(codes.AlreadyExists, CodeKeyTaken,
+		return 0, nil, false, refuse(CodeKeyTaken,
 			"This public key is or was in use here already. Each device needs a new key: make another and try again.")
 	}
 	if v.DeviceByName(u.ID, r.Device) != nil {
-		return 0, nil, false, refuse(codes.AlreadyExists, CodeExists,
+		return 0, nil, false, refuse(CodeExists,
 			"%s has a device named %q already. Choose another name for this one.", u.Name, r.Device)
 	}
 	secret := u.TOTP
 	if len(secret) == 0 {
 		switch {
 		case len(inv.Pending) == 0:
-			return 0, nil, false, refuse(codes.FailedPrecondition, CodeNotEnrolled,
+			return 0, nil, false, refuse(CodeNotEnrolled,
 				"No authenticator has been set up with this invitation yet. Open the link again and scan its code.")
 		case !sameBrowser(inv, r.Browser):
-			return 0, nil, false, refuse(codes.FailedPrecondition, CodeOtherBrowser,
+			return 0, nil, false, refuse(CodeOtherBrowser,
 				"This invitation was opened in another browser since, which made the code shown here worthless. "+
 					"Go on there, or reload this page and scan the new code. If the other browser is not yours, tell an administrator.")
 		}
@@ -246,7 +244,7 @@ func (s *Service) EnrolStatus(ctx context.Context, token, publicKey string) (str
 	}
 	d := v.DeviceByKey(key)
 	if d == nil || d.ID != inv.Device {
-		return "", refuse(codes.NotFound, CodeNotFound, "This invitation has set up no device with this key. Finish the steps before, or ask for a new invitation.")
+		return "", refuse(CodeNotFound, "This invitation has set up no device with this key. Finish the steps before, or ask for a new invitation.")
 	}
 	if liveSession(v, d.ID, later(s.now(), v.Time())) != nil {
 		return "active", nil

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/internal/store"
 	"vpnd/peers"
 )
@@ -29,10 +27,12 @@ const (
 	CodeKeyTaken          = "key_taken"
 	CodeFull              = "full"
 	CodeConflict          = "conflict"
-	CodeLimit             = "limit"
+	CodeLimit             = "limit"     // of how many, or how often
+	CodeTooLarge          = "too_large" // more than one request may have
 	CodeClockBehind       = "clock_behind"
 	CodeNoLeader          = "no_leader"
 	CodeUnavailable       = "unavailable"
+	CodeCanceled          = "canceled" // by its caller
 	CodeDenied            = "denied"
 	CodeInternal          = "internal"
 	CodeExpired           = "expired"
@@ -44,7 +44,6 @@ const (
 type Error struct {
 	Code       string // stable word, one of the constants above
 	Message    string
-	GRPC       codes.Code
 	RetryAfter time.Duration // locked, code_used: when it makes sense to try again
 	Err        error         // the cause, for the log
 }
@@ -56,35 +55,34 @@ func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.Err }
 
 // refuse makes an Error without a cause.
-func refuse(c codes.Code, code, format string, args ...any) *Error {
-	return &Error{Code: code, GRPC: c, Message: fmt.Sprintf(format, args...)}
+func refuse(code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // notFound says that a named thing is not there, and how to see what is.
 func notFound(kind, name, list string) *Error {
-	return refuse(codes.NotFound, CodeNotFound, "There is no %s %q; `%s` shows those that there are.", kind, name, list)
+	return refuse(CodeNotFound, "There is no %s %q; `%s` shows those that there are.", kind, name, list)
 }
 
-// refusals gives each refusal of State its word and its gRPC code.
+// refusals gives each refusal of State its word.
 var refusals = []struct {
 	err  error
 	code string
-	grpc codes.Code
 }{
-	{peers.ErrNotFound, CodeNotFound, codes.NotFound},
-	{peers.ErrExists, CodeExists, codes.AlreadyExists},
-	{peers.ErrInvalid, CodeInvalid, codes.InvalidArgument},
-	{peers.ErrDisabled, CodeDisabled, codes.FailedPrecondition},
-	{peers.ErrLocked, CodeLocked, codes.ResourceExhausted},
-	{peers.ErrCodeUsed, CodeCodeUsed, codes.Unauthenticated},
-	{peers.ErrExpired, CodeExpired, codes.FailedPrecondition},
-	{peers.ErrUsed, CodeUsed, codes.FailedPrecondition},
-	{peers.ErrKeyTaken, CodeKeyTaken, codes.AlreadyExists},
-	{peers.ErrFull, CodeFull, codes.ResourceExhausted},
-	{peers.ErrConflict, CodeConflict, codes.Aborted},
-	{peers.ErrOtherBrowser, CodeOtherBrowser, codes.FailedPrecondition},
-	{peers.ErrNotEnrolled, CodeNotEnrolled, codes.FailedPrecondition},
-	{peers.ErrLimit, CodeLimit, codes.ResourceExhausted},
+	{peers.ErrNotFound, CodeNotFound},
+	{peers.ErrExists, CodeExists},
+	{peers.ErrInvalid, CodeInvalid},
+	{peers.ErrDisabled, CodeDisabled},
+	{peers.ErrLocked, CodeLocked},
+	{peers.ErrCodeUsed, CodeCodeUsed},
+	{peers.ErrExpired, CodeExpired},
+	{peers.ErrUsed, CodeUsed},
+	{peers.ErrKeyTaken, CodeKeyTaken},
+	{peers.ErrFull, CodeFull},
+	{peers.ErrConflict, CodeConflict},
+	{peers.ErrOtherBrowser, CodeOtherBrowser},
+	{peers.ErrNotEnrolled, CodeNotEnrolled},
+	{peers.ErrLimit, CodeLimit},
 }
 
 // refused turns a refusal of State into an Error. State's own message is written for
@@ -92,7 +90,7 @@ var refusals = []struct {
 func refused(err error) *Error {
 	for _, r := range refusals {
 		if errors.Is(err, r.err) {
-			return &Error{Code: r.code, GRPC: r.grpc, Message: sentence(err.Error()), Err: err}
+			return &Error{Code: r.code, Message: sentence(err.Error()), Err: err}
 		}
 	}
 	return internal("apply a command", err)
@@ -117,7 +115,7 @@ func capital(text string) string {
 // internal hides the cause from the person and keeps it for the log.
 func internal(doing string, err error) *Error {
 	return &Error{
-		Code: CodeInternal, GRPC: codes.Internal,
+		Code:    CodeInternal,
 		Message: "vpnd could not " + doing + ". Its log says why; please tell an administrator.",
 		Err:     fmt.Errorf("%s: %w", doing, err),
 	}
@@ -128,14 +126,14 @@ func unproposed(err error) *Error {
 	switch {
 	case errors.Is(err, store.ErrNoLeader):
 		return &Error{
-			Code: CodeNoLeader, GRPC: codes.Unavailable, Err: err,
+			Code: CodeNoLeader, Err: err,
 			Message: "No gateway can take changes at this moment. Nothing was changed; try again in a few seconds.",
 		}
 	case errors.Is(err, context.Canceled):
-		return &Error{Code: CodeUnavailable, GRPC: codes.Canceled, Message: "The request was given up by its caller.", Err: err}
+		return &Error{Code: CodeCanceled, Message: "The request was given up by its caller.", Err: err}
 	default:
 		return &Error{
-			Code: CodeUnavailable, GRPC: codes.Unavailable, Err: err,
+			Code: CodeUnavailable, Err: err,
 			Message: "The gateway could not confirm the change in time. Look whether it was made before you try again.",
 		}
 	}

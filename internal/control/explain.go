@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/acl"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
@@ -51,7 +49,7 @@ type flowEnd struct {
 func (s *Service) ExplainPolicy(ctx context.Context, source, destination, port string) (answers []FlowAnswer, remarks []string, err error) {
 	name, q, err := acl.ParseQuestion(destination, port)
 	if err != nil {
-		return nil, nil, refuse(codes.InvalidArgument, CodeInvalid, "%s.", capital(err.Error()))
+		return nil, nil, refuse(CodeInvalid, "%s.", capital(err.Error()))
 	}
 	for try := 0; ; try++ {
 		answers, remarks, err = s.explain(ctx, source, name, q)
@@ -116,7 +114,7 @@ func (s *Service) explain(ctx context.Context, source, destination string, q acl
 		}
 	}
 	if len(out) == 0 {
-		return nil, nil, refuse(codes.InvalidArgument, CodeInvalid, "There is no flow from %s to %s: it needs two ends of the same family of addresses (%s; %s).",
+		return nil, nil, refuse(CodeInvalid, "There is no flow from %s to %s: it needs two ends of the same family of addresses (%s; %s).",
 			from.name, to.name, strings.Join(texts(from.addrs), ", "), strings.Join(texts(to.addrs), ", "))
 	}
 	return distinctAnswers(out), remarks, nil
@@ -193,11 +191,11 @@ func findEnd(v *peers.View, rules *acl.Ruleset, name string) (flowEnd, error) {
 	case err == nil:
 		return flowEnd{name: name, addrs: addrs}, nil
 	case !errors.Is(err, acl.ErrNoHost):
-		return flowEnd{}, refuse(codes.InvalidArgument, CodeInvalid, "%s.", capital(err.Error()))
+		return flowEnd{}, refuse(CodeInvalid, "%s.", capital(err.Error()))
 	}
 	u := v.UserByName(strings.TrimSuffix(name, "@"))
 	if u == nil {
-		return flowEnd{}, refuse(codes.NotFound, CodeNotFound, "There is no device, no user and no host of the policy named %q; `vpnctl device ls` and `vpnctl policy show` show those that there are.", name)
+		return flowEnd{}, refuse(CodeNotFound, "There is no device, no user and no host of the policy named %q; `vpnctl device ls` and `vpnctl policy show` show those that there are.", name)
 	}
 	var devices []*peers.Device
 	var names []string
@@ -206,11 +204,11 @@ func findEnd(v *peers.View, rules *acl.Ruleset, name string) (flowEnd, error) {
 	}
 	switch len(devices) {
 	case 0:
-		return flowEnd{}, refuse(codes.NotFound, CodeNotFound, "%s has no device yet.", u.Name)
+		return flowEnd{}, refuse(CodeNotFound, "%s has no device yet.", u.Name)
 	case 1:
 		return deviceEnd(u, devices[0]), nil
 	}
-	return flowEnd{}, refuse(codes.InvalidArgument, CodeInvalid, "%s has %d devices, and this is about one: name it (%s).", u.Name, len(devices), strings.Join(names, ", "))
+	return flowEnd{}, refuse(CodeInvalid, "%s has %d devices, and this is about one: name it (%s).", u.Name, len(devices), strings.Join(names, ", "))
 }
 
 func isPrefix(s string) bool {

@@ -46,7 +46,7 @@ func FuzzBodies(f *testing.F) {
 				continue
 			}
 			var e *Error
-			if !errors.As(err, &e) || e.Code == "" || e.Code == CodeInternal || e.GRPC == 0 {
+			if !errors.As(err, &e) || e.Code == "" || e.Code == CodeInternal || statuses[e.Code] == 0 {
 				t.Errorf("%d: %v (%T)", i+1, err, err)
 				continue
 			}

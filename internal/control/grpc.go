@@ -104,7 +104,7 @@ func (s *Service) panicked(method string, p any) error {
 		what = re.Error()
 	}
 	s.logf("%s panicked with %s\n%s", method, what, debug.Stack())
-	return &Error{Code: CodeInternal, GRPC: codes.Internal, Message: "vpnd failed at this request. Its log says where; please tell an administrator."}
+	return &Error{Code: CodeInternal, Message: "vpnd failed at this request. Its log says where; please tell an administrator."}
 }
 
 // toStatus carries an Error's word and its RetryAfter as details. Causes go to the log.
@@ -122,10 +122,11 @@ func (s *Service) toStatus(method string, err error) error {
 		}
 		e = internal("do this", err)
 	}
-	if e.Err != nil && (e.GRPC == codes.Internal || e.GRPC == codes.Unavailable) {
+	code := statusOf(e.Code)
+	if e.Err != nil && (code == codes.Internal || code == codes.Unavailable) {
 		s.logf("%s: %v", method, e.Err)
 	}
-	st := status.New(e.GRPC, e.Message)
+	st := status.New(code, e.Message)
 	info := &errdetails.ErrorInfo{Reason: e.Code, Domain: errorDomain}
 	withInfo, detailErr := st.WithDetails(info)
 	if detailErr == nil && e.RetryAfter > 0 {
@@ -151,5 +152,5 @@ func authorise(ctx context.Context, method string) (context.Context, error) {
 }
 
 func denied(method string) *Error {
-	return refuse(codes.PermissionDenied, CodeDenied, "%s is not for you on this socket.", method)
+	return refuse(CodeDenied, "%s is not for you on this socket.", method)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/netip"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -67,7 +65,7 @@ func (g gatewayServer) ListAudit(_ context.Context, r *vpnv1.ListAuditRequest) (
 		limit = auditDefault
 	}
 	if limit < 0 || limit > auditMax {
-		return nil, refuse(codes.InvalidArgument, CodeLimit, "Between 1 and %d entries can be had at once, not %d.", auditMax, limit)
+		return nil, refuse(CodeTooLarge, "Between 1 and %d entries can be had at once, not %d.", auditMax, limit)
 	}
 	out := &vpnv1.ListAuditResponse{}
 	for _, e := range g.s.view().Audit(r.GetAfter(), limit) {
@@ -81,7 +79,7 @@ func (g gatewayServer) ListAudit(_ context.Context, r *vpnv1.ListAuditRequest) (
 // SetSettings changes the cluster's settings.
 func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequest) (*vpnv1.SetSettingsResponse, error) {
 	if len(r.GetRoutes()) > maxRoutes || len(r.GetDns()) > maxRoutes {
-		return nil, refuse(codes.InvalidArgument, CodeLimit, "At most %d routes or DNS servers are possible.", maxRoutes)
+		return nil, refuse(CodeTooLarge, "At most %d routes or DNS servers are possible.", maxRoutes)
 	}
 	c := peers.Configure{Endpoint: r.Endpoint, URL: r.Url}
 	length, err := duration(r.GetSession(), "The session length")
@@ -106,7 +104,7 @@ func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequ
 		c.DNS = &dns
 	}
 	if c == (peers.Configure{}) {
-		return nil, refuse(codes.InvalidArgument, CodeInvalid, "Nothing was said to change.")
+		return nil, refuse(CodeInvalid, "Nothing was said to change.")
 	}
 	set, names, err := g.s.SetSettings(ctx, c)
 	if err != nil {

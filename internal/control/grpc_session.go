@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/netip"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -47,7 +45,7 @@ func (g sessionServer) EndSessions(ctx context.Context, r *vpnv1.EndSessionsRequ
 	}
 	// An empty name must not come to mean "all".
 	if device == "" && user == "" && !r.GetAll() {
-		return nil, refuse(codes.InvalidArgument, CodeInvalid, "Say whose sessions to end: one device's, one user's, or all.")
+		return nil, refuse(CodeInvalid, "Say whose sessions to end: one device's, one user's, or all.")
 	}
 	n, closed, err := g.s.EndSessions(ctx, device, user)
 	if err != nil {
@@ -66,7 +64,7 @@ type whoIsServer struct {
 func (g whoIsServer) WhoIs(ctx context.Context, r *vpnv1.WhoIsRequest) (*vpnv1.WhoIsResponse, error) {
 	a, err := netip.ParseAddr(r.GetAddress())
 	if err != nil || a.Zone() != "" {
-		return nil, refuse(codes.InvalidArgument, CodeInvalid, "%.64q is not an IP address.", r.GetAddress())
+		return nil, refuse(CodeInvalid, "%.64q is not an IP address.", r.GetAddress())
 	}
 	w, err := g.s.WhoIs(ctx, a)
 	if err != nil {

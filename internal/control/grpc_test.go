@@ -215,7 +215,7 @@ func TestGRPC(t *testing.T) {
 	if seen["user.add"] != "gateway" || seen["session.end"] != uid || seen["session.start"] != "bob" || seen["device.enrol"] != "bob" || seen["settings.set"] != uid {
 		t.Errorf("actors in the audit log: %v", seen)
 	}
-	wantStatus(t, second(gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: auditMax + 1})), codes.InvalidArgument, CodeLimit)
+	wantStatus(t, second(gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: auditMax + 1})), codes.InvalidArgument, CodeTooLarge)
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -241,7 +241,7 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) *status
 
 func TestRetryInfo(t *testing.T) {
 	w := newWorld(t)
-	err := w.toStatus("/m", &Error{Code: CodeLocked, GRPC: codes.ResourceExhausted, Message: "m", RetryAfter: 90 * time.Second})
+	err := w.toStatus("/m", &Error{Code: CodeLocked, Message: "m", RetryAfter: 90 * time.Second})
 	st := wantStatus(t, err, codes.ResourceExhausted, CodeLocked)
 	for _, d := range st.Details() {
 		if r, ok := d.(*errdetails.RetryInfo); ok && r.GetRetryDelay().AsDuration() == 90*time.Second {
@@ -337,5 +337,5 @@ func TestMessageLimit(t *testing.T) {
 		t.Errorf("3 MiB: %v", err)
 	}
 	_, err = vpnv1.NewPolicyServiceClient(cc).CheckPolicy(t.Context(), &vpnv1.CheckPolicyRequest{Text: strings.Repeat("x", maxPolicy+1)})
-	wantStatus(t, err, codes.InvalidArgument, CodeLimit)
+	wantStatus(t, err, codes.InvalidArgument, CodeTooLarge)
 }

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/peers"
 )
 
@@ -43,7 +41,7 @@ func (s *Service) newInvitation(valid time.Duration) (token string, n peers.NewI
 		valid = inviteValid
 	}
 	if valid < inviteValidMin || valid > inviteValidMax {
-		return "", n, refuse(codes.InvalidArgument, CodeInvalid,
+		return "", n, refuse(CodeInvalid,
 			"An invitation is valid for between %v and %v, not %v.", inviteValidMin, inviteValidMax, valid)
 	}
 	token, hash, err := newToken()
@@ -68,7 +66,7 @@ func (s *Service) invitation(v *peers.View, token string) (*peers.Invitation, *p
 		inv = v.InvitationByHash(sha256.Sum256([]byte(token)))
 	}
 	if inv == nil {
-		return nil, nil, refuse(codes.NotFound, CodeInvitationUnknown,
+		return nil, nil, refuse(CodeInvitationUnknown,
 			"This invitation is not known here: the link is incomplete, or was replaced by a newer one, or ended some time ago. "+
 				"Open the newest link you were given in full, or ask for a new one.")
 	}
@@ -76,12 +74,12 @@ func (s *Service) invitation(v *peers.View, token string) (*peers.Invitation, *p
 		if !inv.Used.IsZero() {
 			return nil, nil, invitationUsed()
 		}
-		return nil, nil, refuse(codes.FailedPrecondition, CodeInvitationExpired,
+		return nil, nil, refuse(CodeInvitationExpired,
 			"This invitation ended on %s. Ask for a new one.", stamp(inv.Expires))
 	}
 	u := v.User(inv.User)
 	if u == nil {
-		return nil, nil, refuse(codes.NotFound, CodeInvitationUnknown, "The person this invitation was for is not known any more. Ask for a new one.")
+		return nil, nil, refuse(CodeInvitationUnknown, "The person this invitation was for is not known any more. Ask for a new one.")
 	}
 	if u.Disabled {
 		return nil, nil, userDisabled(u)
@@ -96,13 +94,13 @@ func invitationRefused(err error) error {
 	case errors.Is(err, peers.ErrUsed):
 		return invitationUsed()
 	case errors.Is(err, peers.ErrExpired):
-		return refuse(codes.FailedPrecondition, CodeInvitationExpired, "This invitation has ended. Ask for a new one.")
+		return refuse(CodeInvitationExpired, "This invitation has ended. Ask for a new one.")
 	}
 	return err
 }
 
 func invitationUsed() *Error {
-	return refuse(codes.FailedPrecondition, CodeInvitationUsed,
+	return refuse(CodeInvitationUsed,
 		"This invitation has been used already: it is good for one device. Ask for a new one for another device; "+
 			"if it was not you who used it, tell an administrator now.")
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/acl"
 	"vpnd/peers"
 )
@@ -63,7 +61,7 @@ func compilePolicy(v *peers.View, o acl.Options, text string, devices []acl.Subj
 	if list, ok := errors.AsType[acl.ErrorList](err); ok {
 		return nil, list, nil
 	}
-	return nil, nil, refuse(codes.InvalidArgument, CodeInvalid, "The policy is refused: %v.", err)
+	return nil, nil, refuse(CodeInvalid, "The policy is refused: %v.", err)
 }
 
 // subjects are the devices as the policy sees them.

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/acl"
 	"vpnd/peers"
 )
@@ -117,7 +115,7 @@ func compileInForce(p *peers.PolicyVersion, o acl.Options, devices []acl.Subject
 }
 
 func tooLarge(text string) *Error {
-	return refuse(codes.InvalidArgument, CodeLimit, "The policy has %d bytes; at most %d are possible.", len(text), maxPolicy)
+	return refuse(CodeTooLarge, "The policy has %d bytes; at most %d are possible.", len(text), maxPolicy)
 }
 
 // impact finds the open sessions that a change opens something to, or closes something.

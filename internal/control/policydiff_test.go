@@ -91,7 +91,7 @@ func TestDiffPolicy(t *testing.T) {
 		t.Errorf("a fault: %v", r)
 	}
 	wantStatus(t, second(c.DiffPolicy(t.Context(), &vpnv1.DiffPolicyRequest{Text: base, Base: 9})), codes.NotFound, CodeNotFound)
-	wantStatus(t, second(c.DiffPolicy(t.Context(), &vpnv1.DiffPolicyRequest{Text: strings.Repeat("x", maxPolicy+1)})), codes.InvalidArgument, CodeLimit)
+	wantStatus(t, second(c.DiffPolicy(t.Context(), &vpnv1.DiffPolicyRequest{Text: strings.Repeat("x", maxPolicy+1)})), codes.InvalidArgument, CodeTooLarge)
 }
 
 // crowd adds users who are signed in on a device each, by commands alone: no key is made

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/internal/store"
 	"vpnd/peers"
 )
@@ -60,7 +58,7 @@ func (s *Service) opened(ctx context.Context, index uint64, what string) error {
 	defer cancel()
 	if err := s.gateway.Wait(ctx, index); err != nil {
 		return &Error{
-			Code: CodeUnavailable, GRPC: codes.Unavailable, Err: err,
+			Code: CodeUnavailable, Err: err,
 			Message: what + ", but the gateway has not carried it out yet. Wait a few seconds and look again.",
 		}
 	}

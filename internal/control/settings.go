@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/peers"
 )
 
@@ -83,7 +81,7 @@ func sessionFits(v *peers.View, length time.Duration) error {
 	}
 	for _, e := range after {
 		if !e.Warning && !slices.Contains(before, e) {
-			return refuse(codes.FailedPrecondition, CodeInvalid,
+			return refuse(CodeInvalid,
 				"With a session of %v the current policy would be in error (line %d: %s). Change the policy first.", length, e.Line, e.Message)
 		}
 	}
@@ -106,10 +104,10 @@ func parsePrefixes(texts []string) ([]netip.Prefix, error) {
 	for _, t := range texts {
 		p, err := netip.ParsePrefix(t)
 		if err != nil {
-			return nil, refuse(codes.InvalidArgument, CodeInvalid, "%q is not a network: write an address and a length, as 10.0.0.0/8.", t)
+			return nil, refuse(CodeInvalid, "%q is not a network: write an address and a length, as 10.0.0.0/8.", t)
 		}
 		if p != p.Masked() {
-			return nil, refuse(codes.InvalidArgument, CodeInvalid, "%s has bits beyond its length: write %s.", p, p.Masked())
+			return nil, refuse(CodeInvalid, "%s has bits beyond its length: write %s.", p, p.Masked())
 		}
 		out = append(out, p)
 	}
@@ -122,7 +120,7 @@ func parseAddrs(texts []string) ([]netip.Addr, error) {
 	for _, t := range texts {
 		a, err := netip.ParseAddr(t)
 		if err != nil || a.Zone() != "" {
-			return nil, refuse(codes.InvalidArgument, CodeInvalid, "%q is not an IP address.", t)
+			return nil, refuse(CodeInvalid, "%q is not an IP address.", t)
 		}
 		out = append(out, a)
 	}

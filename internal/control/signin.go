@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"vpnd/acl"
 	"vpnd/peers"
 )
@@ -26,18 +24,18 @@ func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 func (s *Service) caller(v *peers.View, from netip.Addr) (*peers.Device, *peers.User, error) {
 	d := v.DeviceByAddr(plain(from))
 	if d == nil {
-		return nil, nil, refuse(codes.NotFound, CodeNotFound,
+		return nil, nil, refuse(CodeNotFound,
 			"The address %s belongs to no device of this network. Switch the tunnel on, or set this device up again with a new invitation.", plain(from))
 	}
 	u := v.User(d.User)
 	if u == nil {
-		return nil, nil, refuse(codes.NotFound, CodeNotFound, "The person this device belonged to is not known any more. Ask for a new invitation.")
+		return nil, nil, refuse(CodeNotFound, "The person this device belonged to is not known any more. Ask for a new invitation.")
 	}
 	if u.Disabled {
 		return nil, nil, userDisabled(u)
 	}
 	if d.Disabled {
-		return nil, nil, refuse(codes.FailedPrecondition, CodeDisabled,
+		return nil, nil, refuse(CodeDisabled,
 			"The device %s/%s is disabled. Ask an administrator to enable it.", u.Name, d.Name)
 	}
 	return d, u, nil
@@ -113,10 +111,10 @@ func (s *Service) login(ctx context.Context, from netip.Addr, code string) (inde
 		return 0, err
 	}
 	if u.ID != owner.ID { // the address went to another user's device: hers is another lock
-		return 0, refuse(codes.Unavailable, CodeUnavailable, "This device changed hands at this moment. Try again.")
+		return 0, refuse(CodeUnavailable, "This device changed hands at this moment. Try again.")
 	}
 	if len(u.TOTP) == 0 {
-		return 0, refuse(codes.FailedPrecondition, CodeNotEnrolled,
+		return 0, refuse(CodeNotEnrolled,
 			"%s has no authenticator yet. Open your invitation link to set one up, or ask for a new invitation.", u.Name)
 	}
 	ctx = WithActor(ctx, u.Name)
@@ -163,7 +161,7 @@ func (s *Service) WhoIs(_ context.Context, a netip.Addr) (Who, error) {
 	v := s.view()
 	d, u, err := s.caller(v, a)
 	if err != nil {
-		return Who{}, refuse(codes.NotFound, CodeNotFound, "No enabled device has the address %s.", plain(a))
+		return Who{}, refuse(CodeNotFound, "No enabled device has the address %s.", plain(a))
 	}
 	w := Who{User: u.Name, Device: d.Name, Address: plain(a), Tags: d.Tags}
 	if ss := liveSession(v, d.ID, later(s.now(), v.Time())); ss != nil {

@@ -242,7 +242,7 @@ func TestNothingIsLearntWithoutALog(t *testing.T) {
 			!errors.As(second(w.SignIn(t.Context(), p.addr, w.wrongCode(p.secret))), &b) {
 			t.Fatal("no Error")
 		}
-		if a.Code != b.Code || a.Message != b.Message || a.GRPC != b.GRPC || a.RetryAfter != b.RetryAfter {
+		if a.Code != b.Code || a.Message != b.Message || a.RetryAfter != b.RetryAfter {
 			t.Errorf("%v: right %+v, wrong %+v", err, a, b)
 		}
 	}
