@@ -13,6 +13,7 @@ var layer = map[string]int{
 	"vpnd/acl/acltest":                     1,
 	"vpnd/proto/vpn/v1":                    0,
 	"vpnd/peers":                           1,
+	"vpnd/peers/conf":                      2,
 	"vpnd/internal/dataplane":              2,
 	"vpnd/internal/dataplane/linux/filter": 3,
 	"vpnd/internal/dataplane/linux":        4,

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -50,31 +49,6 @@ type envelope struct {
 	At      stamp           `cbor:"3,keyasint,omitempty"`
 	Actor   string          `cbor:"4,keyasint,omitempty"`
 	Body    cbor.RawMessage `cbor:"5,keyasint"`
-}
-
-// stamp is a time as Unix nanoseconds; 0 is the zero time.
-type stamp int64
-
-func stampOf(t time.Time) stamp {
-	if t.IsZero() {
-		return 0
-	}
-	return stamp(t.UnixNano())
-}
-
-// checkTime refuses a time that a stamp cannot hold: one long before 1970 or after 2262.
-func checkTime(t time.Time) error {
-	if !stampOf(t).time().Equal(t) {
-		return fmt.Errorf("the time %v cannot be written as nanoseconds from 1970", t)
-	}
-	return nil
-}
-
-func (s stamp) time() time.Time {
-	if s == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, int64(s)).UTC()
 }
 
 // Encode gives a command's canonical bytes.
@@ -128,37 +102,10 @@ func Decode(b []byte) (Command, error) {
 	return c, nil
 }
 
-// bodies has every kind that was ever released.
-var bodies = map[kind]func([]byte) (Body, error){
-	kindInit:             decodeBody[Init],
-	kindConfigure:        decodeBody[Configure],
-	kindUserAdd:          decodeBody[UserAdd],
-	kindUserEnable:       decodeBody[UserEnable],
-	kindUserRemove:       decodeBody[UserRemove],
-	kindUserUnlock:       decodeBody[UserUnlock],
-	kindTOTPReset:        decodeBody[TOTPReset],
-	kindInvitationAdd:    decodeBody[InvitationAdd],
-	kindInvitationRemove: decodeBody[InvitationRemove],
-	kindEnrolBegin:       decodeBody[EnrolBegin],
-	kindEnrolFinish:      decodeBody[EnrolFinish],
-	kindDeviceAdd:        decodeBody[DeviceAdd],
-	kindDeviceEnable:     decodeBody[DeviceEnable],
-	kindDeviceRemove:     decodeBody[DeviceRemove],
-	kindDeviceRotate:     decodeBody[DeviceRotate],
-	kindLogin:            decodeBody[Login],
-	kindFailure:          decodeBody[Failure],
-	kindSessionEnd:       decodeBody[SessionEnd],
-	kindExpire:           decodeBody[Expire],
-	kindPolicyApply:      decodeBody[PolicyApply],
-	kindNote:             decodeBody[Note],
-	kindTimeReset:        decodeBody[TimeReset],
-	kindPolicyTry:        decodeBody[PolicyTry],
-	kindPolicyConfirm:    decodeBody[PolicyConfirm],
-	kindPolicyRevert:     decodeBody[PolicyRevert],
-}
-
-func decodeBody[B Body](raw []byte) (Body, error) {
-	var b B
-	err := decMode.Unmarshal(raw, &b)
-	return b, err
+// unwire reads the wire form of an object that holds times, as commands and snapshots have
+// it. Fields and their numbers are frozen once released; a new field takes the next number.
+func unwire[W any](b []byte) (W, error) {
+	var w W
+	err := decMode.Unmarshal(b, &w)
+	return w, err
 }

@@ -7,6 +7,66 @@ import (
 	"fmt"
 )
 
+func checkSealed(what string, s Sealed) error {
+	if len(s) == 0 {
+		return refuse(ErrInvalid, "%s is missing", what)
+	}
+	if len(s) > maxSealed {
+		return refuse(ErrLimit, "%s has %d sealed bytes: at most %d are possible", what, len(s), maxSealed)
+	}
+	return nil
+}
+
+// lowOrder are the u-coordinates of small order on Curve25519 and its twist, and their
+// spellings above p: with them every shared secret is zero. RFC 7748, section 6.1, asks
+// for a check of the result instead, as ParseKey does; Apply does no cryptography.
+var lowOrder = [...]Key{
+	{},
+	{0: 1},
+	{0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00},
+	{0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57},
+	nearP(0xec), // p-1
+	nearP(0xed), // p, another 0
+	nearP(0xee), // p+1, another 1
+}
+
+// nearP is a number that differs from p = 2^255-19 in its lowest byte alone.
+func nearP(lowest byte) (k Key) {
+	for i := range k {
+		k[i] = 0xff
+	}
+	k[0], k[31] = lowest, 0x7f
+	return k
+}
+
+func checkKey(k Key) error {
+	k[31] &= 0x7f // X25519 ignores the highest bit
+	for _, bad := range lowOrder {
+		if k == bad {
+			return refuse(ErrInvalid, "this public key is a low-order point, with which nothing is secret: make a new key pair")
+		}
+	}
+	return nil
+}
+
+// checkNewKey refuses a public key that cannot be used, or is or was somebody's.
+func (t *tx) checkNewKey(k Key) error {
+	if err := checkKey(k); err != nil {
+		return err
+	}
+	const remedy = "make a new key pair"
+	if k == t.m.Settings.PublicKey {
+		return refuse(ErrKeyTaken, "this public key is the gateway's own: %s", remedy)
+	}
+	if get[Device](t, tableDevices, byKey, k[:]) != nil {
+		return refuse(ErrKeyTaken, "this public key is a device's already: %s", remedy)
+	}
+	if get[retired](t, tableRetired, byID, k[:]) != nil {
+		return refuse(ErrKeyTaken, "this public key was revoked and cannot come back: %s", remedy)
+	}
+	return nil
+}
+
 // Key is a WireGuard public key: a Curve25519 u-coordinate, RFC 7748.
 type Key [32]byte
 

@@ -127,35 +127,3 @@ func readTable[T any](t *tx, dec *cbor.Decoder, table string, n uint64, check fu
 	}
 	return nil
 }
-
-func readRequests(t *tx, dec *cbor.Decoder, n uint64) error {
-	for i := range n {
-		var w wireRequest
-		err := dec.Decode(&w)
-		if err == nil {
-			var r *request
-			if r, err = w.request(t); err == nil {
-				t.put(tableRequests, r)
-				err = t.err
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("reading %d of %d of table %s: %w", i+1, n, tableRequests, err)
-		}
-	}
-	return nil
-}
-
-func (w wireRequest) request(t *tx) (*request, error) {
-	r := &request{w.ID, w.Order, Result{User: w.User, Device: w.Device, Invitation: w.Invitation, Session: w.Session, Count: w.Count}}
-	if w.Policy != 0 {
-		r.Result.Policy = get[PolicyVersion](t, tablePolicies, byID, orderKey(w.Policy))
-	}
-	if w.Reason > uint64(len(sentinels)) {
-		return nil, fmt.Errorf("reason %d is unknown: it needs a newer vpnd", w.Reason)
-	}
-	if w.Reason > 0 {
-		r.Result.Err = &refusal{sentinels[w.Reason-1], w.Message}
-	}
-	return r, nil
-}

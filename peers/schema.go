@@ -47,13 +47,6 @@ type released struct {
 	Host  uint32 `cbor:"2,keyasint"`
 }
 
-// request remembers what a command was answered.
-type request struct {
-	ID     ID
-	Order  uint64 // from 1
-	Result Result
-}
-
 func schema() *memdb.DBSchema {
 	tables := map[string]*memdb.TableSchema{}
 	table := func(name string, indexes map[string]memdb.Indexer) {

@@ -2,7 +2,6 @@ package peers
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -33,20 +32,6 @@ type header struct {
 	Released    uint64    `cbor:"17,keyasint,omitempty"`
 	Remembered  uint64    `cbor:"18,keyasint,omitempty"`
 	Pending     *Pending  `cbor:"19,keyasint,omitempty"`
-}
-
-// wireRequest is a remembered answer. Its objects are as they were then.
-type wireRequest struct {
-	ID         ID          `cbor:"1,keyasint"`
-	Order      uint64      `cbor:"2,keyasint"`
-	Reason     uint64      `cbor:"3,keyasint,omitempty"` // number in sentinels
-	Message    string      `cbor:"4,keyasint,omitempty"`
-	User       *User       `cbor:"5,keyasint,omitempty"`
-	Device     *Device     `cbor:"6,keyasint,omitempty"`
-	Invitation *Invitation `cbor:"7,keyasint,omitempty"`
-	Session    *Session    `cbor:"8,keyasint,omitempty"`
-	Policy     uint64      `cbor:"9,keyasint,omitempty"` // its version: texts are large and kept for ever anyway
-	Count      int         `cbor:"10,keyasint,omitempty"`
 }
 
 // WriteTo writes the canonical snapshot: equal states give equal bytes.
@@ -115,21 +100,4 @@ func writeTable[T any](v *View, w *snapshotWriter, table string) {
 	for o := range scan[T](v, table, byID, nil) {
 		w.write(o)
 	}
-}
-
-func (r *request) wire() wireRequest {
-	w := wireRequest{ID: r.ID, Order: r.Order, User: r.Result.User, Device: r.Result.Device,
-		Invitation: r.Result.Invitation, Session: r.Result.Session, Count: r.Result.Count}
-	if r.Result.Policy != nil {
-		w.Policy = r.Result.Policy.Version
-	}
-	if r.Result.Err != nil {
-		w.Message = r.Result.Err.Error()
-		for i, s := range sentinels {
-			if errors.Is(r.Result.Err, s) {
-				w.Reason = uint64(i) + 1
-			}
-		}
-	}
-	return w
 }

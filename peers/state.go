@@ -1,3 +1,9 @@
+// Package peers is the replicated state: users, devices, invitations, sessions,
+// addresses, settings and policy versions, and the commands that change them, with a file
+// for each subject.
+//
+// Apply is deterministic: no clock, no randomness, no crypto, no dependence on map
+// order. Whoever proposes a command stamps time, ids and random values into it.
 package peers
 
 import (
@@ -92,9 +98,6 @@ type tx struct {
 	err     error // the first failure of the tables: a fault of this program
 }
 
-// rememberedRequests is how many answers are kept for repeats.
-const rememberedRequests = 4096
-
 // run answers a command, and remembers the answer.
 func (t *tx) run(c Command) Result {
 	if !c.Request.IsZero() {
@@ -122,19 +125,6 @@ func (t *tx) run(c Command) Result {
 	return result
 }
 
-// tick moves the state's time on.
-func (t *tx) tick(c Command) error {
-	at := stampOf(c.At)
-	_, reset := c.Body.(TimeReset)
-	if at > maxTime || reset && at <= 0 {
-		return refuse(ErrInvalid, "the command's time is %s: set the clock of the node that proposed it", clock(c.At))
-	}
-	if reset || at > t.m.Time {
-		t.m.Time = at
-	}
-	return nil
-}
-
 func (t *tx) apply(c Command) (Result, error) {
 	if err := checkLine("the actor's name", c.Actor, maxActor); err != nil {
 		return Result{}, err
@@ -149,14 +139,4 @@ func (t *tx) apply(c Command) (Result, error) {
 		t.fail(err)
 	}
 	return result, err
-}
-
-func (t *tx) remember(id ID, result Result) {
-	t.m.Requests++
-	t.put(tableRequests, &request{id, t.m.Requests, result})
-	if t.m.Requests > rememberedRequests {
-		if old := get[request](t, tableRequests, byOrder, orderKey(t.m.Requests-rememberedRequests)); old != nil {
-			t.delete(tableRequests, old)
-		}
-	}
 }

@@ -7,6 +7,12 @@ import (
 	"github.com/hashicorp/go-memdb"
 )
 
+// clone copies an object before it is changed: what is in a table is shared.
+func clone[T any](o *T) *T {
+	c := *o
+	return &c
+}
+
 // get returns the object with this key, or nil.
 func get[T any](r reader, table, index string, key []byte) *T {
 	o, err := r.read().First(table, index, key)

@@ -17,7 +17,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"vpnd/peers"
+	"vpnd/peers/conf"
 )
 
 // scan reads a QR code of a page from a picture of it, as a camera would.
@@ -164,7 +164,7 @@ func TestEnrolment(t *testing.T) {
 	b.see("[data-config-qr] svg")
 	b.says("#step-live", "waiting for your device to connect")
 	name, file := b.download(func() { b.click("[data-download]") })
-	if want := peers.TunnelName("alice", "my-phone") + ".conf"; name != want {
+	if want := conf.TunnelName("alice", "my-phone") + ".conf"; name != want {
 		t.Errorf("the file is called %q, want %q", name, want)
 	}
 	if got := b.scan("[data-config-qr]"); !bytes.Equal(got, file) {
@@ -328,7 +328,7 @@ func TestTunnelNames(t *testing.T) {
 		{"a", "x"}, {"a", strings.Repeat("d", 32)}, {"bartholomew", "a-.-.-.-.-.-"}, {"abcdefgh", "12345-890"}} {
 		got := get(b, chromedp.Evaluate[string](fmt.Sprintf(`import(%q).then((m) => m.tunnelName(%q))`,
 			assets.prefix+"config.js", n[0]+"/"+n[1]), chromedp.EvalAwaitPromise))
-		if want := peers.TunnelName(n[0], n[1]); got != want {
+		if want := conf.TunnelName(n[0], n[1]); got != want {
 			t.Errorf("%s/%s: %q, want %q", n[0], n[1], got, want)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"vpnd/internal/control"
-	"vpnd/peers"
+	"vpnd/peers/conf"
 )
 
 // browserCookie tells one enrolling browser from another: a pending secret belongs to the
@@ -64,7 +64,7 @@ func (p *public) begin(w http.ResponseWriter, r *http.Request) error {
 		out.TOTP = "enrolled"
 	} else {
 		out.OTPAuthURL, out.Secret = e.OTPAuthURL, e.Secret
-		if out.QRSVG, err = peers.QRSVG(e.OTPAuthURL); err != nil {
+		if out.QRSVG, err = conf.QRSVG(e.OTPAuthURL); err != nil {
 			return fmt.Errorf("drawing the authenticator's QR code: %w", err)
 		}
 	}

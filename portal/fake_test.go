@@ -9,6 +9,7 @@ import (
 	"vpnd/acl"
 	"vpnd/internal/control"
 	"vpnd/peers"
+	"vpnd/peers/conf"
 )
 
 // The fake's fixed values.
@@ -111,12 +112,12 @@ func (f *fakeService) EnrolFinish(_ context.Context, r control.FinishRequest) (c
 }
 
 // fakeConfig is a dual-stack config of the usual size.
-func fakeConfig() peers.Config {
+func fakeConfig() conf.Config {
 	gateway, err := peers.ParseKey("xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=")
 	if err != nil {
 		panic(err)
 	}
-	c := peers.Config{
+	c := conf.Config{
 		Device: peers.Device{Addrs: []netip.Addr{phone4, phone6}, Routes: []netip.Prefix{netip.MustParsePrefix("192.168.40.0/24")}},
 		Settings: peers.Settings{PublicKey: gateway, Endpoint: "vpn.example.org:51820",
 			Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd42:7::/64")}},

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"vpnd/peers"
+	"vpnd/peers/conf"
 )
 
 // drawQR draws text as a QR code. Where the terminal is too narrow it draws nothing: a
 // code whose lines are broken cannot be scanned. Then it returns how many columns are
 // missing.
 func (u *ui) drawQR(text string) (missing int, err error) {
-	code, err := peers.QRTerminal(text)
+	code, err := conf.QRTerminal(text)
 	if err != nil {
 		return 0, fmt.Errorf("draw the QR code: %w", err)
 	}
@@ -25,7 +25,7 @@ func (u *ui) drawQR(text string) (missing int, err error) {
 	return 0, nil
 }
 
-// The colours that peers.QRTerminal sets and takes back in every line.
+// The colours that conf.QRTerminal sets and takes back in every line.
 const (
 	qrOn  = "\x1b[97;40m"
 	qrOff = "\x1b[0m"

@@ -9,19 +9,19 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"vpnd/peers"
+	"vpnd/peers/conf"
 )
 
 func TestFitQR(t *testing.T) {
 	want := strings.Repeat("x", 300)
-	code, err := peers.QRTerminal(want)
+	code, err := conf.QRTerminal(want)
 	if err != nil {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(code, "\n")
 	width := utf8.RuneCountInString(strings.TrimSuffix(strings.TrimPrefix(first, qrOn), qrOff))
 	if !strings.HasPrefix(first, qrOn) || !strings.HasSuffix(first, qrOff) || width < 50 {
-		t.Fatalf("peers.QRTerminal draws otherwise than this knows: %q", first)
+		t.Fatalf("conf.QRTerminal draws otherwise than this knows: %q", first)
 	}
 	for _, c := range []struct{ columns, width, missing int }{
 		{width, width, 0}, {width - 1, width - 4, 0}, {width - 4, width - 4, 0}, {width - 5, 0, 1}, {10, 0, width - 14},

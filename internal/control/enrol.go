@@ -10,6 +10,7 @@ import (
 
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
+	"vpnd/peers/conf"
 )
 
 // Enrolment is what a browser needs to set an authenticator up.
@@ -228,7 +229,7 @@ func (s *Service) clientConfig(d *peers.Device) (string, error) {
 	if err != nil {
 		return "", internal("open the preshared key of "+d.Name, err)
 	}
-	return peers.Config{Device: *d, PSK: psk, Settings: set}.Text(""), nil
+	return conf.Config{Device: *d, PSK: psk, Settings: set}.Text(""), nil
 }
 
 // EnrolStatus is "waiting", "connected" (a handshake was seen) or "active" (signed in).

@@ -1,9 +1,54 @@
 package peers
 
 import (
-	"fmt"
+	"iter"
 	"time"
 )
+
+// User is a person.
+type User struct {
+	ID       ID
+	Name     string // as written; unique without regard to case
+	Created  time.Time
+	Disabled bool
+	TOTP     Sealed    // empty until enrolment is finished
+	LastStep int64     // the last accepted TOTP step, Unix time / 30; 0 if none
+	Failures int       // in a row, since the last accepted code or lock
+	Lockouts int       // in a row; each doubles the next
+	Locked   time.Time // until when; zero if never
+}
+
+type wireUser struct {
+	ID       ID     `cbor:"1,keyasint"`
+	Name     string `cbor:"2,keyasint"`
+	Created  stamp  `cbor:"3,keyasint"`
+	Disabled bool   `cbor:"4,keyasint,omitempty"`
+	TOTP     Sealed `cbor:"5,keyasint,omitempty"`
+	LastStep int64  `cbor:"6,keyasint,omitempty"`
+	Failures int    `cbor:"7,keyasint,omitempty"`
+	Lockouts int    `cbor:"8,keyasint,omitempty"`
+	Locked   stamp  `cbor:"9,keyasint,omitempty"`
+}
+
+// MarshalCBOR gives the canonical encoding.
+func (u User) MarshalCBOR() ([]byte, error) {
+	return encMode.Marshal(wireUser{u.ID, u.Name, stampOf(u.Created), u.Disabled, u.TOTP, u.LastStep,
+		u.Failures, u.Lockouts, stampOf(u.Locked)})
+}
+
+// UnmarshalCBOR reads what MarshalCBOR wrote.
+func (u *User) UnmarshalCBOR(b []byte) error {
+	w, err := unwire[wireUser](b)
+	*u = User{w.ID, w.Name, w.Created.time(), w.Disabled, w.TOTP, w.LastStep, w.Failures, w.Lockouts, w.Locked.time()}
+	return err
+}
+
+// UserAdd adds a user and, when Invitation is not nil, an invitation.
+type UserAdd struct {
+	ID         ID             `cbor:"1,keyasint,omitzero"`
+	Name       string         `cbor:"2,keyasint,omitempty"`
+	Invitation *NewInvitation `cbor:"3,keyasint,omitempty"`
+}
 
 func (c UserAdd) apply(t *tx) (Result, error) {
 	if c.ID.IsZero() {
@@ -33,6 +78,12 @@ func (c UserAdd) apply(t *tx) (Result, error) {
 	return result, nil
 }
 
+// UserEnable enables or disables. Disabling ends the user's sessions.
+type UserEnable struct {
+	User    ID   `cbor:"1,keyasint,omitzero"`
+	Enabled bool `cbor:"2,keyasint,omitempty"`
+}
+
 func (c UserEnable) apply(t *tx) (Result, error) {
 	u, err := t.user(c.User)
 	if err != nil {
@@ -59,6 +110,11 @@ func (c UserEnable) apply(t *tx) (Result, error) {
 	return Result{User: u, Count: n}, nil
 }
 
+// UserRemove removes a user, her devices (leaving tombstones), invitations and sessions.
+type UserRemove struct {
+	User ID `cbor:"1,keyasint,omitzero"`
+}
+
 func (c UserRemove) apply(t *tx) (Result, error) {
 	u, err := t.user(c.User)
 	if err != nil {
@@ -78,19 +134,10 @@ func (c UserRemove) apply(t *tx) (Result, error) {
 	return Result{User: u, Count: n}, nil
 }
 
-func (c UserUnlock) apply(t *tx) (Result, error) {
-	u, err := t.user(c.User)
-	if err != nil {
-		return Result{}, err
-	}
-	if u.Failures == 0 && u.Lockouts == 0 && u.Locked.IsZero() {
-		return Result{User: u}, nil
-	}
-	u = clone(u)
-	u.Failures, u.Lockouts, u.Locked = 0, 0, time.Time{}
-	t.put(tableUsers, u)
-	t.audit("user.unlock", u.Name, "")
-	return Result{User: u}, nil
+// TOTPReset takes the user's authenticator away and ends her sessions. LastStep, failures
+// and lock stay: enrolling again is no way around them.
+type TOTPReset struct {
+	User ID `cbor:"1,keyasint,omitzero"`
 }
 
 func (c TOTPReset) apply(t *tx) (Result, error) {
@@ -129,14 +176,6 @@ func (t *tx) user(id ID) (*User, error) {
 	return u, nil
 }
 
-// checkLocked refuses while a user is locked.
-func (t *tx) checkLocked(u *User) error {
-	if t.m.Time < stampOf(u.Locked) {
-		return refuse(ErrLocked, "user %s is locked until %s after too many wrong codes: wait, or have an administrator unlock her", u.Name, clock(u.Locked))
-	}
-	return nil
-}
-
 func checkEnabled(u *User) error {
 	if u.Disabled {
 		return refuse(ErrDisabled, "user %s is disabled: an administrator can enable her", u.Name)
@@ -144,31 +183,18 @@ func checkEnabled(u *User) error {
 	return nil
 }
 
-// checkStep refuses a TOTP step that was spent, or lies before one that was.
-func checkStep(u *User, step int64) error {
-	if step <= 0 {
-		return refuse(ErrInvalid, "TOTP step %d: steps are above 0", step)
+// User returns the user with this id.
+func (v *View) User(id ID) *User { return get[User](v, tableUsers, byID, id[:]) }
+
+// UserByName returns the user with this name, without regard to case.
+func (v *View) UserByName(name string) *User { return userByName(v, name) }
+
+// Users yields all users by name.
+func (v *View) Users() iter.Seq[*User] { return scan[User](v, tableUsers, byName, nil) }
+
+func userByName(r reader, name string) *User {
+	if name == "" {
+		return nil
 	}
-	if step <= u.LastStep {
-		return refuse(ErrCodeUsed, "this code of user %s, or a newer one, was used already: wait for the next code", u.Name)
-	}
-	return nil
+	return get[User](r, tableUsers, byName, []byte(fold(name)))
 }
-
-// clone copies an object before it is changed: what is in a table is shared.
-func clone[T any](o *T) *T {
-	c := *o
-	return &c
-}
-
-// clock writes a time for messages.
-func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func sessions(n int) string { return count(n, "session") }

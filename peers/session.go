@@ -1,10 +1,69 @@
 package peers
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"time"
 )
+
+// Code is an accepted one-time code within a session.
+type Code struct {
+	Serial uint32 // unique among the cluster's codes; from 1 to 0xfffffeff, for it is written into marks of flows
+	At     time.Time
+}
+
+type wireCode struct {
+	Serial uint32 `cbor:"1,keyasint"`
+	At     stamp  `cbor:"2,keyasint"`
+}
+
+// Session is a device's time-bounded right to pass.
+type Session struct {
+	Device  ID
+	User    ID
+	Started time.Time
+	Until   time.Time
+	// Codes, oldest first: all that the session was given, so that the gaps between them
+	// are true to any freshness. Of more than 256 those are left out that change the gaps
+	// least; the first and the newest stay.
+	Codes []Code
+}
+
+type wireSession struct {
+	Device  ID         `cbor:"1,keyasint"`
+	User    ID         `cbor:"2,keyasint"`
+	Started stamp      `cbor:"3,keyasint"`
+	Until   stamp      `cbor:"4,keyasint"`
+	Codes   []wireCode `cbor:"5,keyasint"`
+}
+
+// MarshalCBOR gives the canonical encoding.
+func (s Session) MarshalCBOR() ([]byte, error) {
+	w := wireSession{s.Device, s.User, stampOf(s.Started), stampOf(s.Until), make([]wireCode, len(s.Codes))}
+	for i, c := range s.Codes {
+		w.Codes[i] = wireCode{c.Serial, stampOf(c.At)}
+	}
+	return encMode.Marshal(w)
+}
+
+// UnmarshalCBOR reads what MarshalCBOR wrote.
+func (s *Session) UnmarshalCBOR(b []byte) error {
+	w, err := unwire[wireSession](b)
+	*s = Session{w.Device, w.User, w.Started.time(), w.Until.time(), make([]Code, len(w.Codes))}
+	for i, c := range w.Codes {
+		s.Codes[i] = Code{c.Serial, c.At.time()}
+	}
+	return err
+}
+
+// Login spends a TOTP step of the device's user and opens or renews the session. A
+// step that is not above the last accepted one is ErrCodeUsed; a locked user ErrLocked.
+// The session is absolute: At + Settings.Session as of now, also for a renewal.
+type Login struct {
+	Device ID    `cbor:"1,keyasint,omitzero"`
+	Step   int64 `cbor:"2,keyasint,omitempty"`
+}
 
 func (c Login) apply(t *tx) (Result, error) {
 	d, u, err := t.device(c.Device)
@@ -46,48 +105,10 @@ func (c Login) apply(t *tx) (Result, error) {
 	return Result{User: u, Device: d, Session: s}, nil
 }
 
-// prune bounds a session's codes. The newest and the first always stay. Freshness looks
-// at the gaps between codes, so leaving one out is no small thing: its two gaps look
-// like one. Only beyond maxCodes is the one left out that makes the smallest new gap;
-// at worst that ends an old flow early, and never lets one live longer.
-func prune(codes []Code) []Code {
-	for len(codes) > maxCodes {
-		least, at := time.Duration(-1), 0
-		for i := 1; i < len(codes)-1; i++ {
-			if gap := codes[i+1].At.Sub(codes[i-1].At); least < 0 || gap < least {
-				least, at = gap, i
-			}
-		}
-		codes = slices.Delete(codes, at, at+1)
-	}
-	return codes
-}
-
-func (c Failure) apply(t *tx) (Result, error) {
-	u, err := t.user(c.User)
-	if err != nil {
-		return Result{}, err
-	}
-	if err := t.checkLocked(u); err != nil {
-		return Result{}, err
-	}
-	u = clone(u)
-	u.Failures++
-	if u.Failures < lockFailures {
-		t.put(tableUsers, u)
-		t.audit("code.wrong", u.Name, count(u.Failures, "failure")+" in a row")
-		return Result{User: u}, nil
-	}
-	length := lockMost
-	if u.Lockouts < 7 { // 15 min * 2^7 is more than a day
-		length = min(lockMost, lockFirst<<u.Lockouts)
-	}
-	u.Failures = 0
-	u.Lockouts++
-	u.Locked = t.m.Time.time().Add(length)
-	t.put(tableUsers, u)
-	t.audit("user.lock", u.Name, "until "+clock(u.Locked)+" after "+count(lockFailures, "wrong code")+" in a row")
-	return Result{User: u}, nil
+// SessionEnd ends the sessions of a device, of a user, or all.
+type SessionEnd struct {
+	Device ID `cbor:"1,keyasint,omitzero"` // zero: see User
+	User   ID `cbor:"2,keyasint,omitzero"` // zero too: all sessions
 }
 
 func (c SessionEnd) apply(t *tx) (Result, error) {
@@ -138,6 +159,9 @@ func (c SessionEnd) apply(t *tx) (Result, error) {
 	return result, nil
 }
 
+// Expire removes sessions and invitations that have ended by At.
+type Expire struct{}
+
 // Expire's work is bounded so that it never holds the log up for long: whoever proposes
 // it does so again while Count is above 0.
 func (Expire) apply(t *tx) (Result, error) {
@@ -163,6 +187,23 @@ func (Expire) apply(t *tx) (Result, error) {
 	return Result{Count: n + t.expireInvitations(maxExpire)}, nil
 }
 
+// prune bounds a session's codes. The newest and the first always stay. Freshness looks
+// at the gaps between codes, so leaving one out is no small thing: its two gaps look
+// like one. Only beyond maxCodes is the one left out that makes the smallest new gap;
+// at worst that ends an old flow early, and never lets one live longer.
+func prune(codes []Code) []Code {
+	for len(codes) > maxCodes {
+		least, at := time.Duration(-1), 0
+		for i := 1; i < len(codes)-1; i++ {
+			if gap := codes[i+1].At.Sub(codes[i-1].At); least < 0 || gap < least {
+				least, at = gap, i
+			}
+		}
+		codes = slices.Delete(codes, at, at+1)
+	}
+	return codes
+}
+
 func (t *tx) session(device ID) *Session {
 	return get[Session](t, tableSessions, byID, device[:])
 }
@@ -182,3 +223,12 @@ func (t *tx) endSessionOf(device ID) bool {
 	t.endSession(s)
 	return t.m.Time < stampOf(s.Until)
 }
+
+// Session returns a device's session, also one that has ended and is not yet removed:
+// look at Until.
+func (v *View) Session(device ID) *Session { return get[Session](v, tableSessions, byID, device[:]) }
+
+// Sessions yields all sessions by end, also those that have ended.
+func (v *View) Sessions() iter.Seq[*Session] { return scan[Session](v, tableSessions, byEnd, nil) }
+
+func sessions(n int) string { return count(n, "session") }

@@ -1,4 +1,4 @@
-package peers
+package conf
 
 import (
 	"encoding/xml"

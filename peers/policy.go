@@ -1,6 +1,73 @@
 package peers
 
-import "fmt"
+import (
+	"fmt"
+	"iter"
+	"time"
+)
+
+// PolicyVersion is one applied policy.
+type PolicyVersion struct {
+	Version uint64 // 1, 2, …
+	Text    string
+	At      time.Time
+	By      string
+	Note    string
+}
+
+type wirePolicy struct {
+	Version uint64 `cbor:"1,keyasint"`
+	Text    string `cbor:"2,keyasint,omitempty"`
+	At      stamp  `cbor:"3,keyasint"`
+	By      string `cbor:"4,keyasint,omitempty"`
+	Note    string `cbor:"5,keyasint,omitempty"`
+}
+
+// MarshalCBOR gives the canonical encoding.
+func (p PolicyVersion) MarshalCBOR() ([]byte, error) {
+	return encMode.Marshal(wirePolicy{p.Version, p.Text, stampOf(p.At), p.By, p.Note})
+}
+
+// UnmarshalCBOR reads what MarshalCBOR wrote.
+func (p *PolicyVersion) UnmarshalCBOR(b []byte) error {
+	w, err := unwire[wirePolicy](b)
+	*p = PolicyVersion{w.Version, w.Text, w.At.time(), w.By, w.Note}
+	return err
+}
+
+// Pending is a policy that is taken back unless it is confirmed in time.
+type Pending struct {
+	Version uint64    // the version in force
+	Back    uint64    // the version whose text comes back
+	Until   time.Time // when
+	By      string    // the actor who applied it, and alone may confirm it
+}
+
+type wirePending struct {
+	Version uint64 `cbor:"1,keyasint"`
+	Back    uint64 `cbor:"2,keyasint"`
+	Until   stamp  `cbor:"3,keyasint"`
+	By      string `cbor:"4,keyasint,omitempty"`
+}
+
+// MarshalCBOR gives the canonical encoding.
+func (p Pending) MarshalCBOR() ([]byte, error) {
+	return encMode.Marshal(wirePending{p.Version, p.Back, stampOf(p.Until), p.By})
+}
+
+// UnmarshalCBOR reads what MarshalCBOR wrote.
+func (p *Pending) UnmarshalCBOR(b []byte) error {
+	w, err := unwire[wirePending](b)
+	*p = Pending{w.Version, w.Back, w.Until.time(), w.By}
+	return err
+}
+
+// PolicyApply makes a text, parsed and tested before it was proposed, the policy.
+type PolicyApply struct {
+	Text string `cbor:"1,keyasint,omitempty"`
+	Base uint64 `cbor:"2,keyasint,omitempty"` // the version it was made from; another current one is ErrConflict
+	Note string `cbor:"3,keyasint,omitempty"`
+}
 
 func (c PolicyApply) apply(t *tx) (Result, error) {
 	if err := t.checkPolicy(c.Text, c.Base, c.Note); err != nil {
@@ -9,6 +76,15 @@ func (c PolicyApply) apply(t *tx) (Result, error) {
 	p := t.addPolicy(c.Text, c.Note)
 	t.audit("policy.apply", policyTarget(p), c.Note)
 	return Result{Policy: p}, nil
+}
+
+// PolicyTry is PolicyApply of a text that is taken back unless PolicyConfirm comes from the
+// same actor within For.
+type PolicyTry struct {
+	Text string        `cbor:"1,keyasint,omitempty"`
+	Base uint64        `cbor:"2,keyasint,omitempty"`
+	Note string        `cbor:"3,keyasint,omitempty"`
+	For  time.Duration `cbor:"4,keyasint,omitempty"`
 }
 
 func (c PolicyTry) apply(t *tx) (Result, error) {
@@ -28,6 +104,12 @@ func (c PolicyTry) apply(t *tx) (Result, error) {
 	return Result{Policy: p}, nil
 }
 
+// PolicyConfirm keeps the version that waits for it. It is for the actor who applied it,
+// and in time: at the deadline, by the command's At, it is ErrExpired.
+type PolicyConfirm struct {
+	Version uint64 `cbor:"1,keyasint,omitempty"`
+}
+
 func (c PolicyConfirm) apply(t *tx) (Result, error) {
 	w, err := t.pending(c.Version)
 	if err != nil {
@@ -43,6 +125,13 @@ func (c PolicyConfirm) apply(t *tx) (Result, error) {
 	p := t.policy()
 	t.audit("policy.confirm", policyTarget(p), "")
 	return Result{Policy: p}, nil
+}
+
+// PolicyRevert takes the version back that waits for a confirmation: what was in force
+// before it becomes a new version. Unless Early it is refused before the deadline.
+type PolicyRevert struct {
+	Version uint64 `cbor:"1,keyasint,omitempty"`
+	Early   bool   `cbor:"2,keyasint,omitempty"`
 }
 
 func (c PolicyRevert) apply(t *tx) (Result, error) {
@@ -104,4 +193,30 @@ func (t *tx) addPolicy(text, note string) *PolicyVersion {
 	p := &PolicyVersion{Version: t.m.Policy, Text: text, At: t.m.Time.time(), By: t.actor, Note: note}
 	t.put(tablePolicies, p)
 	return p
+}
+
+// Policy returns the current policy; nil before Init.
+func (v *View) Policy() *PolicyVersion { return v.PolicyVersion(v.m.Policy) }
+
+// PolicyVersion returns version n of the policy.
+func (v *View) PolicyVersion(n uint64) *PolicyVersion {
+	return get[PolicyVersion](v, tablePolicies, byID, orderKey(n))
+}
+
+// Pending returns what waits for a confirmation, or nil.
+func (v *View) Pending() *Pending { return v.m.Pending }
+
+// Policies yields all versions of the policy, newest first.
+func (v *View) Policies() iter.Seq[*PolicyVersion] {
+	return func(yield func(*PolicyVersion) bool) {
+		it, err := v.txn.GetReverse(tablePolicies, byID)
+		if err != nil {
+			v.fail(err)
+		}
+		for o := it.Next(); o != nil; o = it.Next() {
+			if !yield(o.(*PolicyVersion)) {
+				return
+			}
+		}
+	}
 }

@@ -2,10 +2,37 @@ package peers
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
+
+func TestPolicyApply(t *testing.T) {
+	c := newCluster(t)
+	v := c.View()
+	refused(c, PolicyApply{"{ }", 0, ""}, ErrConflict)
+	refused(c, PolicyApply{"{ }", 2, ""}, ErrConflict)
+	refused(c, PolicyApply{strings.Repeat(" ", maxPolicy+1), 1, ""}, ErrLimit)
+	refused(c, PolicyApply{"{}", 1, "two\nlines"}, ErrInvalid)
+	r := must(c, PolicyApply{"// second\n{}", 1, "because"})
+	if r.Policy.Version != 2 || c.View().Policy() != r.Policy || r.Policy.Note != "because" {
+		t.Errorf("applied %+v", r.Policy)
+	}
+	if p := c.View().PolicyVersion(1); p == nil || p.Text != "{}" {
+		t.Errorf("version 1 is %+v", p)
+	}
+	var versions []uint64
+	for p := range c.View().Policies() {
+		versions = append(versions, p.Version)
+	}
+	if !slices.Equal(versions, []uint64{2, 1}) {
+		t.Errorf("versions are %v", versions)
+	}
+	if tt, ok := c.View().Touched(v); !ok || !tt.Policy || tt.Settings {
+		t.Errorf("touched %+v %v", tt, ok)
+	}
+}
 
 // as carries a command out for another actor.
 func (c *cluster) as(actor string, b Body) Result {

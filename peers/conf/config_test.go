@@ -1,9 +1,10 @@
-package peers
+package conf
 
 import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"net/netip"
@@ -14,13 +15,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vpnd/peers"
 )
 
+// key makes the same value of the same name.
+func key(name string) peers.Key { return sha256.Sum256([]byte("key " + name)) }
+
 func exampleConfig() Config {
-	s := settings()
-	s.Endpoint = "192.0.2.1:51820"
+	s := peers.Settings{PublicKey: key("gateway"), Endpoint: "192.0.2.1:51820",
+		Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd00:77::/64")}}
 	return Config{
-		Device: Device{Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.2"), netip.MustParseAddr("fd00:77::2")},
+		Device: peers.Device{Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.2"), netip.MustParseAddr("fd00:77::2")},
 			Routes: []netip.Prefix{netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("2001:db8::/32")}},
 		PSK:      [32]byte{1, 2, 3},
 		Settings: s,
@@ -126,7 +132,7 @@ func TestConfigIsAcceptedByWireGuard(t *testing.T) {
 	}
 	private := strings.TrimSpace(run(t, "", "wg", "genkey"))
 	public := strings.TrimSpace(run(t, private, "wg", "pubkey"))
-	if k, err := ParseKey(public); err != nil || k.String() != public {
+	if k, err := peers.ParseKey(public); err != nil || k.String() != public {
 		t.Fatalf("a key of wg(8): %v", err)
 	}
 	c := exampleConfig()
@@ -182,4 +188,23 @@ func realText() string {
 	var private [32]byte
 	rand.Read(private[:])
 	return exampleConfig().Text(base64.StdEncoding.EncodeToString(private[:]))
+}
+
+func FuzzTunnelName(f *testing.F) {
+	for _, s := range []string{"alice", "alice@example.com", "a\nb"} {
+		f.Add(s)
+	}
+	tunnel := regexp.MustCompile(`^[a-zA-Z0-9_=+.-]{1,15}$`)
+	f.Fuzz(func(t *testing.T, s string) {
+		if peers.CheckUserName(s) == nil {
+			if n := TunnelName(s, "phone"); !tunnel.MatchString(n) {
+				t.Fatalf("a tunnel is named %q", n)
+			}
+		}
+		if peers.CheckDeviceName(s) == nil {
+			if n := TunnelName("alice", s); !tunnel.MatchString(n) {
+				t.Fatalf("a tunnel is named %q", n)
+			}
+		}
+	})
 }

@@ -1,9 +1,67 @@
 package peers
 
 import (
+	"iter"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 )
+
+// Device is one WireGuard key of a user.
+type Device struct {
+	ID           ID
+	User         ID
+	Name         string // unique among the user's devices without regard to case
+	Tags         []string
+	PublicKey    Key
+	PresharedKey Sealed
+	Addrs        []netip.Addr // IPv4, IPv6
+	Created      time.Time
+	Disabled     bool
+	Routes       []netip.Prefix // the Settings.Routes that its config was made with
+}
+
+type wireDevice struct {
+	ID           ID             `cbor:"1,keyasint"`
+	User         ID             `cbor:"2,keyasint"`
+	Name         string         `cbor:"3,keyasint"`
+	Tags         []string       `cbor:"4,keyasint,omitempty"`
+	PublicKey    Key            `cbor:"5,keyasint"`
+	PresharedKey Sealed         `cbor:"6,keyasint,omitempty"`
+	Addrs        []netip.Addr   `cbor:"7,keyasint"`
+	Created      stamp          `cbor:"8,keyasint"`
+	Disabled     bool           `cbor:"9,keyasint,omitempty"`
+	Routes       []netip.Prefix `cbor:"10,keyasint,omitempty"`
+}
+
+// MarshalCBOR gives the canonical encoding.
+func (d Device) MarshalCBOR() ([]byte, error) {
+	return encMode.Marshal(wireDevice{d.ID, d.User, d.Name, d.Tags, d.PublicKey, d.PresharedKey, d.Addrs,
+		stampOf(d.Created), d.Disabled, d.Routes})
+}
+
+// UnmarshalCBOR reads what MarshalCBOR wrote.
+func (d *Device) UnmarshalCBOR(b []byte) error {
+	w, err := unwire[wireDevice](b)
+	*d = Device{w.ID, w.User, w.Name, w.Tags, w.PublicKey, w.PresharedKey, w.Addrs, w.Created.time(), w.Disabled, w.Routes}
+	return err
+}
+
+// NewDevice is a device before State has given it addresses.
+type NewDevice struct {
+	ID           ID       `cbor:"1,keyasint,omitzero"`
+	Name         string   `cbor:"2,keyasint,omitempty"`
+	Tags         []string `cbor:"3,keyasint,omitempty"`
+	PublicKey    Key      `cbor:"4,keyasint,omitzero"`
+	PresharedKey Sealed   `cbor:"5,keyasint,omitempty"`
+}
+
+// DeviceAdd adds a device for an administrator.
+type DeviceAdd struct {
+	User   ID        `cbor:"1,keyasint,omitzero"`
+	Device NewDevice `cbor:"2,keyasint"`
+}
 
 func (c DeviceAdd) apply(t *tx) (Result, error) {
 	u, err := t.user(c.User)
@@ -17,6 +75,12 @@ func (c DeviceAdd) apply(t *tx) (Result, error) {
 	d := add()
 	t.audit("device.add", t.deviceName(d), described(d))
 	return Result{User: u, Device: d}, nil
+}
+
+// DeviceEnable enables or disables. Disabling ends the device's session.
+type DeviceEnable struct {
+	Device  ID   `cbor:"1,keyasint,omitzero"`
+	Enabled bool `cbor:"2,keyasint,omitempty"`
 }
 
 func (c DeviceEnable) apply(t *tx) (Result, error) {
@@ -43,6 +107,11 @@ func (c DeviceEnable) apply(t *tx) (Result, error) {
 	return Result{User: u, Device: d, Count: n}, nil
 }
 
+// DeviceRemove removes a device and leaves a tombstone of its key.
+type DeviceRemove struct {
+	Device ID `cbor:"1,keyasint,omitzero"`
+}
+
 func (c DeviceRemove) apply(t *tx) (Result, error) {
 	d, u, err := t.device(c.Device)
 	if err != nil {
@@ -52,6 +121,14 @@ func (c DeviceRemove) apply(t *tx) (Result, error) {
 	t.removeDevice(d)
 	t.audit("device.remove", name, "")
 	return Result{User: u, Device: d}, nil
+}
+
+// DeviceRotate gives a device new keys; it keeps name and addresses, loses its session,
+// and the old public key becomes a tombstone.
+type DeviceRotate struct {
+	Device       ID     `cbor:"1,keyasint,omitzero"`
+	PublicKey    Key    `cbor:"2,keyasint,omitzero"`
+	PresharedKey Sealed `cbor:"3,keyasint,omitempty"`
 }
 
 func (c DeviceRotate) apply(t *tx) (Result, error) {
@@ -141,24 +218,6 @@ func (t *tx) retire(d *Device) {
 	t.put(tableRetired, &retired{d.PublicKey, d.ID, d.User, t.m.Time})
 }
 
-// checkNewKey refuses a public key that cannot be used, or is or was somebody's.
-func (t *tx) checkNewKey(k Key) error {
-	if err := checkKey(k); err != nil {
-		return err
-	}
-	const remedy = "make a new key pair"
-	if k == t.m.Settings.PublicKey {
-		return refuse(ErrKeyTaken, "this public key is the gateway's own: %s", remedy)
-	}
-	if get[Device](t, tableDevices, byKey, k[:]) != nil {
-		return refuse(ErrKeyTaken, "this public key is a device's already: %s", remedy)
-	}
-	if get[retired](t, tableRetired, byID, k[:]) != nil {
-		return refuse(ErrKeyTaken, "this public key was revoked and cannot come back: %s", remedy)
-	}
-	return nil
-}
-
 // device returns the device with this id and its owner, or ErrNotFound.
 func (t *tx) device(id ID) (*Device, *User, error) {
 	d := get[Device](t, tableDevices, byID, id[:])
@@ -198,34 +257,65 @@ func addresses(list []netip.Addr) string {
 // touch lists a device for Touched.
 func (t *tx) touch(d *Device) { t.touched = append(t.touched, d.ID) }
 
-// lowOrder are the u-coordinates of small order on Curve25519 and its twist, and their
-// spellings above p: with them every shared secret is zero. RFC 7748, section 6.1, asks
-// for a check of the result instead, as ParseKey does; Apply does no cryptography.
-var lowOrder = [...]Key{
-	{},
-	{0: 1},
-	{0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00},
-	{0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57},
-	nearP(0xec), // p-1
-	nearP(0xed), // p, another 0
-	nearP(0xee), // p+1, another 1
-}
-
-// nearP is a number that differs from p = 2^255-19 in its lowest byte alone.
-func nearP(lowest byte) (k Key) {
-	for i := range k {
-		k[i] = 0xff
+// checkTags gives the tags in order.
+func checkTags(tags []string) ([]string, error) {
+	if len(tags) > maxTags {
+		return nil, refuse(ErrLimit, "%d tags: a device has at most %d", len(tags), maxTags)
 	}
-	k[0], k[31] = lowest, 0x7f
-	return k
-}
-
-func checkKey(k Key) error {
-	k[31] &= 0x7f // X25519 ignores the highest bit
-	for _, bad := range lowOrder {
-		if k == bad {
-			return refuse(ErrInvalid, "this public key is a low-order point, with which nothing is secret: make a new key pair")
+	if len(tags) == 0 {
+		return nil, nil
+	}
+	for _, tag := range tags {
+		if err := CheckTag(tag); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return slices.Compact(slices.Sorted(slices.Values(tags))), nil
+}
+
+// Device returns the device with this id.
+func (v *View) Device(id ID) *Device { return get[Device](v, tableDevices, byID, id[:]) }
+
+// DeviceByName returns the user's device of this name, without regard to case.
+func (v *View) DeviceByName(user ID, name string) *Device { return deviceByName(v, user, name) }
+
+// DeviceByKey returns the device with this public key.
+func (v *View) DeviceByKey(k Key) *Device { return get[Device](v, tableDevices, byKey, k[:]) }
+
+// DeviceByAddr returns the device that has this tunnel address.
+func (v *View) DeviceByAddr(a netip.Addr) *Device {
+	if v.m.Settings == nil {
+		return nil
+	}
+	a = a.Unmap()
+	host, ok := v.m.Settings.host(a)
+	if !ok {
+		return nil
+	}
+	first, ok := addrAt(v.m.Settings.Network[0], host)
+	if !ok {
+		return nil
+	}
+	d := get[Device](v, tableDevices, byAddr, addrKey(first))
+	if d == nil || !slices.Contains(d.Addrs, a) {
+		return nil
+	}
+	return d
+}
+
+// Devices yields all devices by id.
+func (v *View) Devices() iter.Seq[*Device] { return scan[Device](v, tableDevices, byID, nil) }
+
+// DevicesOf yields a user's devices by name.
+func (v *View) DevicesOf(user ID) iter.Seq[*Device] { return devicesOf(v, user) }
+
+// Retired says whether k was a device's key and must not be used again.
+func (v *View) Retired(k Key) bool { return get[retired](v, tableRetired, byID, k[:]) != nil }
+
+func deviceByName(r reader, user ID, name string) *Device {
+	return get[Device](r, tableDevices, byName, deviceNameKey(user, name))
+}
+
+func devicesOf(r reader, user ID) iter.Seq[*Device] {
+	return scan[Device](r, tableDevices, byName, user[:])
 }

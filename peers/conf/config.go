@@ -1,10 +1,13 @@
-package peers
+// Package conf writes what people carry away: a client's WireGuard config and its QR code.
+package conf
 
 import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"vpnd/peers"
 )
 
 // keepalive is how often, in seconds, a client speaks when it has nothing to say: NATs
@@ -13,9 +16,9 @@ const keepalive = 25
 
 // Config is a client's WireGuard config, without its private key.
 type Config struct {
-	Device   Device
+	Device   peers.Device
 	PSK      [32]byte
-	Settings Settings
+	Settings peers.Settings
 }
 
 // Text gives the wg-quick text. privateKey is the base64 of the device's private key, put
