@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"vpnd/acl"
+	"vpnd/internal/api"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/store"
@@ -126,10 +127,12 @@ func newWorld(dir string) (_ *world, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.server = control.NewServer(w.service)
+	edge := api.New(w.service, func(string, ...any) {})
+	w.server = edge.Control()
 	go w.server.Serve(l)
 	ctx, w.running = context.WithCancel(ctx)
 	go w.service.Run(ctx)
+	go edge.Run(ctx)
 	return w, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 
 	"vpnd/acl"
+	"vpnd/internal/api"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/reconcile"
@@ -221,7 +222,7 @@ func (d *Daemon) Permits(ctx context.Context, f dataplane.Flow) (bool, error) {
 
 // openSockets opens what local programs call.
 func (d *Daemon) openSockets() (err error) {
-	if d.control, err = control.ListenControl(d.flags.Control); err != nil {
+	if d.control, err = api.ListenControl(d.flags.Control); err != nil {
 		return err
 	}
 	gid, ok := groupID(d.flags.WhoisGroup)
@@ -235,7 +236,7 @@ func (d *Daemon) openSockets() (err error) {
 		gid = os.Getegid()
 		d.log.Printf("this user is not in the group %s, so only this user may ask who is calling; add it to the group, or name another with --whois-group", d.flags.WhoisGroup)
 	}
-	d.whois, err = control.ListenWhoIs(filepath.Join(filepath.Dir(d.flags.Control), "whois.sock"), gid)
+	d.whois, err = api.ListenWhoIs(filepath.Join(filepath.Dir(d.flags.Control), "whois.sock"), gid)
 	return err
 }
 
@@ -289,8 +290,10 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 	}
 	d.serveHTTP(ctx, g, tls.NewListener(d.public, d.tls), portal.Public(pc))
 	d.serveHTTP(ctx, g, tunnel, portal.Tunnel(pc))
-	d.serveGRPC(ctx, g, d.control, control.NewServer(d.service))
-	d.serveGRPC(ctx, g, d.whois, control.NewWhoIsServer(d.service))
+	edge := api.New(d.service, d.log.Printf)
+	g.Go(func() error { edge.Run(ctx); return nil })
+	d.serveGRPC(ctx, g, d.control, edge.Control())
+	d.serveGRPC(ctx, g, d.whois, edge.WhoIs())
 	d.greet(ctx, settings)
 	notifyReady()
 	return nil

@@ -12,7 +12,7 @@ import (
 func TestBeginningsAreLimited(t *testing.T) {
 	w := newWorld(t)
 	token := w.invited("alice")
-	before := w.view().Index()
+	before := w.View().Index()
 	var refused *Error
 	for i := range 500 {
 		if _, err := w.EnrolBegin(t.Context(), token, fmt.Sprintf("browser %d", i)); err != nil {
@@ -22,7 +22,7 @@ func TestBeginningsAreLimited(t *testing.T) {
 	if refused == nil || refused.RetryAfter <= 0 || refused.RetryAfter > beginEvery {
 		t.Fatalf("500 browsers: %+v", refused)
 	}
-	if n := w.view().Index() - before; n > beginBurst+2 {
+	if n := w.View().Index() - before; n > beginBurst+2 {
 		t.Errorf("%d commands", n)
 	}
 	w.advance(beginEvery)
@@ -63,13 +63,13 @@ func TestBeginLimitIsBounded(t *testing.T) {
 func TestSignOutWithoutSession(t *testing.T) {
 	w := newWorld(t)
 	p := w.enrolled("alice")
-	before := w.view().Index()
+	before := w.View().Index()
 	for range 10 {
 		if err := w.SignOut(t.Context(), p.addr); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := w.view().Index() - before; n != 0 {
+	if n := w.View().Index() - before; n != 0 {
 		t.Errorf("%d commands", n)
 	}
 }

@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"vpnd/acl"
+	"vpnd/internal/control/controltest"
 	"vpnd/peers"
 )
 
 func TestBootstrap(t *testing.T) {
 	w := newWorld(t)
-	set, _ := w.view().Settings()
+	set, _ := w.View().Settings()
 	private, err := w.sealer.GatewayKey(set)
 	if err != nil {
 		t.Fatal(err)
@@ -29,18 +30,18 @@ func TestBootstrap(t *testing.T) {
 	if n := set.Network; len(n) != 2 || n[0].String() != "10.77.0.0/16" || n[1].Bits() != 64 || n[1].Addr().As16()[0] != 0xfd {
 		t.Errorf("network %v", set.Network)
 	}
-	if p := w.view().Policy(); p == nil || p.Version != 1 || p.Text != acl.DefaultPolicy() {
+	if p := w.View().Policy(); p == nil || p.Version != 1 || p.Text != acl.DefaultPolicy() {
 		t.Errorf("first policy %v", p)
 	}
 	other := newWorld(t)
-	if o, _ := other.view().Settings(); o.Network[1] == set.Network[1] || o.Cluster == set.Cluster {
+	if o, _ := other.View().Settings(); o.Network[1] == set.Network[1] || o.Cluster == set.Cluster {
 		t.Error("two clusters share an id or an IPv6 network")
 	}
 }
 
 func TestBootstrapAgain(t *testing.T) {
 	w := newWorld(t)
-	before, _ := w.view().Settings()
+	before, _ := w.View().Settings()
 	again := func(c BootstrapConfig) error {
 		first, err := Bootstrap(t.Context(), w.store, w.sealer, c)
 		if first {
@@ -51,20 +52,20 @@ func TestBootstrapAgain(t *testing.T) {
 	if err := again(BootstrapConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	if n := proposed[peers.Configure](w.store); n != 0 {
+	if n := controltest.Proposed[peers.Configure](w.store); n != 0 {
 		t.Errorf("%d changes of settings without a flag", n)
 	}
 	if err := again(BootstrapConfig{Endpoint: "vpn.example.com:51820", URL: before.URL + "/", Network: before.Network, Session: 12 * time.Hour}); err != nil {
 		t.Fatal(err)
 	}
-	if n := proposed[peers.Configure](w.store); n != 0 {
+	if n := controltest.Proposed[peers.Configure](w.store); n != 0 {
 		t.Errorf("%d changes of settings with flags as they are", n)
 	}
 	routes := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	if err := again(BootstrapConfig{Endpoint: "192.0.2.9:51821", URL: "https://portal.example.com", Routes: routes, Session: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
-	set, _ := w.view().Settings()
+	set, _ := w.View().Settings()
 	if set.Endpoint != "192.0.2.9:51821" || set.URL != "https://portal.example.com" || len(set.Routes) != 1 || set.Session != time.Hour ||
 		set.PublicKey != before.PublicKey {
 		t.Errorf("settings %s %s %v %v", set.Endpoint, set.URL, set.Routes, set.Session)
@@ -96,7 +97,7 @@ func TestBootstrapRefuses(t *testing.T) {
 		"tiny network": {Endpoint: "a.example:1", Network: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/31")}},
 		"a year":       {Endpoint: "a.example:1", Session: 366 * 24 * time.Hour},
 	} {
-		st := newMemStore()
+		st := controltest.NewStore()
 		if first, err := Bootstrap(t.Context(), st, sealer, c); err == nil || first {
 			t.Errorf("%s: %v", name, err)
 		}

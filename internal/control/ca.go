@@ -144,7 +144,7 @@ func fingerprint(der []byte) string {
 // CAFingerprint is the SHA-256 of the portal's CA, in hex with colons; empty before the
 // bootstrap, and where a given certificate is used.
 func (s *Service) CAFingerprint() string {
-	set, ok := s.view().Settings()
+	set, ok := s.View().Settings()
 	if !ok || s.certs.given() {
 		return ""
 	}
@@ -153,7 +153,7 @@ func (s *Service) CAFingerprint() string {
 
 // CACertPEM is the CA's certificate, for people to trust; empty where CAFingerprint is.
 func (s *Service) CACertPEM() []byte {
-	set, ok := s.view().Settings()
+	set, ok := s.View().Settings()
 	if !ok || s.certs.given() {
 		return nil
 	}

@@ -73,7 +73,7 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 func (c *certificates) ownLocked() (*tls.Certificate, error) {
-	set, ok := c.s.view().Settings()
+	set, ok := c.s.View().Settings()
 	if !ok {
 		return nil, errors.New("the cluster has not been made yet, so there is no certificate")
 	}

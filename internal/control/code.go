@@ -78,7 +78,7 @@ func (s *Service) countFailure(ctx context.Context, u *peers.User, now time.Time
 	e := refuse(CodeCodeInvalid,
 		"That code is not right. Type the newest one that your authenticator shows for this gateway; "+
 			"if it goes on being refused, check that your phone sets its clock by itself.")
-	if u = s.view().User(u.ID); u != nil && now.Before(u.Locked) {
+	if u = s.View().User(u.ID); u != nil && now.Before(u.Locked) {
 		l := lockedError(u, now)
 		e.Message, e.RetryAfter = "That code is not right. "+l.Message, l.RetryAfter
 	}
@@ -87,12 +87,12 @@ func (s *Service) countFailure(ctx context.Context, u *peers.User, now time.Time
 
 // lockedNow is the answer to a command that State refused because the user is locked.
 func (s *Service) lockedNow(id peers.ID) *Error {
-	v := s.view()
+	v := s.View()
 	u := v.User(id)
 	if u == nil {
 		return refuse(CodeNotFound, "This account was removed.")
 	}
-	return lockedError(u, later(s.now(), v.Time()))
+	return lockedError(u, s.Time(v))
 }
 
 func lockedError(u *peers.User, now time.Time) *Error {
@@ -126,7 +126,7 @@ func (s *Service) codeRefused(u *peers.User, err error) error {
 		return s.lockedNow(u.ID)
 	case errors.Is(err, peers.ErrCodeUsed):
 		last := u.LastStep
-		if u := s.view().User(u.ID); u != nil {
+		if u := s.View().User(u.ID); u != nil {
 			last = u.LastStep
 		}
 		return codeUsedError(s.now(), last)

@@ -34,7 +34,7 @@ func (s *Service) RevertPolicy(ctx context.Context) (*peers.PolicyVersion, []Clo
 }
 
 func (s *Service) waiting() (*peers.Pending, error) {
-	if w := s.view().Pending(); w != nil {
+	if w := s.View().Pending(); w != nil {
 		return w, nil
 	}
 	return nil, refuse(CodeNotFound, "No policy waits for a confirmation: it was confirmed, or taken back, already; `vpnctl policy history` tells.")
@@ -43,10 +43,10 @@ func (s *Service) waiting() (*peers.Pending, error) {
 // revert takes back what was not confirmed in time, until ctx ends.
 func (s *Service) revert(ctx context.Context) {
 	for {
-		v := s.view()
+		v := s.View()
 		wait := expireIdle // nothing waits
 		if w := v.Pending(); w != nil {
-			wait = w.Until.Sub(later(s.now(), v.Time()))
+			wait = w.Until.Sub(s.Time(v))
 			if wait <= 0 && s.store.Leader() {
 				s.revertDue(ctx, w)
 			}

@@ -8,17 +8,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/durationpb"
-
+	"vpnd/internal/control/controltest"
 	"vpnd/peers"
-	vpnv1 "vpnd/proto/vpn/v1"
 )
+
+const otherPolicy = `{"grants": [{"src": ["alice"], "dst": ["app"], "ip": ["tcp:80"], "mfa": "2h"}]}`
 
 // try applies a policy that must be confirmed.
 func (w *world) try(actor string, confirm time.Duration) {
 	w.t.Helper()
-	now := w.view().Policy()
+	now := w.View().Policy()
 	ctx := WithActor(w.t.Context(), actor)
 	if p, problems, _, err := w.ApplyPolicy(ctx, otherPolicy, now.Version, "", confirm); err != nil || p == nil {
 		w.t.Fatal(problems, err)
@@ -26,7 +25,7 @@ func (w *world) try(actor string, confirm time.Duration) {
 }
 
 func (w *world) audited(action string) (list []peers.Entry) {
-	return slices.DeleteFunc(w.view().Audit(0, 1000), func(e peers.Entry) bool { return e.Action != action })
+	return slices.DeleteFunc(w.View().Audit(0, 1000), func(e peers.Entry) bool { return e.Action != action })
 }
 
 func TestNotConfirmedInTime(t *testing.T) {
@@ -36,13 +35,13 @@ func TestNotConfirmedInTime(t *testing.T) {
 		defer stop()
 		w.try("uid 0", time.Minute)
 		time.Sleep(time.Minute - time.Millisecond)
-		if p := w.view().Policy(); p.Version != 2 {
+		if p := w.View().Policy(); p.Version != 2 {
 			t.Fatalf("version %d is in force before the deadline", p.Version)
 		}
 		time.Sleep(2 * time.Millisecond)
 		synctest.Wait()
-		p := w.view().Policy()
-		if p.Version != 3 || p.By != "gateway" || p.Text != w.view().PolicyVersion(1).Text || w.view().Pending() != nil {
+		p := w.View().Policy()
+		if p.Version != 3 || p.By != "gateway" || p.Text != w.View().PolicyVersion(1).Text || w.View().Pending() != nil {
 			t.Errorf("after the deadline: version %d by %s", p.Version, p.By)
 		}
 		if e := w.audited("policy.revert"); len(e) != 1 || e[0].Actor != "gateway" || !strings.Contains(e[0].Detail, "uid 0") {
@@ -52,7 +51,7 @@ func TestNotConfirmedInTime(t *testing.T) {
 			t.Errorf("logged: %s", w.log.String())
 		}
 		time.Sleep(time.Hour)
-		if n := proposed[peers.PolicyRevert](w.store); n != 1 {
+		if n := controltest.Proposed[peers.PolicyRevert](w.store); n != 1 {
 			t.Errorf("proposed %d times", n)
 		}
 	})
@@ -74,7 +73,7 @@ func TestConfirmed(t *testing.T) {
 		_, err = w.ConfirmPolicy(WithActor(t.Context(), "uid 0"))
 		wantCode(t, err, CodeNotFound)
 		time.Sleep(time.Hour)
-		if p := w.view().Policy(); p.Version != 2 || len(w.audited("policy.confirm")) != 1 {
+		if p := w.View().Policy(); p.Version != 2 || len(w.audited("policy.confirm")) != 1 {
 			t.Errorf("version %d is in force", p.Version)
 		}
 	})
@@ -87,16 +86,16 @@ func TestDeadlineSurvivesRestartAndFailover(t *testing.T) {
 		w := newWorld(t)
 		w.try("uid 0", time.Minute)
 		time.Sleep(time.Hour)
-		w.store.follower.Store(true)
+		w.store.Follower.Store(true)
 		stop := w.running()
 		time.Sleep(time.Minute)
-		if n := proposed[peers.PolicyRevert](w.store); n != 0 {
+		if n := controltest.Proposed[peers.PolicyRevert](w.store); n != 0 {
 			t.Errorf("a follower proposed %d times", n)
 		}
-		w.store.follower.Store(false)
+		w.store.Follower.Store(false)
 		time.Sleep(2 * time.Second)
 		stop()
-		if p := w.view().Policy(); p.Version != 3 {
+		if p := w.View().Policy(); p.Version != 3 {
 			t.Errorf("version %d is in force", p.Version)
 		}
 	})
@@ -109,66 +108,15 @@ func TestRevertIsRepeated(t *testing.T) {
 		stop := w.running()
 		defer stop()
 		w.try("uid 0", time.Minute)
-		w.store.setFail(errors.New("the disk is full"))
+		w.store.SetFail(errors.New("the disk is full"))
 		time.Sleep(2 * time.Minute)
 		if n := strings.Count(w.log.String(), "take version 2"); n < 10 || n > 61 {
 			t.Errorf("%d tries in a minute", n)
 		}
-		w.store.setFail(nil)
+		w.store.SetFail(nil)
 		time.Sleep(2 * time.Second)
-		if p := w.view().Policy(); p.Version != 3 {
+		if p := w.View().Policy(); p.Version != 3 {
 			t.Errorf("version %d is in force", p.Version)
 		}
 	})
-}
-
-func TestConfirmByGRPC(t *testing.T) {
-	w := newWorld(t)
-	cc := w.admin()
-	c, ctx := vpnv1.NewPolicyServiceClient(cc), t.Context()
-	wantStatus(t, second(c.ConfirmPolicy(ctx, &vpnv1.ConfirmPolicyRequest{})), codes.NotFound, CodeNotFound)
-	wantStatus(t, second(c.RevertPolicy(ctx, &vpnv1.RevertPolicyRequest{})), codes.NotFound, CodeNotFound)
-	try := &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 1, Confirm: durationpb.New(0)}
-	wantStatus(t, second(c.ApplyPolicy(ctx, try)), codes.InvalidArgument, CodeInvalid)
-	try.Confirm = durationpb.New(48 * time.Hour)
-	wantStatus(t, second(c.ApplyPolicy(ctx, try)), codes.InvalidArgument, CodeInvalid)
-	try.Confirm = durationpb.New(time.Minute)
-	r, err := c.ApplyPolicy(ctx, try)
-	if err != nil || r.GetPending().GetVersion() != 2 || r.GetPending().GetBack() != 1 || r.GetPending().GetAppliedBy() != r.GetPolicy().GetAppliedBy() {
-		t.Fatal(r, err)
-	}
-	wantStatus(t, second(c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 2})), codes.Aborted, CodeConflict)
-	if l, err := c.ListPolicies(ctx, &vpnv1.ListPoliciesRequest{}); err != nil || l.GetPending().GetVersion() != 2 {
-		t.Error(l, err)
-	}
-	if st, err := vpnv1.NewGatewayServiceClient(cc).GetStatus(ctx, &vpnv1.GetStatusRequest{}); err != nil || st.GetPendingPolicy().GetVersion() != 2 {
-		t.Error(st, err)
-	}
-	if r, err := c.RevertPolicy(ctx, &vpnv1.RevertPolicyRequest{}); err != nil || r.GetPolicy().GetVersion() != 3 || !r.GetClosed()[0].GetDone() {
-		t.Error(r, err)
-	}
-	// Without a confirmation, nothing waits.
-	if r, err := c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 3}); err != nil || r.GetPending() != nil {
-		t.Error(r, err)
-	}
-}
-
-func TestGroups(t *testing.T) {
-	w := newWorld(t)
-	c, ctx := vpnv1.NewPolicyServiceClient(w.admin()), t.Context()
-	text := `{"groups": {"group:ops": ["Bob", "group:dba", "alice@"], "group:dba": ["carol"]}}`
-	if _, problems, _, err := w.ApplyPolicy(ctx, text, 1, "", 0); err != nil || problems.Fatal() {
-		t.Fatal(problems, err)
-	}
-	r, err := c.ListGroups(ctx, &vpnv1.ListGroupsRequest{})
-	if err != nil || len(r.GetGroups()) != 2 || r.GetGroups()[0].GetName() != "group:dba" {
-		t.Fatal(r, err)
-	}
-	for _, name := range []string{"ops", "group:ops"} {
-		r, err = c.ListGroups(ctx, &vpnv1.ListGroupsRequest{Name: name})
-		if err != nil || len(r.GetGroups()) != 1 || strings.Join(r.GetGroups()[0].GetMembers(), " ") != "bob group:dba alice" || strings.Join(r.GetGroups()[0].GetUsers(), " ") != "alice bob carol" {
-			t.Error(r, err)
-		}
-	}
-	wantStatus(t, second(c.ListGroups(ctx, &vpnv1.ListGroupsRequest{Name: "none"})), codes.NotFound, CodeNotFound)
 }

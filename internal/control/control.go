@@ -1,6 +1,6 @@
 // Package control is where a request becomes a command: it authenticates, authorises,
-// checks codes, seals and proposes. gRPC (grpc.go and its neighbours) and the portal only
-// decode, call it, and encode. It never changes the data plane.
+// checks codes, seals and proposes. The edges (internal/api and portal) only decode, call
+// it, and encode. It never changes the data plane.
 package control
 
 import (
@@ -8,8 +8,6 @@ import (
 	"crypto/rand"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc/health"
 
 	"vpnd/acl"
 	"vpnd/internal/dataplane"
@@ -61,8 +59,6 @@ type Service struct {
 	certs *certificates
 	drift chan dataplane.Drift
 	lost  lossCounter
-
-	health *health.Server
 }
 
 // New returns a Service.
@@ -70,8 +66,7 @@ func New(c Config) *Service {
 	s := &Service{
 		store: c.Store, gateway: c.Gateway, sealer: c.Sealer, clock: c.Now,
 		version: c.Version, logf: c.Logf,
-		drift:  make(chan dataplane.Drift, driftQueue),
-		health: health.NewServer(),
+		drift: make(chan dataplane.Drift, driftQueue),
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -87,16 +82,13 @@ func New(c Config) *Service {
 // now is the wall clock in UTC without its monotonic part: commands carry it.
 func (s *Service) now() time.Time { return s.clock().UTC().Round(0) }
 
-func (s *Service) view() *peers.View { return s.store.State().View() }
-
 // newID makes an object's name.
 func newID() (id peers.ID) {
 	_, _ = rand.Read(id[:]) // never fails since Go 1.24: it ends the process instead
 	return id
 }
 
-// later returns the later of two instants: time never runs backwards inside State, so
-// what has ended by its time has ended whatever the wall clock says.
+// later returns the later of two instants.
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b
@@ -114,8 +106,8 @@ func WithActor(ctx context.Context, actor string) context.Context {
 	return context.WithValue(ctx, actorKey{}, actor)
 }
 
-// actor is who asks; "gateway" when it is the gateway itself.
-func actor(ctx context.Context) string {
+// Actor is who asks; "gateway" when it is the gateway itself.
+func Actor(ctx context.Context) string {
 	if a, ok := ctx.Value(actorKey{}).(string); ok && a != "" {
 		return a
 	}

@@ -9,13 +9,13 @@ import (
 	"vpnd/peers"
 )
 
-// deviceNamed finds a device by "user/device".
-func deviceNamed(v *peers.View, name string) (*peers.Device, *peers.User, error) {
+// DeviceNamed finds a device by "user/device".
+func DeviceNamed(v *peers.View, name string) (*peers.Device, *peers.User, error) {
 	user, device, ok := strings.Cut(name, "/")
 	if !ok || user == "" || device == "" {
 		return nil, nil, refuse(CodeInvalid, "A device is named USER/DEVICE, as alice/laptop; %q is not.", name)
 	}
-	u, err := userNamed(v, user)
+	u, err := UserNamed(v, user)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -36,7 +36,7 @@ type DeviceConfig struct {
 // AddDevice adds a device whose key pair was made by the caller, and answers when the
 // gateway knows it.
 func (s *Service) AddDevice(ctx context.Context, user, name, publicKey string, tags []string) (DeviceConfig, error) {
-	u, err := userNamed(s.view(), user)
+	u, err := UserNamed(s.View(), user)
 	if err != nil {
 		return DeviceConfig{}, err
 	}
@@ -70,7 +70,7 @@ func (s *Service) AddDevice(ctx context.Context, user, name, publicKey string, t
 
 // SetDeviceEnabled enables or disables a device.
 func (s *Service) SetDeviceEnabled(ctx context.Context, name string, enabled bool) (*peers.Device, []Closed, error) {
-	d, _, err := deviceNamed(s.view(), name)
+	d, _, err := DeviceNamed(s.View(), name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -79,7 +79,7 @@ func (s *Service) SetDeviceEnabled(ctx context.Context, name string, enabled boo
 		return nil, nil, err
 	}
 	closed := s.closed(ctx, index)
-	if d, _, err = deviceNamed(s.view(), name); err != nil {
+	if d, _, err = DeviceNamed(s.View(), name); err != nil {
 		return nil, nil, err
 	}
 	return d, closed, nil
@@ -87,7 +87,7 @@ func (s *Service) SetDeviceEnabled(ctx context.Context, name string, enabled boo
 
 // RemoveDevice removes a device. Its key is refused ever after.
 func (s *Service) RemoveDevice(ctx context.Context, name string) ([]Closed, error) {
-	d, _, err := deviceNamed(s.view(), name)
+	d, _, err := DeviceNamed(s.View(), name)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (s *Service) RemoveDevice(ctx context.Context, name string) ([]Closed, erro
 
 // RotateDevice gives a device a new key pair, made by the caller, and a new preshared key.
 func (s *Service) RotateDevice(ctx context.Context, name, publicKey string) (DeviceConfig, []Closed, error) {
-	d, u, err := deviceNamed(s.view(), name)
+	d, u, err := DeviceNamed(s.View(), name)
 	if err != nil {
 		return DeviceConfig{}, nil, err
 	}
@@ -123,8 +123,8 @@ func (s *Service) RotateDevice(ctx context.Context, name, publicKey string) (Dev
 	return DeviceConfig{Device: res.Device, User: u, Config: config}, s.closed(ctx, index), nil
 }
 
-// outdated says whether a device's config lacks a route of today's settings.
-func outdated(d *peers.Device, set peers.Settings) bool {
+// Outdated says whether a device's config lacks a route of today's settings.
+func Outdated(d *peers.Device, set peers.Settings) bool {
 	return slices.ContainsFunc(set.Routes, func(r netip.Prefix) bool { return !slices.Contains(d.Routes, r) })
 }
 
@@ -132,16 +132,16 @@ func outdated(d *peers.Device, set peers.Settings) bool {
 // empty) all, and says how many those were.
 func (s *Service) EndSessions(ctx context.Context, device, user string) (int, []Closed, error) {
 	var end peers.SessionEnd
-	v := s.view()
+	v := s.View()
 	switch {
 	case device != "":
-		d, _, err := deviceNamed(v, device)
+		d, _, err := DeviceNamed(v, device)
 		if err != nil {
 			return 0, nil, err
 		}
 		end.Device = d.ID
 	case user != "":
-		u, err := userNamed(v, user)
+		u, err := UserNamed(v, user)
 		if err != nil {
 			return 0, nil, err
 		}

@@ -25,7 +25,7 @@ type Enrolment struct {
 // EnrolBegin answers the first step of an enrolment. browser is the cookie's value: the
 // secret shown to it is shown to no other browser.
 func (s *Service) EnrolBegin(ctx context.Context, token, browser string) (Enrolment, error) {
-	v := s.view()
+	v := s.View()
 	inv, u, err := s.invitation(v, token)
 	if err != nil {
 		return Enrolment{}, err
@@ -110,7 +110,7 @@ type Finished struct {
 // EnrolFinish confirms the code, spends the invitation and adds the device. It answers
 // when the gateway knows the device, so that its first handshake succeeds.
 func (s *Service) EnrolFinish(ctx context.Context, r FinishRequest) (Finished, error) {
-	_, u, err := s.invitation(s.view(), r.Token)
+	_, u, err := s.invitation(s.View(), r.Token)
 	if err != nil {
 		return Finished{}, err
 	}
@@ -141,7 +141,7 @@ func (s *Service) enrol(ctx context.Context, r FinishRequest, user peers.ID, key
 	}
 	defer unlock()
 
-	v := s.view()
+	v := s.View()
 	inv, u, err := s.invitation(v, r.Token)
 	if err != nil {
 		return 0, nil, false, err
@@ -224,7 +224,7 @@ func (s *Service) finished(user string, d *peers.Device) (Finished, error) {
 
 // clientConfig is a device's wg-quick text without its PrivateKey line.
 func (s *Service) clientConfig(d *peers.Device) (string, error) {
-	set, _ := s.view().Settings()
+	set, _ := s.View().Settings()
 	psk, err := s.sealer.PresharedKey(d)
 	if err != nil {
 		return "", internal("open the preshared key of "+d.Name, err)
@@ -234,7 +234,7 @@ func (s *Service) clientConfig(d *peers.Device) (string, error) {
 
 // EnrolStatus is "waiting", "connected" (a handshake was seen) or "active" (signed in).
 func (s *Service) EnrolStatus(ctx context.Context, token, publicKey string) (string, error) {
-	v := s.view()
+	v := s.View()
 	inv, _, err := s.invitation(v, token)
 	if err != nil {
 		return "", err
@@ -247,7 +247,7 @@ func (s *Service) EnrolStatus(ctx context.Context, token, publicKey string) (str
 	if d == nil || d.ID != inv.Device {
 		return "", refuse(CodeNotFound, "This invitation has set up no device with this key. Finish the steps before, or ask for a new invitation.")
 	}
-	if liveSession(v, d.ID, later(s.now(), v.Time())) != nil {
+	if LiveSession(v, d.ID, s.Time(v)) != nil {
 		return "active", nil
 	}
 	stats, err := s.gateway.Stats(ctx, dataplane.Key(key))

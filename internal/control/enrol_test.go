@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"vpnd/internal/control/controltest"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 )
@@ -42,7 +43,7 @@ func TestEnrolAgainAfterABreak(t *testing.T) {
 	if _, err := w.EnrolFinish(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
-	if u := w.view().UserByName("alice"); u.Failures != 0 {
+	if u := w.View().UserByName("alice"); u.Failures != 0 {
 		t.Errorf("%d failures without a wrong code", u.Failures)
 	}
 }
@@ -55,7 +56,7 @@ func TestEnrolFinishRepeated(t *testing.T) {
 	if err != nil || !again.Repeated || again.Config != p.done.Config || again.Device != p.done.Device {
 		t.Errorf("repeated: %v, %v", again.Device, err)
 	}
-	if u := w.view().UserByName("alice"); u.Failures != 0 {
+	if u := w.View().UserByName("alice"); u.Failures != 0 {
 		t.Error("a repetition looked at the code")
 	}
 	req.PublicKey = publicKey(t)
@@ -127,7 +128,7 @@ func TestOneRedeemer(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if _, devices, _ := w.view().Counts(); won != 1 || devices != 1 {
+	if _, devices, _ := w.View().Counts(); won != 1 || devices != 1 {
 		t.Errorf("%d redeemers won, there are %d devices", won, devices)
 	}
 }
@@ -205,8 +206,8 @@ func TestEnrolStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.gateway.set(func(g *fakeGateway) {
-		g.peers = map[dataplane.Key]dataplane.PeerStats{dataplane.Key(key): {LastHandshake: w.now()}}
+	w.gateway.Set(func(g *controltest.Gateway) {
+		g.Peers = map[dataplane.Key]dataplane.PeerStats{dataplane.Key(key): {LastHandshake: w.now()}}
 	})
 	state("connected")
 	w.nextPeriod()

@@ -67,12 +67,12 @@ func (s *Service) ExplainPolicy(ctx context.Context, source, destination, port s
 }
 
 func (s *Service) explain(ctx context.Context, source, destination string, q acl.Question) ([]FlowAnswer, []string, error) {
-	v := s.view()
+	v := s.View()
 	var remarks []string
 	if c := s.closed(ctx, v.Index()); !c[0].Done {
 		remarks = append(remarks, "The data plane is behind the newest changes: "+c[0].Error+".")
 	}
-	now := later(s.now(), v.Time())
+	now := s.Time(v)
 	set, _ := v.Settings()
 	rules, err := compileInForce(v.Policy(), set.PolicyOptions(), subjects(v))
 	if err != nil {
@@ -115,7 +115,7 @@ func (s *Service) explain(ctx context.Context, source, destination string, q acl
 	}
 	if len(out) == 0 {
 		return nil, nil, refuse(CodeInvalid, "There is no flow from %s to %s: it needs two ends of the same family of addresses (%s; %s).",
-			from.name, to.name, strings.Join(texts(from.addrs), ", "), strings.Join(texts(to.addrs), ", "))
+			from.name, to.name, joinStrings(from.addrs), joinStrings(to.addrs))
 	}
 	return distinctAnswers(out), remarks, nil
 }
@@ -140,11 +140,11 @@ func worth(v *peers.View, d *peers.Device, now time.Time) acl.Session {
 	if d == nil {
 		return acl.Session{}
 	}
-	ss := liveSession(v, d.ID, now)
+	ss := LiveSession(v, d.ID, now)
 	if ss == nil {
 		return acl.Session{}
 	}
-	return acl.Session{Until: ss.Until, Code: codeAt(ss)}
+	return acl.Session{Until: ss.Until, Code: CodeAt(ss)}
 }
 
 // askPlane asks the data plane about the flow's first packet.

@@ -15,7 +15,7 @@ type Group struct {
 
 // Groups returns a group of the policy in force ("ops" or "group:ops"), or all.
 func (s *Service) Groups(name string) ([]Group, error) {
-	p, err := acl.Parse([]byte(s.view().Policy().Text))
+	p, err := acl.Parse([]byte(s.View().Policy().Text))
 	if err != nil {
 		return nil, internal("read the policy", err)
 	}

@@ -2,8 +2,6 @@ package control
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/base64"
@@ -11,164 +9,27 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"vpnd/acl"
-	"vpnd/internal/dataplane"
-	"vpnd/peers"
+	"vpnd/internal/control/controltest"
 )
-
-// memStore is a Store whose log is memory: it applies what is proposed at once, through
-// the encoding, as Raft would.
-type memStore struct {
-	mu       sync.Mutex
-	state    *peers.State
-	index    uint64
-	bodies   []peers.Body
-	log      [][]byte // the encoded commands
-	follower atomic.Bool
-	fail     error        // the next proposals' outcome; guarded by mu
-	slow     atomic.Int64 // ns that a commit takes
-}
-
-func newMemStore() *memStore { return &memStore{state: peers.New()} }
-
-func (m *memStore) NodeID() string      { return strings.Repeat("ab", 16) }
-func (m *memStore) State() *peers.State { return m.state }
-func (m *memStore) Leader() bool        { return !m.follower.Load() }
-
-func (m *memStore) setFail(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.fail = err
-}
-
-func (m *memStore) Propose(ctx context.Context, c peers.Command) (uint64, peers.Result, error) {
-	time.Sleep(time.Duration(m.slow.Load()))
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return 0, peers.Result{}, err
-	}
-	if m.fail != nil {
-		return 0, peers.Result{}, m.fail
-	}
-	b, err := peers.Encode(c)
-	if err != nil {
-		return 0, peers.Result{}, err
-	}
-	m.index++
-	m.bodies = append(m.bodies, c.Body)
-	m.log = append(m.log, b)
-	res, err := m.state.Apply(m.index, b)
-	if err != nil {
-		panic(err)
-	}
-	return m.index, res, nil
-}
-
-// proposed counts commands of one kind.
-func proposed[T peers.Body](m *memStore) (n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, b := range m.bodies {
-		if _, ok := b.(T); ok {
-			n++
-		}
-	}
-	return n
-}
-
-// fakeGateway holds everything at once, unless it is told to fail.
-type fakeGateway struct {
-	mu     sync.Mutex
-	waited []uint64
-	fail   error
-	rules  *acl.Ruleset
-	passes func(dataplane.Flow) (bool, error)
-	plane  string
-	peers  map[dataplane.Key]dataplane.PeerStats
-}
-
-func (g *fakeGateway) Wait(_ context.Context, index uint64) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waited = append(g.waited, index)
-	return g.fail
-}
-
-func (g *fakeGateway) Applied() uint64 {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.waited) == 0 {
-		return 0
-	}
-	return g.waited[len(g.waited)-1]
-}
-
-func (g *fakeGateway) Rules() *acl.Ruleset {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.rules
-}
-
-func (g *fakeGateway) Stats(context.Context, ...dataplane.Key) (dataplane.Stats, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return dataplane.Stats{Plane: cmp.Or(g.plane, "fake"), Detail: "a plane of a test", Peers: g.peers}, g.fail
-}
-
-func (g *fakeGateway) Permits(_ context.Context, f dataplane.Flow) (bool, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.passes == nil {
-		return false, errors.New("the plane was not asked before")
-	}
-	return g.passes(f)
-}
-
-func (g *fakeGateway) set(change func(*fakeGateway)) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	change(g)
-}
 
 // world is a bootstrapped Service with fakes below it.
 type world struct {
 	*Service
 	t       testing.TB
-	store   *memStore
-	gateway *fakeGateway
+	store   *controltest.Store
+	gateway *controltest.Gateway
 	key     []byte
-	log     *syncBuffer
+	log     *controltest.Log
 	offset  atomic.Int64 // of the wall clock, in ns
-}
-
-// syncBuffer is a log that may be written to by many.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) logf(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	fmt.Fprintf(&s.b, format+"\n", args...)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, store: newMemStore(), gateway: &fakeGateway{}, key: bytes.Repeat([]byte{7}, 32), log: &syncBuffer{}}
+	w := &world{t: t, store: controltest.NewStore(), gateway: &controltest.Gateway{}, key: bytes.Repeat([]byte{7}, 32), log: &controltest.Log{}}
 	sealer, err := NewSealer(w.key)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +39,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil || !first {
 		t.Fatalf("Bootstrap = %v, %v", first, err)
 	}
-	w.Service = New(Config{Store: w.store, Gateway: w.gateway, Sealer: sealer, Now: clock, Version: "test", Logf: w.log.logf})
+	w.Service = New(Config{Store: w.store, Gateway: w.gateway, Sealer: sealer, Now: clock, Version: "test", Logf: w.log.Logf})
 	return w
 }
 

@@ -70,7 +70,7 @@ func (s *Service) invitation(v *peers.View, token string) (*peers.Invitation, *p
 			"This invitation is not known here: the link is incomplete, or was replaced by a newer one, or ended some time ago. "+
 				"Open the newest link you were given in full, or ask for a new one.")
 	}
-	if !later(s.now(), v.Time()).Before(inv.Expires) {
+	if !s.Time(v).Before(inv.Expires) {
 		if !inv.Used.IsZero() {
 			return nil, nil, invitationUsed()
 		}

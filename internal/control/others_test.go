@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vpnd/internal/control/controltest"
 	"vpnd/peers"
 )
 
@@ -55,7 +56,7 @@ func TestParallelCreatorsShareNoAddress(t *testing.T) {
 }
 
 func (w *world) gatewayNetwork() []netip.Prefix {
-	set, _ := w.view().Settings()
+	set, _ := w.View().Settings()
 	return set.Network
 }
 
@@ -80,7 +81,7 @@ func TestCodeIsNotTakenTwice(t *testing.T) {
 	for _, a := range []netip.Addr{p.addr, other.Device.Addrs[0]} {
 		wantCode(t, second(w.SignIn(t.Context(), a, ahead)), CodeCodeUsed)
 	}
-	if w.view().Session(other.Device.ID) != nil {
+	if w.View().Session(other.Device.ID) != nil {
 		t.Error("her other device was signed in by a spent code")
 	}
 }
@@ -101,7 +102,7 @@ func TestKeyOfSomebodyElse(t *testing.T) {
 	if err != nil || who.User != "alice" {
 		t.Errorf("her address is %q's now (%v)", who.User, err)
 	}
-	if mallory := w.view().UserByName("mallory"); len(mallory.TOTP) != 0 {
+	if mallory := w.View().UserByName("mallory"); len(mallory.TOTP) != 0 {
 		t.Error("the refused enrolment gave the newcomer an authenticator")
 	}
 }
@@ -115,7 +116,7 @@ func TestWithoutLeaderSessionsGoOn(t *testing.T) {
 	if _, err := w.SignIn(t.Context(), p.addr, w.codeNow(p.secret)); err != nil {
 		t.Fatal(err)
 	}
-	w.store.follower.Store(true)
+	w.store.Follower.Store(true)
 	wantCode(t, second(w.SignIn(t.Context(), q.addr, w.codeNow(q.secret))), CodeNoLeader)
 	who, err := w.WhoIs(t.Context(), p.addr)
 	if err != nil || !who.Expires.After(w.now()) {
@@ -144,7 +145,7 @@ func TestInvitationsCannotBeGuessed(t *testing.T) {
 			}
 			seen[b][at] = true
 		}
-		for _, cmd := range w.store.log[len(w.store.log)-1:] {
+		for _, cmd := range w.store.Log()[len(w.store.Log())-1:] {
 			if bytes.Contains(cmd, []byte(tokenOf(t, i))) || bytes.Contains(cmd, raw) {
 				t.Error("the log holds the token")
 			}
@@ -159,7 +160,7 @@ func TestInvitationsCannotBeGuessed(t *testing.T) {
 // Two first administrators by a race, and default secrets (Netmaker, NetBird, wg-portal):
 // of many first starts one makes the cluster, and no two clusters share a secret.
 func TestOneFirstStart(t *testing.T) {
-	store := newMemStore()
+	store := controltest.NewStore()
 	sealer, err := NewSealer(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
@@ -186,8 +187,8 @@ func TestOneFirstStart(t *testing.T) {
 	if first != 1 {
 		t.Errorf("%d of 8 first starts made the cluster", first)
 	}
-	one, _ := store.state.View().Settings()
-	two, _ := newWorld(t).view().Settings()
+	one, _ := store.State().View().Settings()
+	two, _ := newWorld(t).View().Settings()
 	if one.PublicKey == two.PublicKey || one.Cluster == two.Cluster || bytes.Equal(one.CACert, two.CACert) {
 		t.Error("two clusters share a secret")
 	}
@@ -204,7 +205,7 @@ func TestSessionEndIsAbsolute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := w.view().Session(w.view().DeviceByAddr(p.addr).ID).Until
+	end := w.View().Session(w.View().DeviceByAddr(p.addr).ID).Until
 	if !in.Expires.Equal(end) {
 		t.Errorf("the page says %v, the plane was given %v", in.Expires, end)
 	}

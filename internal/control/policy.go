@@ -15,7 +15,7 @@ const maxPolicy = 1 << 20
 
 // Policy returns a version of the policy; 0 is the current one.
 func (s *Service) Policy(version uint64) (*peers.PolicyVersion, error) {
-	return policyVersion(s.view(), version)
+	return policyVersion(s.View(), version)
 }
 
 func policyVersion(v *peers.View, version uint64) (*peers.PolicyVersion, error) {
@@ -35,7 +35,7 @@ func (s *Service) CheckPolicy(text string) (problems acl.ErrorList, fatal bool, 
 	if len(text) > maxPolicy {
 		return nil, false, tooLarge(text)
 	}
-	v := s.view()
+	v := s.View()
 	set, _ := v.Settings()
 	return checkPolicy(v, set.PolicyOptions(), text)
 }

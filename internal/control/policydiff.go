@@ -29,7 +29,7 @@ func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, acl.ErrorLi
 	if len(text) > maxPolicy {
 		return nil, nil, tooLarge(text)
 	}
-	v := s.view()
+	v := s.View()
 	set, _ := v.Settings()
 	o := set.PolicyOptions()
 	old, err := policyVersion(v, base)
@@ -47,7 +47,7 @@ func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, acl.ErrorLi
 		return nil, nil, err
 	}
 	d := &PolicyDiff{Base: old.Version}
-	w := newImpact(v, before, after, later(s.now(), v.Time()))
+	w := newImpact(v, before, after, s.Time(v))
 	for _, c := range acl.Changes(acl.Diff(before, after)) {
 		losing, gaining := w.of(c)
 		d.Changes = append(d.Changes, PolicyChange{c, losing, gaining})
@@ -141,7 +141,7 @@ func newImpact(v *peers.View, before, after *acl.Ruleset, now time.Time) *impact
 			continue
 		}
 		for _, a := range d.Addrs {
-			w.live[a] = signedIn{d.ID, acl.Session{Until: ss.Until, Code: codeAt(ss)}}
+			w.live[a] = signedIn{d.ID, acl.Session{Until: ss.Until, Code: CodeAt(ss)}}
 		}
 	}
 	return w

@@ -25,7 +25,7 @@ func (s *Service) propose(ctx context.Context, body peers.Body) (uint64, peers.R
 func proposeTo(ctx context.Context, st Store, now func() time.Time, body peers.Body) (uint64, peers.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeWait)
 	defer cancel()
-	cmd := peers.Command{Request: newID(), At: now(), Actor: actor(ctx), Body: body}
+	cmd := peers.Command{Request: newID(), At: now(), Actor: Actor(ctx), Body: body}
 	var (
 		index uint64
 		res   peers.Result

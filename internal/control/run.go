@@ -16,13 +16,12 @@ const (
 )
 
 // Run does what happens without anybody asking, until ctx ends: it removes what has
-// ended, takes back a policy that was not confirmed, audits drift, and keeps the answer to health checks.
+// ended, takes back a policy that was not confirmed, and audits drift.
 func (s *Service) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.expire(ctx) })
 	wg.Go(func() { s.revert(ctx) })
 	wg.Go(func() { s.auditDrift(ctx) })
-	wg.Go(func() { s.watchHealth(ctx) })
 	wg.Wait()
 }
 
@@ -31,7 +30,7 @@ func (s *Service) Run(ctx context.Context) {
 func (s *Service) expire(ctx context.Context) {
 	var scanned time.Time // when invitations were last looked at
 	for {
-		v := s.view()
+		v := s.View()
 		now := s.now()
 		wait := expireIdle
 		if s.store.Leader() {

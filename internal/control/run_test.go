@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vpnd/internal/control/controltest"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 )
@@ -34,30 +35,30 @@ func TestExpire(t *testing.T) {
 			}
 		}
 		time.Sleep(11 * time.Hour)
-		before := proposed[peers.Expire](w.store)
+		before := controltest.Proposed[peers.Expire](w.store)
 		if before > 1 { // the used invitations, which are kept for an hour
 			t.Errorf("%d commands to remove what had not ended", before)
 		}
-		if _, _, sessions := w.view().Counts(); sessions != 2 {
+		if _, _, sessions := w.View().Counts(); sessions != 2 {
 			t.Fatalf("%d sessions", sessions)
 		}
 		time.Sleep(time.Hour + 2*time.Second)
-		if _, _, sessions := w.view().Counts(); sessions != 0 {
+		if _, _, sessions := w.View().Counts(); sessions != 0 {
 			t.Errorf("%d sessions are left", sessions)
 		}
-		if n := proposed[peers.Expire](w.store) - before; n < 1 || n > 2 {
+		if n := controltest.Proposed[peers.Expire](w.store) - before; n < 1 || n > 2 {
 			t.Errorf("%d commands to remove two sessions", n)
 		}
 		// Invitations are looked at every hour, and after that there is nothing to do.
 		time.Sleep(38 * time.Hour)
 		for _, name := range []string{"alice", "carol"} {
-			for inv := range w.view().InvitationsOf(w.view().UserByName(name).ID) {
+			for inv := range w.View().InvitationsOf(w.View().UserByName(name).ID) {
 				t.Errorf("an invitation of %s until %v is left", name, inv.Expires)
 			}
 		}
-		n := proposed[peers.Expire](w.store)
+		n := controltest.Proposed[peers.Expire](w.store)
 		time.Sleep(100 * time.Hour)
-		if m := proposed[peers.Expire](w.store); m != n {
+		if m := controltest.Proposed[peers.Expire](w.store); m != n {
 			t.Errorf("%d commands to remove nothing", m-n)
 		}
 	})
@@ -71,16 +72,16 @@ func TestExpireOnlyByTheLeader(t *testing.T) {
 		if _, err := w.SignIn(t.Context(), p.addr, w.codeNow(p.secret)); err != nil {
 			t.Fatal(err)
 		}
-		w.store.follower.Store(true)
+		w.store.Follower.Store(true)
 		stop := w.running()
 		time.Sleep(13 * time.Hour)
-		if n := proposed[peers.Expire](w.store); n != 0 {
+		if n := controltest.Proposed[peers.Expire](w.store); n != 0 {
 			t.Errorf("a follower proposed %d times", n)
 		}
-		w.store.follower.Store(false)
+		w.store.Follower.Store(false)
 		time.Sleep(2 * expireIdle)
 		stop()
-		if n := proposed[peers.Expire](w.store); n != 1 {
+		if n := controltest.Proposed[peers.Expire](w.store); n != 1 {
 			t.Errorf("the leader proposed %d times", n)
 		}
 	})
@@ -93,7 +94,7 @@ func TestReportDrift(t *testing.T) {
 		w.ReportDrift(dataplane.Drift{What: "table vpnd", Was: "removed"})
 		time.Sleep(2 * time.Second)
 		notes := func() (list []peers.Entry) {
-			for _, e := range w.view().Audit(0, 1000) {
+			for _, e := range w.View().Audit(0, 1000) {
 				if e.Action == "gateway.drift" {
 					list = append(list, e)
 				}

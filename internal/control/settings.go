@@ -11,7 +11,7 @@ import (
 
 // TunnelURL is where the portal is inside the tunnel.
 func (s *Service) TunnelURL() string {
-	set, ok := s.view().Settings()
+	set, ok := s.View().Settings()
 	if !ok || len(set.Network) == 0 {
 		return ""
 	}
@@ -28,14 +28,14 @@ func hostOf(a netip.Addr) string {
 
 // URL is the public portal's.
 func (s *Service) URL() string {
-	set, _ := s.view().Settings()
+	set, _ := s.View().Settings()
 	return set.URL
 }
 
 // SetSettings changes settings; nil fields stay. It answers with the settings and the
 // devices whose config lacks a route now.
 func (s *Service) SetSettings(ctx context.Context, c peers.Configure) (peers.Settings, []string, error) {
-	v := s.view()
+	v := s.View()
 	if c.Session != nil {
 		if err := sessionFits(v, *c.Session); err != nil {
 			return peers.Settings{}, nil, err
@@ -48,12 +48,12 @@ func (s *Service) SetSettings(ctx context.Context, c peers.Configure) (peers.Set
 	if err := s.opened(ctx, index, "The settings were changed"); err != nil {
 		return peers.Settings{}, nil, err
 	}
-	v = s.view()
+	v = s.View()
 	set, _ := v.Settings()
 	var names []string
 	for u := range v.Users() {
 		for d := range v.DevicesOf(u.ID) {
-			if outdated(d, set) {
+			if Outdated(d, set) {
 				names = append(names, u.Name+"/"+d.Name)
 			}
 		}
@@ -95,34 +95,5 @@ func (s *Service) ResetTime(ctx context.Context) (time.Time, int, error) {
 	if err != nil {
 		return time.Time{}, 0, err
 	}
-	return s.view().Time(), res.Count, s.opened(ctx, index, "The time was reset")
-}
-
-// parsePrefixes reads networks behind the gateway.
-func parsePrefixes(texts []string) ([]netip.Prefix, error) {
-	out := make([]netip.Prefix, 0, len(texts))
-	for _, t := range texts {
-		p, err := netip.ParsePrefix(t)
-		if err != nil {
-			return nil, refuse(CodeInvalid, "%q is not a network: write an address and a length, as 10.0.0.0/8.", t)
-		}
-		if p != p.Masked() {
-			return nil, refuse(CodeInvalid, "%s has bits beyond its length: write %s.", p, p.Masked())
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-// parseAddrs reads addresses.
-func parseAddrs(texts []string) ([]netip.Addr, error) {
-	out := make([]netip.Addr, 0, len(texts))
-	for _, t := range texts {
-		a, err := netip.ParseAddr(t)
-		if err != nil || a.Zone() != "" {
-			return nil, refuse(CodeInvalid, "%q is not an IP address.", t)
-		}
-		out = append(out, a)
-	}
-	return out, nil
+	return s.View().Time(), res.Count, s.opened(ctx, index, "The time was reset")
 }

@@ -41,16 +41,16 @@ func (s *Service) caller(v *peers.View, from netip.Addr) (*peers.Device, *peers.
 	return d, u, nil
 }
 
-// liveSession is the device's session if it has not ended at now.
-func liveSession(v *peers.View, device peers.ID, now time.Time) *peers.Session {
+// LiveSession is the device's session if it has not ended at now.
+func LiveSession(v *peers.View, device peers.ID, now time.Time) *peers.Session {
 	if ss := v.Session(device); ss != nil && now.Before(ss.Until) {
 		return ss
 	}
 	return nil
 }
 
-// codeAt is when a session's newest code was accepted.
-func codeAt(ss *peers.Session) time.Time {
+// CodeAt is when a session's newest code was accepted.
+func CodeAt(ss *peers.Session) time.Time {
 	if len(ss.Codes) == 0 {
 		return ss.Started
 	}
@@ -58,12 +58,12 @@ func codeAt(ss *peers.Session) time.Time {
 }
 
 func (s *Service) status(v *peers.View, d *peers.Device, u *peers.User, from netip.Addr) SessionStatus {
-	now := later(s.now(), v.Time())
+	now := s.Time(v)
 	st := SessionStatus{User: u.Name, Device: d.Name}
 	var worth acl.Session
-	if ss := liveSession(v, d.ID, now); ss != nil {
+	if ss := LiveSession(v, d.ID, now); ss != nil {
 		st.Active, st.Expires = true, ss.Until
-		worth = acl.Session{Until: ss.Until, Code: codeAt(ss)}
+		worth = acl.Session{Until: ss.Until, Code: CodeAt(ss)}
 	}
 	if rules := s.gateway.Rules(); rules != nil {
 		st.Reaches = rules.Reaches(plain(from), worth, now)
@@ -73,7 +73,7 @@ func (s *Service) status(v *peers.View, d *peers.Device, u *peers.User, from net
 
 // Session answers for the device that has this tunnel address.
 func (s *Service) Session(_ context.Context, from netip.Addr) (SessionStatus, error) {
-	v := s.view()
+	v := s.View()
 	d, u, err := s.caller(v, from)
 	if err != nil {
 		return SessionStatus{}, err
@@ -95,7 +95,7 @@ func (s *Service) SignIn(ctx context.Context, from netip.Addr, code string) (Ses
 
 // login is SignIn up to the commit, under the user's lock.
 func (s *Service) login(ctx context.Context, from netip.Addr, code string) (index uint64, err error) {
-	_, owner, err := s.caller(s.view(), from)
+	_, owner, err := s.caller(s.View(), from)
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +105,7 @@ func (s *Service) login(ctx context.Context, from netip.Addr, code string) (inde
 	}
 	defer unlock()
 
-	v := s.view() // what held before the lock may have changed
+	v := s.View() // what held before the lock may have changed
 	d, u, err := s.caller(v, from)
 	if err != nil {
 		return 0, err
@@ -131,7 +131,7 @@ func (s *Service) login(ctx context.Context, from netip.Addr, code string) (inde
 
 // SignOut ends the device's session, and answers when the plane is closed.
 func (s *Service) SignOut(ctx context.Context, from netip.Addr) error {
-	v := s.view()
+	v := s.View()
 	d, u, err := s.caller(v, from)
 	if err != nil {
 		return err
@@ -158,13 +158,13 @@ type Who struct {
 
 // WhoIs names the holder of a tunnel address. A disabled one is none.
 func (s *Service) WhoIs(_ context.Context, a netip.Addr) (Who, error) {
-	v := s.view()
+	v := s.View()
 	d, u, err := s.caller(v, a)
 	if err != nil {
 		return Who{}, refuse(CodeNotFound, "No enabled device has the address %s.", plain(a))
 	}
 	w := Who{User: u.Name, Device: d.Name, Address: plain(a), Tags: d.Tags}
-	if ss := liveSession(v, d.ID, later(s.now(), v.Time())); ss != nil {
+	if ss := LiveSession(v, d.ID, s.Time(v)); ss != nil {
 		w.Expires = ss.Until
 	}
 	return w, nil

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vpnd/internal/control/controltest"
 	"vpnd/internal/store"
 	"vpnd/peers"
 )
@@ -40,14 +41,14 @@ func TestEnrolAndSignIn(t *testing.T) {
 	if d := st.Expires.Sub(w.now()); d < 11*time.Hour+59*time.Minute || d > 12*time.Hour {
 		t.Errorf("the session lasts %v", d)
 	}
-	if got := w.gateway.Applied(); got != w.view().Index() {
-		t.Errorf("answered at index %d before the plane had %d", got, w.view().Index())
+	if got := w.gateway.Applied(); got != w.View().Index() {
+		t.Errorf("answered at index %d before the plane had %d", got, w.View().Index())
 	}
 	// The same code again, also over IPv6, is used; and that is no failure.
 	for range 10 {
 		wantCode(t, second(w.SignIn(t.Context(), p.done.Addresses[1], w.codeNow(p.secret))), CodeCodeUsed)
 	}
-	if u := w.view().UserByName("alice"); u.Failures != 0 {
+	if u := w.View().UserByName("alice"); u.Failures != 0 {
 		t.Errorf("a used code counted as %d failures", u.Failures)
 	}
 	who, err := w.WhoIs(t.Context(), p.addr)
@@ -87,7 +88,7 @@ func TestOnlySixDigits(t *testing.T) {
 	for _, bad := range []string{"", " ", code + "\n", " " + code, code[:5], code + "0", "\u00a0" + code, code[:3] + " " + code[3:], "+" + code[1:], "0x" + code[2:], arabic, "\u2003" + code} {
 		wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), CodeCodeInvalid)
 	}
-	if u := w.view().UserByName("alice"); u.Failures != 0 {
+	if u := w.View().UserByName("alice"); u.Failures != 0 {
 		t.Errorf("what cannot be a code counted as %d failures", u.Failures)
 	}
 }
@@ -100,7 +101,7 @@ func TestThousandWrongCodes(t *testing.T) {
 		p := w.enrolled("alice")
 		w.nextPeriod()
 		bad := w.wrongCode(p.secret)
-		w.store.slow.Store(int64(time.Millisecond)) // all have come before the first is counted
+		w.store.Slow.Store(int64(time.Millisecond)) // all have come before the first is counted
 		before := w.tried.Load()
 		var (
 			wg sync.WaitGroup
@@ -121,8 +122,8 @@ func TestThousandWrongCodes(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n[CodeCodeInvalid] != 5 || n[CodeLocked] != 995 || proposed[peers.Failure](w.store) != 5 {
-			t.Fatalf("answers %v, %d failures proposed; want 5 evaluated and 995 locked", n, proposed[peers.Failure](w.store))
+		if n[CodeCodeInvalid] != 5 || n[CodeLocked] != 995 || controltest.Proposed[peers.Failure](w.store) != 5 {
+			t.Fatalf("answers %v, %d failures proposed; want 5 evaluated and 995 locked", n, controltest.Proposed[peers.Failure](w.store))
 		}
 		if n := w.tried.Load() - before; n != 5 {
 			t.Errorf("%d codes were evaluated, want 5", n)
@@ -219,13 +220,13 @@ func TestGivenUpCodeCounts(t *testing.T) {
 	p := w.enrolled("alice")
 	w.nextPeriod()
 	ctx, cancel := context.WithCancel(t.Context())
-	v := w.view()
+	v := w.View()
 	u := v.UserByName("alice")
 	cancel()
 	if _, err := w.checkCode(ctx, v, u, u.TOTP, w.wrongCode(p.secret)); err == nil {
 		t.Fatal("a wrong code passed")
 	}
-	if u := w.view().UserByName("alice"); u.Failures != 1 {
+	if u := w.View().UserByName("alice"); u.Failures != 1 {
 		t.Errorf("%d failures counted, want 1", u.Failures)
 	}
 }
@@ -236,7 +237,7 @@ func TestNothingIsLearntWithoutALog(t *testing.T) {
 	p := w.enrolled("alice")
 	w.nextPeriod()
 	for _, err := range []error{store.ErrNoLeader, store.ErrUnknown, errors.New("disk")} {
-		w.store.setFail(err)
+		w.store.SetFail(err)
 		var a, b *Error
 		if !errors.As(second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), &a) ||
 			!errors.As(second(w.SignIn(t.Context(), p.addr, w.wrongCode(p.secret))), &b) {
@@ -246,8 +247,8 @@ func TestNothingIsLearntWithoutALog(t *testing.T) {
 			t.Errorf("%v: right %+v, wrong %+v", err, a, b)
 		}
 	}
-	w.store.setFail(nil)
-	w.store.follower.Store(true)
+	w.store.SetFail(nil)
+	w.store.Follower.Store(true)
 	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeNoLeader)
 }
 
@@ -258,7 +259,7 @@ func TestClockBehind(t *testing.T) {
 	if _, err := w.SignIn(t.Context(), p.addr, w.codeNow(p.secret)); err != nil {
 		t.Fatal(err)
 	}
-	behind, state := w.now().Add(-time.Hour), w.view().Time()
+	behind, state := w.now().Add(-time.Hour), w.View().Time()
 	w.advance(-time.Hour)
 	e := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeClockBehind)
 	for _, at := range []time.Time{behind, state} {
@@ -284,7 +285,7 @@ func TestSignInWaitsForThePlane(t *testing.T) {
 	w := newWorld(t)
 	p := w.enrolled("alice")
 	w.nextPeriod()
-	w.gateway.set(func(g *fakeGateway) { g.fail = errors.New("nft is busy") })
+	w.gateway.Set(func(g *controltest.Gateway) { g.Fail = errors.New("nft is busy") })
 	e := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeUnavailable)
 	if strings.Contains(e.Message, "nft") {
 		t.Errorf("a person is told of nft: %q", e.Message)

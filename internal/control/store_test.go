@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"vpnd/internal/control/controltest"
 	"vpnd/internal/store"
 )
 
@@ -20,12 +21,12 @@ func TestRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, gateway: &fakeGateway{}, log: &syncBuffer{}}
+	w := &world{t: t, gateway: &controltest.Gateway{}, log: &controltest.Log{}}
 	clock := func() time.Time { return time.Now().Add(time.Duration(w.offset.Load())) }
 	var st *store.Store
 	open := func(first bool) {
 		t.Helper()
-		st, err = store.Open(t.Context(), store.Config{Dir: dir, Logf: w.log.logf, Fatal: func(err error) { t.Error(err) }})
+		st, err = store.Open(t.Context(), store.Config{Dir: dir, Logf: w.log.Logf, Fatal: func(err error) { t.Error(err) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +39,7 @@ func TestRestart(t *testing.T) {
 		if err != nil || got != first {
 			t.Fatalf("Bootstrap = %v, %v; want %v", got, err, first)
 		}
-		w.Service = New(Config{Store: st, Gateway: w.gateway, Sealer: sealer, Now: clock, Logf: w.log.logf})
+		w.Service = New(Config{Store: st, Gateway: w.gateway, Sealer: sealer, Now: clock, Logf: w.log.Logf})
 	}
 	open(true)
 	t.Cleanup(func() { st.Close() })
@@ -73,21 +74,21 @@ func TestRestart(t *testing.T) {
 			t.Errorf("from %s: session %v until %v, %v; want until %v", how, now.Active, now.Expires, err, in.Expires)
 		}
 	}
-	var c canaries
+	var c controltest.Canaries
 	for _, p := range []person{alice, bob} {
 		raw, err := totpEncoding.DecodeString(p.secret)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.plant("the TOTP secret of "+p.name, raw)
-		c.plant("the token of "+p.name, []byte(p.token))
+		c.Plant("the TOTP secret of "+p.name, raw)
+		c.Plant("the token of "+p.name, []byte(p.token))
 	}
-	set, _ := w.view().Settings()
+	set, _ := w.View().Settings()
 	private, err := sealer.GatewayKey(set)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.plant("the gateway's key", private[:])
+	c.Plant("the gateway's key", private[:])
 	files := 0
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -97,8 +98,8 @@ func TestRestart(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if files += len(b); c.find(b) != "" {
-			t.Errorf("%s holds %s", path, c.find(b))
+		if files += len(b); c.Find(b) != "" {
+			t.Errorf("%s holds %s", path, c.Find(b))
 		}
 		return nil
 	})

@@ -7,8 +7,8 @@ import (
 	"vpnd/peers"
 )
 
-// userNamed finds a user.
-func userNamed(v *peers.View, name string) (*peers.User, error) {
+// UserNamed finds a user.
+func UserNamed(v *peers.View, name string) (*peers.User, error) {
 	if u := v.UserByName(name); u != nil {
 		return u, nil
 	}
@@ -28,13 +28,13 @@ func (s *Service) AddUser(ctx context.Context, name string, valid time.Duration)
 	if err != nil {
 		return nil, Invite{}, err
 	}
-	return res.User, s.invite(s.view(), res.User.Name, token, inv.Expires), nil
+	return res.User, s.invite(s.View(), res.User.Name, token, inv.Expires), nil
 }
 
 // InviteUser replaces the user's unused invitations by a new one.
 func (s *Service) InviteUser(ctx context.Context, name string, valid time.Duration) (Invite, error) {
-	v := s.view()
-	u, err := userNamed(v, name)
+	v := s.View()
+	u, err := UserNamed(v, name)
 	if err != nil {
 		return Invite{}, err
 	}
@@ -50,7 +50,7 @@ func (s *Service) InviteUser(ctx context.Context, name string, valid time.Durati
 
 // SetUserEnabled enables or disables a user.
 func (s *Service) SetUserEnabled(ctx context.Context, name string, enabled bool) (*peers.User, []Closed, error) {
-	u, err := userNamed(s.view(), name)
+	u, err := UserNamed(s.View(), name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,7 +59,7 @@ func (s *Service) SetUserEnabled(ctx context.Context, name string, enabled bool)
 		return nil, nil, err
 	}
 	closed := s.closed(ctx, index)
-	if u, err = userNamed(s.view(), name); err != nil {
+	if u, err = UserNamed(s.View(), name); err != nil {
 		return nil, nil, err
 	}
 	return u, closed, nil
@@ -67,8 +67,8 @@ func (s *Service) SetUserEnabled(ctx context.Context, name string, enabled bool)
 
 // RemoveUser removes a user with her devices, and says how many those were.
 func (s *Service) RemoveUser(ctx context.Context, name string) (devices int, closed []Closed, err error) {
-	v := s.view()
-	u, err := userNamed(v, name)
+	v := s.View()
+	u, err := UserNamed(v, name)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -84,21 +84,21 @@ func (s *Service) RemoveUser(ctx context.Context, name string) (devices int, clo
 
 // UnlockUser lifts the lock that wrong codes have caused.
 func (s *Service) UnlockUser(ctx context.Context, name string) (*peers.User, error) {
-	u, err := userNamed(s.view(), name)
+	u, err := UserNamed(s.View(), name)
 	if err != nil {
 		return nil, err
 	}
 	if _, _, err := s.propose(ctx, peers.UserUnlock{User: u.ID}); err != nil {
 		return nil, err
 	}
-	return userNamed(s.view(), name)
+	return UserNamed(s.View(), name)
 }
 
 // ResetTOTP takes the user's authenticator away, ends her sessions and invites her to set
 // up another.
 func (s *Service) ResetTOTP(ctx context.Context, name string, valid time.Duration) (Invite, []Closed, error) {
-	v := s.view()
-	u, err := userNamed(v, name)
+	v := s.View()
+	u, err := UserNamed(v, name)
 	if err != nil {
 		return Invite{}, nil, err
 	}

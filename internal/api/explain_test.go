@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	"errors"
@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"vpnd/internal/control"
+	"vpnd/internal/control/controltest"
 	"vpnd/internal/dataplane"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -38,7 +40,7 @@ func TestExplainPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := vpnv1.NewPolicyServiceClient(w.admin())
-	w.gateway.set(func(g *fakeGateway) { g.passes = func(f dataplane.Flow) (bool, error) { return true, nil } })
+	w.gateway.Set(func(g *controltest.Gateway) { g.Passes = func(f dataplane.Flow) (bool, error) { return true, nil } })
 	explain := func(source, destination, port string) *vpnv1.ExplainPolicyResponse {
 		t.Helper()
 		r, err := c.ExplainPolicy(t.Context(), &vpnv1.ExplainPolicyRequest{Source: source, Destination: destination, Port: port})
@@ -92,7 +94,7 @@ func TestExplainPolicy(t *testing.T) {
 	if r := explain("alice/phone", "lan:22", "").GetRemarks(); len(r) != 1 || !strings.Contains(r[0], "lan is a network") {
 		t.Errorf("remarks: %v", r)
 	}
-	w.advance(5 * time.Minute)
+	w.offset.Add(int64(5 * time.Minute))
 	if f := explain("alice/phone", "db:5432", "").GetFlows()[0]; f.GetReason() != "stale_code" || !strings.Contains(f.GetMessage(), "A fresh code is missing: the last one of alice/phone is 5m") {
 		t.Errorf("a stale code: %v", f)
 	}
@@ -101,13 +103,13 @@ func TestExplainPolicy(t *testing.T) {
 		code                      codes.Code
 		reason                    string
 	}{
-		{"alice/phone", "db", "", codes.InvalidArgument, CodeInvalid},
-		{"alice/phone", "group:ops:22", "", codes.InvalidArgument, CodeInvalid},
-		{"alice/phone", "none:22", "", codes.NotFound, CodeNotFound},
-		{"alice/tablet", "db:22", "", codes.NotFound, CodeNotFound},
-		{"nobody", "db:22", "", codes.NotFound, CodeNotFound},
-		{alice.addr.String(), "six:22", "", codes.InvalidArgument, CodeInvalid}, // of two families
-		{"alice/phone", "alice/phone:22", "", codes.InvalidArgument, CodeInvalid},
+		{"alice/phone", "db", "", codes.InvalidArgument, control.CodeInvalid},
+		{"alice/phone", "group:ops:22", "", codes.InvalidArgument, control.CodeInvalid},
+		{"alice/phone", "none:22", "", codes.NotFound, control.CodeNotFound},
+		{"alice/tablet", "db:22", "", codes.NotFound, control.CodeNotFound},
+		{"nobody", "db:22", "", codes.NotFound, control.CodeNotFound},
+		{alice.addr.String(), "six:22", "", codes.InvalidArgument, control.CodeInvalid}, // of two families
+		{"alice/phone", "alice/phone:22", "", codes.InvalidArgument, control.CodeInvalid},
 	} {
 		wantStatus(t, second(c.ExplainPolicy(t.Context(), &vpnv1.ExplainPolicyRequest{Source: test.source, Destination: test.destination, Port: test.port})), test.code, test.reason)
 	}
@@ -121,9 +123,9 @@ func TestExplainAsksThePlane(t *testing.T) {
 	if _, problems, _, err := w.ApplyPolicy(t.Context(), explained, 1, "", 0); err != nil || problems.Fatal() {
 		t.Fatal(problems, err)
 	}
-	ask := func(source, destination string, passes func(dataplane.Flow) (bool, error)) []FlowAnswer {
+	ask := func(source, destination string, passes func(dataplane.Flow) (bool, error)) []control.FlowAnswer {
 		t.Helper()
-		w.gateway.set(func(g *fakeGateway) { g.passes = passes })
+		w.gateway.Set(func(g *controltest.Gateway) { g.Passes = passes })
 		list, _, err := w.ExplainPolicy(t.Context(), source, destination, "")
 		if err != nil {
 			t.Fatal(err)
@@ -148,7 +150,7 @@ func TestExplainAsksThePlane(t *testing.T) {
 	if a := ask("alice/phone", "app:8080", broken); a[0].Asked || a[0].Disagree() || a[0].PlaneErr != "netlink is busy" {
 		t.Errorf("a plane that fails: %+v", a)
 	}
-	w.gateway.set(func(g *fakeGateway) { g.plane = "netstack" })
+	w.gateway.Set(func(g *controltest.Gateway) { g.Plane = "netstack" })
 	if a := ask("db", "alice/phone:9100", never); a[0].Asked || !strings.Contains(a[0].PlaneErr, "netstack") {
 		t.Errorf("a plane that cannot: %+v", a)
 	}

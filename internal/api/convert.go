@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	"encoding/base64"
@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"vpnd/acl"
+	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -28,7 +29,7 @@ func duration(d *durationpb.Duration, what string) (time.Duration, error) {
 		return 0, nil
 	}
 	if err := d.CheckValid(); err != nil || d.AsDuration() <= 0 {
-		return 0, refuse(CodeInvalid, "%s must be a duration above zero, as 48h.", what)
+		return 0, refuse(control.CodeInvalid, "%s must be a duration above zero, as 48h.", what)
 	}
 	return d.AsDuration(), nil
 }
@@ -53,7 +54,7 @@ func protoUser(v *peers.View, u *peers.User, now time.Time) *vpnv1.User {
 	}
 	for d := range v.DevicesOf(u.ID) {
 		out.Devices = append(out.Devices, d.Name)
-		if liveSession(v, d.ID, now) != nil {
+		if control.LiveSession(v, d.ID, now) != nil {
 			out.Sessions++
 		}
 	}
@@ -65,22 +66,22 @@ func protoUser(v *peers.View, u *peers.User, now time.Time) *vpnv1.User {
 	return out
 }
 
-func (s *Service) protoInvitation(i Invite) *vpnv1.Invitation {
+func (e *Edge) protoInvitation(i control.Invite) *vpnv1.Invitation {
 	return &vpnv1.Invitation{
-		User: i.User, Link: i.Link, ExpiresAt: timestamp(i.Expires), CaFingerprint: s.CAFingerprint(),
+		User: i.User, Link: i.Link, ExpiresAt: timestamp(i.Expires), CaFingerprint: e.s.CAFingerprint(),
 	}
 }
 
 func protoDevice(v *peers.View, d *peers.Device, set peers.Settings, st dataplane.Stats, now time.Time) *vpnv1.Device {
 	out := &vpnv1.Device{
 		PublicKey: protoKey(d.PublicKey), Addresses: texts(d.Addrs), Tags: d.Tags,
-		Disabled: d.Disabled, CreatedAt: timestamp(d.Created), OutdatedConfig: outdated(d, set),
+		Disabled: d.Disabled, CreatedAt: timestamp(d.Created), OutdatedConfig: control.Outdated(d, set),
 	}
 	if u := v.User(d.User); u != nil {
 		out.Name = u.Name + "/" + d.Name
 		out.Disabled = out.Disabled || u.Disabled
 	}
-	if ss := liveSession(v, d.ID, now); ss != nil {
+	if ss := control.LiveSession(v, d.ID, now); ss != nil {
 		out.SessionExpiresAt = timestamp(ss.Until)
 	}
 	if p, ok := st.Peers[dataplane.Key(d.PublicKey)]; ok {
@@ -95,7 +96,7 @@ func protoDevice(v *peers.View, d *peers.Device, set peers.Settings, st dataplan
 
 func protoSession(v *peers.View, ss *peers.Session) *vpnv1.Session {
 	out := &vpnv1.Session{
-		StartedAt: timestamp(ss.Started), CodeAt: timestamp(codeAt(ss)), ExpiresAt: timestamp(ss.Until),
+		StartedAt: timestamp(ss.Started), CodeAt: timestamp(control.CodeAt(ss)), ExpiresAt: timestamp(ss.Until),
 	}
 	d, u := v.Device(ss.Device), v.User(ss.User)
 	if d != nil && u != nil {
@@ -127,7 +128,7 @@ func protoSettings(set peers.Settings) *vpnv1.Settings {
 	}
 }
 
-func protoClosed(list []Closed) []*vpnv1.Closed {
+func protoClosed(list []control.Closed) []*vpnv1.Closed {
 	out := make([]*vpnv1.Closed, len(list))
 	for i, c := range list {
 		out[i] = &vpnv1.Closed{Gateway: c.Gateway, Done: c.Done, Error: c.Error}

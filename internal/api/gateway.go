@@ -1,10 +1,10 @@
-package control
+package api
 
 import (
 	"context"
 	"net/netip"
 
-	"vpnd/internal/dataplane"
+	"vpnd/internal/control"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -18,25 +18,29 @@ const (
 // gatewayServer decodes, calls and encodes for GatewayService.
 type gatewayServer struct {
 	vpnv1.UnimplementedGatewayServiceServer
-	s *Service
+	*Edge
 }
 
 // GetStatus returns what the gateway is and how it does.
 func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest) (*vpnv1.GetStatusResponse, error) {
-	s := g.s
-	v := s.view()
+	st := g.s.Status(ctx)
+	v := g.s.View()
 	set, _ := v.Settings()
-	now := later(s.now(), v.Time())
+	now := g.s.Time(v)
 	users, devices, _ := v.Counts()
 	out := &vpnv1.GetStatusResponse{
-		Version: s.version, Node: s.store.NodeID(), Role: "no leader",
-		Index: v.Index(), AppliedIndex: s.gateway.Applied(),
+		Version: st.Version, Node: st.Node, Role: "no leader",
+		Index: v.Index(), AppliedIndex: st.Applied,
 		Settings: protoSettings(set), PublicKey: protoKey(set.PublicKey),
 		Users: int32(users), Devices: int32(devices),
-		StartedAt: timestamp(s.started), StateTime: timestamp(v.Time()),
-		CaFingerprint: s.CAFingerprint(), TunnelUrl: s.TunnelURL(), PendingPolicy: protoPending(v.Pending()),
+		StartedAt: timestamp(st.Started), StateTime: timestamp(v.Time()),
+		CaFingerprint: g.s.CAFingerprint(), TunnelUrl: g.s.TunnelURL(), PendingPolicy: protoPending(v.Pending()),
+		Plane: st.Plane.Plane, PlaneDetail: st.Plane.Detail, Complaints: st.Plane.Filters,
 	}
-	if s.store.Leader() {
+	if st.PlaneErr != nil {
+		out.Complaints = []string{"the data plane does not answer: " + st.PlaneErr.Error()}
+	}
+	if st.Leader {
 		out.Role = "leader"
 	}
 	for ss := range v.Sessions() {
@@ -47,14 +51,6 @@ func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest)
 	if p := v.Policy(); p != nil {
 		out.PolicyVersion = p.Version
 	}
-	// No peer has the zero key: what is asked for is the plane alone, not 50,000 peers.
-	st, err := s.gateway.Stats(ctx, dataplane.Key{})
-	if err != nil {
-		s.logf("read the plane's state: %v", err)
-		out.Complaints = []string{"the data plane does not answer: " + err.Error()}
-		return out, nil
-	}
-	out.Plane, out.PlaneDetail, out.Complaints = st.Plane, st.Detail, st.Filters
 	return out, nil
 }
 
@@ -65,10 +61,10 @@ func (g gatewayServer) ListAudit(_ context.Context, r *vpnv1.ListAuditRequest) (
 		limit = auditDefault
 	}
 	if limit < 0 || limit > auditMax {
-		return nil, refuse(CodeTooLarge, "Between 1 and %d entries can be had at once, not %d.", auditMax, limit)
+		return nil, refuse(control.CodeTooLarge, "Between 1 and %d entries can be had at once, not %d.", auditMax, limit)
 	}
 	out := &vpnv1.ListAuditResponse{}
-	for _, e := range g.s.view().Audit(r.GetAfter(), limit) {
+	for _, e := range g.s.View().Audit(r.GetAfter(), limit) {
 		out.Entries = append(out.Entries, &vpnv1.AuditEntry{
 			Index: e.Index, At: timestamp(e.At), Actor: e.Actor, Action: e.Action, Target: e.Target, Detail: e.Detail,
 		})
@@ -79,7 +75,7 @@ func (g gatewayServer) ListAudit(_ context.Context, r *vpnv1.ListAuditRequest) (
 // SetSettings changes the cluster's settings.
 func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequest) (*vpnv1.SetSettingsResponse, error) {
 	if len(r.GetRoutes()) > maxRoutes || len(r.GetDns()) > maxRoutes {
-		return nil, refuse(CodeTooLarge, "At most %d routes or DNS servers are possible.", maxRoutes)
+		return nil, refuse(control.CodeTooLarge, "At most %d routes or DNS servers are possible.", maxRoutes)
 	}
 	c := peers.Configure{Endpoint: r.Endpoint, URL: r.Url}
 	length, err := duration(r.GetSession(), "The session length")
@@ -104,7 +100,7 @@ func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequ
 		c.DNS = &dns
 	}
 	if c == (peers.Configure{}) {
-		return nil, refuse(CodeInvalid, "Nothing was said to change.")
+		return nil, refuse(control.CodeInvalid, "Nothing was said to change.")
 	}
 	set, names, err := g.s.SetSettings(ctx, c)
 	if err != nil {
@@ -120,4 +116,33 @@ func (g gatewayServer) ResetTime(ctx context.Context, _ *vpnv1.ResetTimeRequest)
 		return nil, err
 	}
 	return &vpnv1.ResetTimeResponse{StateTime: timestamp(at), Ended: int32(n)}, nil
+}
+
+// parsePrefixes reads networks behind the gateway.
+func parsePrefixes(texts []string) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, 0, len(texts))
+	for _, t := range texts {
+		p, err := netip.ParsePrefix(t)
+		if err != nil {
+			return nil, refuse(control.CodeInvalid, "%q is not a network: write an address and a length, as 10.0.0.0/8.", t)
+		}
+		if p != p.Masked() {
+			return nil, refuse(control.CodeInvalid, "%s has bits beyond its length: write %s.", p, p.Masked())
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// parseAddrs reads addresses.
+func parseAddrs(texts []string) ([]netip.Addr, error) {
+	out := make([]netip.Addr, 0, len(texts))
+	for _, t := range texts {
+		a, err := netip.ParseAddr(t)
+		if err != nil || a.Zone() != "" {
+			return nil, refuse(control.CodeInvalid, "%q is not an IP address.", t)
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }

@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"

@@ -1,8 +1,9 @@
-package control
+package api
 
 import (
 	"context"
 
+	"vpnd/internal/control"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -10,16 +11,16 @@ import (
 // userServer decodes, calls and encodes for UserService.
 type userServer struct {
 	vpnv1.UnimplementedUserServiceServer
-	s *Service
+	*Edge
 }
 
 // userAfter describes a user after a change; she may have been removed since.
 func (g userServer) userAfter(u *peers.User) *vpnv1.User {
-	v := g.s.view()
+	v := g.s.View()
 	if now := v.User(u.ID); now != nil {
 		u = now
 	}
-	return protoUser(v, u, later(g.s.now(), v.Time()))
+	return protoUser(v, u, g.s.Time(v))
 }
 
 // AddUser adds a user and returns her first invitation.
@@ -32,13 +33,13 @@ func (g userServer) AddUser(ctx context.Context, r *vpnv1.AddUserRequest) (*vpnv
 	if err != nil {
 		return nil, err
 	}
-	return &vpnv1.AddUserResponse{User: g.userAfter(u), Invitation: g.s.protoInvitation(inv)}, nil
+	return &vpnv1.AddUserResponse{User: g.userAfter(u), Invitation: g.protoInvitation(inv)}, nil
 }
 
 // ListUsers returns all users, by name.
 func (g userServer) ListUsers(context.Context, *vpnv1.ListUsersRequest) (*vpnv1.ListUsersResponse, error) {
-	v := g.s.view()
-	now := later(g.s.now(), v.Time())
+	v := g.s.View()
+	now := g.s.Time(v)
 	out := &vpnv1.ListUsersResponse{}
 	for u := range v.Users() {
 		out.Users = append(out.Users, protoUser(v, u, now))
@@ -48,8 +49,8 @@ func (g userServer) ListUsers(context.Context, *vpnv1.ListUsersRequest) (*vpnv1.
 
 // GetUser returns one user.
 func (g userServer) GetUser(ctx context.Context, r *vpnv1.GetUserRequest) (*vpnv1.GetUserResponse, error) {
-	v := g.s.view()
-	u, err := userNamed(v, r.GetName())
+	v := g.s.View()
+	u, err := control.UserNamed(v, r.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func (g userServer) GetUser(ctx context.Context, r *vpnv1.GetUserRequest) (*vpnv
 		list = append(list, d)
 	}
 	return &vpnv1.GetUserResponse{
-		User: protoUser(v, u, later(g.s.now(), v.Time())), Devices: g.s.describe(ctx, v, list, true),
+		User: protoUser(v, u, g.s.Time(v)), Devices: g.describe(ctx, v, list, true),
 	}, nil
 }
 
@@ -99,7 +100,7 @@ func (g userServer) ResetTotp(ctx context.Context, r *vpnv1.ResetTotpRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &vpnv1.ResetTotpResponse{Invitation: g.s.protoInvitation(inv), Closed: protoClosed(closed)}, nil
+	return &vpnv1.ResetTotpResponse{Invitation: g.protoInvitation(inv), Closed: protoClosed(closed)}, nil
 }
 
 // InviteUser replaces the user's unused invitations by a new one.
@@ -112,5 +113,5 @@ func (g userServer) InviteUser(ctx context.Context, r *vpnv1.InviteUserRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return &vpnv1.InviteUserResponse{Invitation: g.s.protoInvitation(inv)}, nil
+	return &vpnv1.InviteUserResponse{Invitation: g.protoInvitation(inv)}, nil
 }

@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"vpnd/internal/control"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -24,13 +25,13 @@ func FuzzBodies(f *testing.F) {
 	if _, err := w.EnrolBegin(f.Context(), token, "b"); err != nil {
 		f.Fatal(err)
 	}
-	users, devices, who := userServer{s: w.Service}, deviceServer{s: w.Service}, whoIsServer{s: w.Service}
+	users, devices, who := userServer{Edge: w.edge}, deviceServer{Edge: w.edge}, whoIsServer{Edge: w.edge}
 	f.Fuzz(func(t *testing.T, tok, browser, code, device, key, user, addr string) {
 		ctx := t.Context()
 		a, _ := netip.ParseAddr(addr)
 		_, e1 := w.EnrolBegin(ctx, tok, browser)
-		_, e2 := w.EnrolFinish(ctx, FinishRequest{Token: tok, Browser: browser, Code: code, Device: device, PublicKey: key})
-		_, e3 := w.EnrolFinish(ctx, FinishRequest{Token: token, Browser: browser, Code: "x", Device: device, PublicKey: key})
+		_, e2 := w.EnrolFinish(ctx, control.FinishRequest{Token: tok, Browser: browser, Code: code, Device: device, PublicKey: key})
+		_, e3 := w.EnrolFinish(ctx, control.FinishRequest{Token: token, Browser: browser, Code: "x", Device: device, PublicKey: key})
 		_, e4 := w.EnrolStatus(ctx, tok, key)
 		_, e5 := w.EnrolStatus(ctx, token, key)
 		_, e6 := w.SignIn(ctx, a, code)
@@ -45,8 +46,8 @@ func FuzzBodies(f *testing.F) {
 			if err == nil {
 				continue
 			}
-			var e *Error
-			if !errors.As(err, &e) || e.Code == "" || e.Code == CodeInternal || statuses[e.Code] == 0 {
+			var e *control.Error
+			if !errors.As(err, &e) || e.Code == "" || e.Code == control.CodeInternal || statuses[e.Code] == 0 {
 				t.Errorf("%d: %v (%T)", i+1, err, err)
 				continue
 			}
@@ -57,7 +58,7 @@ func FuzzBodies(f *testing.F) {
 				t.Errorf("%d: %v", i+1, err)
 			}
 		}
-		if w.view().DeviceByAddr(p.addr) == nil && addr != p.addr.String() && user != "alice" {
+		if w.View().DeviceByAddr(p.addr) == nil && addr != p.addr.String() && user != "alice" {
 			t.Error("a device is gone")
 		}
 	})

@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	"net"
@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	vpnv1 "vpnd/proto/vpn/v1"
-
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	vpnv1 "vpnd/proto/vpn/v1"
 )
 
 func TestListenControl(t *testing.T) {
@@ -61,7 +61,7 @@ func TestListenWhoIs(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	cc := serve(t, NewWhoIsServer(w.Service), l)
+	cc := serve(t, w.edge.WhoIs(), l)
 	p := w.enrolled("alice")
 	me, err := vpnv1.NewWhoIsServiceClient(cc).WhoIs(t.Context(), &vpnv1.WhoIsRequest{Address: p.addr.String()})
 	if err != nil || me.GetUser() != "alice" {

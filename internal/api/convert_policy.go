@@ -1,7 +1,8 @@
-package control
+package api
 
 import (
 	"vpnd/acl"
+	"vpnd/internal/control"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -21,7 +22,7 @@ func protoPending(w *peers.Pending) *vpnv1.PendingPolicy {
 	return &vpnv1.PendingPolicy{Version: w.Version, Back: w.Back, Until: timestamp(w.Until), AppliedBy: w.By}
 }
 
-func protoDiff(d *PolicyDiff) *vpnv1.PolicyDiff {
+func protoDiff(d *control.PolicyDiff) *vpnv1.PolicyDiff {
 	out := &vpnv1.PolicyDiff{Base: d.Base, Losing: int32(d.Losing), Gaining: int32(d.Gaining)}
 	size := 0
 	for i, c := range d.Changes {
@@ -61,7 +62,7 @@ func capped(list []string) ([]string, int32) {
 	return list[:maxChangeNames], int32(len(list) - maxChangeNames)
 }
 
-func protoExplanation(f FlowAnswer) *vpnv1.FlowExplanation {
+func protoExplanation(f control.FlowAnswer) *vpnv1.FlowExplanation {
 	out := &vpnv1.FlowExplanation{
 		Source: f.Source, SourceAddress: f.Src.String(), Destination: f.Destination, DestinationAddress: f.Dst.String(),
 		Port: f.Question.String(), Allowed: f.Allow, Reason: f.Word, Message: f.Message, Until: timestamp(f.Until),

@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"vpnd/internal/control"
+	"vpnd/internal/control/controltest"
 	"vpnd/internal/store"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -21,14 +23,15 @@ func BenchmarkAddDevice(b *testing.B) {
 	if err := st.Ready(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	sealer, err := NewSealer(bytes.Repeat([]byte{3}, 32))
+	sealer, err := control.NewSealer(bytes.Repeat([]byte{3}, 32))
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := Bootstrap(b.Context(), st, sealer, BootstrapConfig{Endpoint: "vpn.example.com:51820"}); err != nil {
+	if _, err := control.Bootstrap(b.Context(), st, sealer, control.BootstrapConfig{Endpoint: "vpn.example.com:51820"}); err != nil {
 		b.Fatal(err)
 	}
-	w := &world{t: b, Service: New(Config{Store: st, Gateway: &fakeGateway{}, Sealer: sealer})}
+	w := &world{t: b, Service: control.New(control.Config{Store: st, Gateway: &controltest.Gateway{}, Sealer: sealer})}
+	w.edge = New(w.Service, b.Logf)
 	cc := w.admin()
 	users, devices := vpnv1.NewUserServiceClient(cc), vpnv1.NewDeviceServiceClient(cc)
 	for i := range b.N/50 + 1 {

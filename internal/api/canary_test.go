@@ -1,10 +1,10 @@
-package control
+package api
 
 import (
 	"bytes"
 	"context"
+	"encoding/base32"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"regexp"
 	"strings"
@@ -18,41 +18,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"vpnd/internal/control"
+	"vpnd/internal/control/controltest"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
-
-// canaries are secrets in every spelling in which they might get out.
-type canaries struct {
-	mu   sync.Mutex
-	list map[string][]byte // what it is -> its bytes
-}
-
-func (c *canaries) plant(what string, raw []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.list == nil {
-		c.list = map[string][]byte{}
-	}
-	c.list[what+", as it is"] = raw
-	c.list[what+", in base64"] = []byte(strings.TrimRight(base64.StdEncoding.EncodeToString(raw), "="))
-	c.list[what+", in base64url"] = []byte(base64.RawURLEncoding.EncodeToString(raw))
-	c.list[what+", in hex"] = []byte(hex.EncodeToString(raw))
-	c.list[what+", in base32"] = []byte(totpEncoding.EncodeToString(raw))
-}
-
-// find names the first secret that is in b.
-func (c *canaries) find(b []byte) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for what, secret := range c.list {
-		if bytes.Contains(b, secret) {
-			return what
-		}
-	}
-	return ""
-}
 
 // secretFields are those whose purpose is to hand a secret over.
 var secretFields = map[protoreflect.FullName]bool{
@@ -86,25 +57,25 @@ var pskLine = regexp.MustCompile(`(?m)^PresharedKey = (\S+)$`)
 func TestCanaries(t *testing.T) {
 	w := newWorld(t)
 	var (
-		c       canaries
+		c       controltest.Canaries
 		mu      sync.Mutex
 		answers = map[string][]byte{} // method and text -> bytes, less the fields that are secrets
 		called  = map[string]bool{}
 	)
-	set, _ := w.view().Settings()
+	set, _ := w.View().Settings()
 	private, err := w.sealer.GatewayKey(set)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, err := w.sealer.Open(set.Cluster, fieldCA, set.CAKey)
+	ca, err := w.sealer.Open(set.Cluster, "ca.private-key", set.CAKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.plant("the sealing key", w.key)
-	c.plant("the gateway's private key", private[:])
-	c.plant("the CA's key", ca)
-	c.plant("a part of the CA's key", ca[36:68]) // the scalar, in PKCS #8 of P-256
-	c.plant("a browser's cookie", []byte("browser of alice"))
+	c.Plant("the sealing key", w.key)
+	c.Plant("the gateway's private key", private[:])
+	c.Plant("the CA's key", ca)
+	c.Plant("a part of the CA's key", ca[36:68]) // the scalar, in PKCS #8 of P-256
+	c.Plant("a browser's cookie", []byte("browser of alice"))
 
 	config := func(text string) {
 		t.Helper()
@@ -116,8 +87,8 @@ func TestCanaries(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.plant("a preshared key", psk)
-		c.plant("the preshared key "+m[1][:4], psk)
+		c.Plant("a preshared key", psk)
+		c.Plant("the preshared key "+m[1][:4], psk)
 	}
 	record := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		err := invoke(ctx, method, req, reply, cc, opts...)
@@ -135,8 +106,8 @@ func TestCanaries(t *testing.T) {
 		withoutSecrets(m.ProtoReflect(), &held)
 		for _, h := range held {
 			if strings.Contains(h, "#") {
-				c.plant("an invitation's token", []byte(h[strings.Index(h, "#")+1:]))
-				c.plant("the token "+h[strings.Index(h, "#")+1:][:4], []byte(h[strings.Index(h, "#")+1:]))
+				c.Plant("an invitation's token", []byte(h[strings.Index(h, "#")+1:]))
+				c.Plant("the token "+h[strings.Index(h, "#")+1:][:4], []byte(h[strings.Index(h, "#")+1:]))
 			} else {
 				config(h)
 			}
@@ -161,13 +132,13 @@ func TestCanaries(t *testing.T) {
 
 	exerciseAll(t, w, cc, &c, config, tell)
 
-	for _, m := range methodsOf(NewServer(w.Service)) {
+	for _, m := range methodsOf(w.edge.Control()) {
 		if strings.HasPrefix(m, "/vpn.v1.") && !called[m] {
 			t.Errorf("%s was not exercised", m)
 		}
 	}
 	for where, b := range answers {
-		if what := c.find(b); what != "" {
+		if what := c.Find(b); what != "" {
 			t.Errorf("the answer of %s holds %s", where, what)
 		}
 	}
@@ -176,28 +147,28 @@ func TestCanaries(t *testing.T) {
 		t.Fatal(err)
 	}
 	var audit strings.Builder
-	for _, e := range w.view().Audit(0, 10_000) {
+	for _, e := range w.View().Audit(0, 10_000) {
 		audit.WriteString(e.Actor + " " + e.Action + " " + e.Target + " " + e.Detail + "\n")
 	}
 	for where, b := range map[string][]byte{
-		"the log": []byte(w.log.String()), "an error": told.Bytes(), "the commands": bytes.Join(w.store.log, nil),
+		"the log": []byte(w.log.String()), "an error": told.Bytes(), "the commands": bytes.Join(w.store.Log(), nil),
 		"the snapshot": snapshot.Bytes(), "the audit log": []byte(audit.String()),
 	} {
 		if len(b) == 0 {
 			t.Errorf("%s is empty: nothing was looked at", where)
 		}
-		if what := c.find(b); what != "" {
+		if what := c.Find(b); what != "" {
 			t.Errorf("%s holds %s", where, what)
 		}
 	}
 	// The search itself works.
-	if c.find([]byte("x"+base64.StdEncoding.EncodeToString(private[:]))) == "" {
+	if c.Find([]byte("x"+base64.StdEncoding.EncodeToString(private[:]))) == "" {
 		t.Error("a canary is not found where it is")
 	}
 }
 
 // exerciseAll calls every use case and every method, in success and in failure.
-func exerciseAll(t *testing.T, w *world, cc *grpc.ClientConn, c *canaries, config func(string), tell func(error)) {
+func exerciseAll(t *testing.T, w *world, cc *grpc.ClientConn, c *controltest.Canaries, config func(string), tell func(error)) {
 	ctx := t.Context()
 	users, devices := vpnv1.NewUserServiceClient(cc), vpnv1.NewDeviceServiceClient(cc)
 	sessions, policies := vpnv1.NewSessionServiceClient(cc), vpnv1.NewPolicyServiceClient(cc)
@@ -215,10 +186,10 @@ func exerciseAll(t *testing.T, w *world, cc *grpc.ClientConn, c *canaries, confi
 		e, err := w.EnrolBegin(ctx, p.token, "browser of alice")
 		must(err)
 		p.secret = e.Secret
-		raw, err := totpEncoding.DecodeString(e.Secret)
+		raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(e.Secret)
 		must(err)
-		c.plant("the TOTP secret of "+name, raw)
-		req := FinishRequest{Token: p.token, Browser: "another", Code: w.codeNow(p.secret), Device: "phone", PublicKey: p.key}
+		c.Plant("the TOTP secret of "+name, raw)
+		req := control.FinishRequest{Token: p.token, Browser: "another", Code: w.codeNow(p.secret), Device: "phone", PublicKey: p.key}
 		tell(second(w.EnrolFinish(ctx, req)))
 		req.Browser, req.Code = "browser of alice", w.wrongCode(p.secret)
 		tell(second(w.EnrolFinish(ctx, req)))
@@ -263,9 +234,9 @@ func exerciseAll(t *testing.T, w *world, cc *grpc.ClientConn, c *canaries, confi
 	link := reset.GetInvitation().GetLink()
 	e, err := w.EnrolBegin(ctx, link[strings.Index(link, "#")+1:], "browser of alice")
 	must(err)
-	raw, err := totpEncoding.DecodeString(e.Secret)
+	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(e.Secret)
 	must(err)
-	c.plant("a pending TOTP secret", raw)
+	c.Plant("a pending TOTP secret", raw)
 	must(second(users.SetUserEnabled(ctx, &vpnv1.SetUserEnabledRequest{Name: "alice"})))
 
 	must(second(policies.GetPolicy(ctx, &vpnv1.GetPolicyRequest{})))
@@ -294,18 +265,18 @@ func exerciseAll(t *testing.T, w *world, cc *grpc.ClientConn, c *canaries, confi
 	stop()
 
 	// When nothing works, errors and the log say so without the secrets.
-	w.gateway.set(func(g *fakeGateway) { g.fail = errors.New("the plane is gone") })
-	w.store.setFail(errors.New("the disk is full"))
+	w.gateway.Set(func(g *controltest.Gateway) { g.Fail = errors.New("the plane is gone") })
+	w.store.SetFail(errors.New("the disk is full"))
 	_, err = users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "bob"})
 	tell(err)
 	tell(second(w.EnrolBegin(ctx, alice.token, "browser of alice")))
 	tell(second(w.SignIn(ctx, alice.addr, w.codeNow(alice.secret))))
-	w.store.setFail(nil)
+	w.store.SetFail(nil)
 	_, err = gw.GetStatus(ctx, &vpnv1.GetStatusRequest{})
 	tell(err)
 	// A secret that was sealed elsewhere.
-	u := w.view().UserByName("alice")
-	_, err = w.sealer.Open(u.ID, fieldPSK, peers.Sealed(u.TOTP))
+	u := w.View().UserByName("alice")
+	_, err = w.sealer.Open(u.ID, "device.preshared-key", peers.Sealed(u.TOTP))
 	tell(err)
 	must(second(gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: 10_000})))
 	must(second(users.RemoveUser(ctx, &vpnv1.RemoveUserRequest{Name: "alice"})))

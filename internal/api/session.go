@@ -1,9 +1,10 @@
-package control
+package api
 
 import (
 	"context"
 	"net/netip"
 
+	"vpnd/internal/control"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -11,18 +12,18 @@ import (
 // sessionServer decodes, calls and encodes for SessionService.
 type sessionServer struct {
 	vpnv1.UnimplementedSessionServiceServer
-	s *Service
+	*Edge
 }
 
 // ListSessions returns the live sessions, by end.
 func (g sessionServer) ListSessions(_ context.Context, r *vpnv1.ListSessionsRequest) (*vpnv1.ListSessionsResponse, error) {
-	v := g.s.view()
-	now := later(g.s.now(), v.Time())
+	v := g.s.View()
+	now := g.s.Time(v)
 	out := &vpnv1.ListSessionsResponse{}
 	var only *peers.User
 	if name := r.GetUser(); name != "" {
 		var err error
-		if only, err = userNamed(v, name); err != nil {
+		if only, err = control.UserNamed(v, name); err != nil {
 			return nil, err
 		}
 	}
@@ -45,7 +46,7 @@ func (g sessionServer) EndSessions(ctx context.Context, r *vpnv1.EndSessionsRequ
 	}
 	// An empty name must not come to mean "all".
 	if device == "" && user == "" && !r.GetAll() {
-		return nil, refuse(CodeInvalid, "Say whose sessions to end: one device's, one user's, or all.")
+		return nil, refuse(control.CodeInvalid, "Say whose sessions to end: one device's, one user's, or all.")
 	}
 	n, closed, err := g.s.EndSessions(ctx, device, user)
 	if err != nil {
@@ -57,14 +58,14 @@ func (g sessionServer) EndSessions(ctx context.Context, r *vpnv1.EndSessionsRequ
 // whoIsServer decodes, calls and encodes for WhoIsService.
 type whoIsServer struct {
 	vpnv1.UnimplementedWhoIsServiceServer
-	s *Service
+	*Edge
 }
 
 // WhoIs names the holder of a tunnel address.
 func (g whoIsServer) WhoIs(ctx context.Context, r *vpnv1.WhoIsRequest) (*vpnv1.WhoIsResponse, error) {
 	a, err := netip.ParseAddr(r.GetAddress())
 	if err != nil || a.Zone() != "" {
-		return nil, refuse(CodeInvalid, "%.64q is not an IP address.", r.GetAddress())
+		return nil, refuse(control.CodeInvalid, "%.64q is not an IP address.", r.GetAddress())
 	}
 	w, err := g.s.WhoIs(ctx, a)
 	if err != nil {

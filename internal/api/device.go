@@ -1,8 +1,9 @@
-package control
+package api
 
 import (
 	"context"
 
+	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -11,7 +12,7 @@ import (
 // deviceServer decodes, calls and encodes for DeviceService.
 type deviceServer struct {
 	vpnv1.UnimplementedDeviceServiceServer
-	s *Service
+	*Edge
 }
 
 // statsAtOnce is up to how many peers are asked for by name; more cost less by asking
@@ -19,9 +20,9 @@ type deviceServer struct {
 const statsAtOnce = 100
 
 // describe encodes devices, with the tunnel's readings where those can be had.
-func (s *Service) describe(ctx context.Context, v *peers.View, list []*peers.Device, live bool) []*vpnv1.Device {
+func (e *Edge) describe(ctx context.Context, v *peers.View, list []*peers.Device, live bool) []*vpnv1.Device {
 	set, _ := v.Settings()
-	now := later(s.now(), v.Time())
+	now := e.s.Time(v)
 	var st dataplane.Stats
 	if live && len(list) > 0 {
 		var keys []dataplane.Key
@@ -31,8 +32,8 @@ func (s *Service) describe(ctx context.Context, v *peers.View, list []*peers.Dev
 			}
 		}
 		var err error
-		if st, err = s.gateway.Stats(ctx, keys...); err != nil {
-			s.logf("read the tunnel's counters: %v", err)
+		if st, err = e.s.Stats(ctx, keys...); err != nil {
+			e.logf("read the tunnel's counters: %v", err)
 		}
 	}
 	out := make([]*vpnv1.Device, len(list))
@@ -43,7 +44,7 @@ func (s *Service) describe(ctx context.Context, v *peers.View, list []*peers.Dev
 }
 
 func (g deviceServer) one(ctx context.Context, d *peers.Device) *vpnv1.Device {
-	return g.s.describe(ctx, g.s.view(), []*peers.Device{d}, true)[0]
+	return g.describe(ctx, g.s.View(), []*peers.Device{d}, true)[0]
 }
 
 // AddDevice adds a device whose key pair was made by the caller.
@@ -53,24 +54,24 @@ func (g deviceServer) AddDevice(ctx context.Context, r *vpnv1.AddDeviceRequest) 
 		return nil, err
 	}
 	// A new device has no readings yet: none are asked for.
-	dev := g.s.describe(ctx, g.s.view(), []*peers.Device{d.Device}, false)[0]
+	dev := g.describe(ctx, g.s.View(), []*peers.Device{d.Device}, false)[0]
 	return &vpnv1.AddDeviceResponse{Device: dev, Config: d.Config}, nil
 }
 
 // ListDevices returns the devices of a user, or all, by name.
 func (g deviceServer) ListDevices(ctx context.Context, r *vpnv1.ListDevicesRequest) (*vpnv1.ListDevicesResponse, error) {
-	v := g.s.view()
+	v := g.s.View()
 	set, _ := v.Settings()
 	var list []*peers.Device
 	of := func(u *peers.User) {
 		for d := range v.DevicesOf(u.ID) {
-			if !r.GetOutdated() || outdated(d, set) {
+			if !r.GetOutdated() || control.Outdated(d, set) {
 				list = append(list, d)
 			}
 		}
 	}
 	if name := r.GetUser(); name != "" {
-		u, err := userNamed(v, name)
+		u, err := control.UserNamed(v, name)
 		if err != nil {
 			return nil, err
 		}
@@ -80,12 +81,12 @@ func (g deviceServer) ListDevices(ctx context.Context, r *vpnv1.ListDevicesReque
 			of(u)
 		}
 	}
-	return &vpnv1.ListDevicesResponse{Devices: g.s.describe(ctx, v, list, true)}, nil
+	return &vpnv1.ListDevicesResponse{Devices: g.describe(ctx, v, list, true)}, nil
 }
 
 // GetDevice returns one device.
 func (g deviceServer) GetDevice(ctx context.Context, r *vpnv1.GetDeviceRequest) (*vpnv1.GetDeviceResponse, error) {
-	d, _, err := deviceNamed(g.s.view(), r.GetName())
+	d, _, err := control.DeviceNamed(g.s.View(), r.GetName())
 	if err != nil {
 		return nil, err
 	}

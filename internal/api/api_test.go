@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	"context"
@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"vpnd/internal/control"
+	"vpnd/internal/control/controltest"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -50,7 +52,7 @@ func (w *world) admin(opts ...grpc.DialOption) *grpc.ClientConn {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return serve(w.t, NewServer(w.Service), l, opts...)
+	return serve(w.t, w.edge.Control(), l, opts...)
 }
 
 func methodsOf(g *grpc.Server) (list []string) {
@@ -65,7 +67,7 @@ func methodsOf(g *grpc.Server) (list []string) {
 // Every method of every service has a line in the table, and every line a method.
 func TestEveryMethodIsAuthorised(t *testing.T) {
 	w := newWorld(t)
-	admin, who := methodsOf(NewServer(w.Service)), methodsOf(NewWhoIsServer(w.Service))
+	admin, who := methodsOf(w.edge.Control()), methodsOf(w.edge.WhoIs())
 	if len(admin) < 25 {
 		t.Fatalf("only %d methods were found", len(admin))
 	}
@@ -95,8 +97,8 @@ func TestDefaultDeny(t *testing.T) {
 		return peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{role: r, uid: 1000}})
 	}
 	ctx, err := authorise(with(roleAdmin), method)
-	if err != nil || actor(ctx) != "uid 1000" {
-		t.Errorf("an administrator: actor %q, %v", actor(ctx), err)
+	if err != nil || control.Actor(ctx) != "uid 1000" {
+		t.Errorf("an administrator: actor %q, %v", control.Actor(ctx), err)
 	}
 	for name, ctx := range map[string]context.Context{
 		"no peer": t.Context(), "no credentials": peer.NewContext(t.Context(), &peer.Peer{}), "no role": with(0), "a protected service": with(roleService),
@@ -132,10 +134,10 @@ func TestGRPC(t *testing.T) {
 		time.Until(inv.GetExpiresAt().AsTime()).Round(time.Minute) != time.Hour || !added.GetUser().GetInvitedUntil().AsTime().Equal(inv.GetExpiresAt().AsTime()) {
 		t.Errorf("invitation until %v, fingerprint %s", inv.GetExpiresAt().AsTime(), inv.GetCaFingerprint())
 	}
-	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "Alice"})), codes.AlreadyExists, CodeExists)
-	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "a\nb"})), codes.InvalidArgument, CodeInvalid)
-	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "bob", Valid: durationpb.New(-1)})), codes.InvalidArgument, CodeInvalid)
-	wantStatus(t, second(users.GetUser(ctx, &vpnv1.GetUserRequest{Name: "nobody"})), codes.NotFound, CodeNotFound)
+	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "Alice"})), codes.AlreadyExists, control.CodeExists)
+	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "a\nb"})), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "bob", Valid: durationpb.New(-1)})), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(users.GetUser(ctx, &vpnv1.GetUserRequest{Name: "nobody"})), codes.NotFound, control.CodeNotFound)
 
 	key := publicKey(t)
 	d, err := devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "laptop", PublicKey: key, Tags: []string{"tag:b", "tag:a", "tag:b"}})
@@ -145,15 +147,15 @@ func TestGRPC(t *testing.T) {
 	if d.GetDevice().GetName() != "alice/laptop" || strings.Join(d.GetDevice().GetTags(), " ") != "tag:a tag:b" || strings.Contains(d.GetConfig(), "PrivateKey") {
 		t.Errorf("device %v", d.GetDevice())
 	}
-	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "other", PublicKey: key})), codes.AlreadyExists, CodeKeyTaken)
-	wantStatus(t, second(devices.GetDevice(ctx, &vpnv1.GetDeviceRequest{Name: "laptop"})), codes.InvalidArgument, CodeInvalid)
-	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "x", PublicKey: strings.Repeat("A", 43) + "="})), codes.InvalidArgument, CodeInvalid)
+	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "other", PublicKey: key})), codes.AlreadyExists, control.CodeKeyTaken)
+	wantStatus(t, second(devices.GetDevice(ctx, &vpnv1.GetDeviceRequest{Name: "laptop"})), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "x", PublicKey: strings.Repeat("A", 43) + "="})), codes.InvalidArgument, control.CodeInvalid)
 	r, err := devices.RotateDevice(ctx, &vpnv1.RotateDeviceRequest{Name: "alice/laptop", PublicKey: publicKey(t)})
 	if err != nil || r.GetConfig() == d.GetConfig() || len(r.GetClosed()) != 1 || !r.GetClosed()[0].GetDone() || r.GetClosed()[0].GetGateway() != w.store.NodeID() {
 		t.Errorf("rotate: closed %v, %v", r.GetClosed(), err)
 	}
 	// The former key is never taken again.
-	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "old", PublicKey: key})), codes.AlreadyExists, CodeKeyTaken)
+	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "old", PublicKey: key})), codes.AlreadyExists, control.CodeKeyTaken)
 
 	p := w.enrolled("bob")
 	w.nextPeriod()
@@ -165,24 +167,24 @@ func TestGRPC(t *testing.T) {
 	if err != nil || len(ls.GetSessions()) != 1 || ls.GetSessions()[0].GetDevice() != "bob/phone" {
 		t.Errorf("sessions %v, %v", ls, err)
 	}
-	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{})), codes.InvalidArgument, CodeInvalid)
-	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_User{}})), codes.InvalidArgument, CodeInvalid)
-	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_All{}})), codes.InvalidArgument, CodeInvalid)
+	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{})), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_User{}})), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_All{}})), codes.InvalidArgument, control.CodeInvalid)
 	// A plane that has not closed is told, and does not undo the end.
-	w.gateway.set(func(g *fakeGateway) { g.fail = errors.New("nft is busy") })
+	w.gateway.Set(func(g *controltest.Gateway) { g.Fail = errors.New("nft is busy") })
 	end, err := sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_User{User: "bob"}})
 	if err != nil || end.GetEnded() != 1 || end.GetClosed()[0].GetDone() || !strings.Contains(end.GetClosed()[0].GetError(), "nft is busy") {
 		t.Errorf("end %v, %v", end, err)
 	}
-	w.gateway.set(func(g *fakeGateway) { g.fail = nil })
+	w.gateway.Set(func(g *controltest.Gateway) { g.Fail = nil })
 
 	who := vpnv1.NewWhoIsServiceClient(cc)
 	me, err := who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "::ffff:" + p.addr.String()})
 	if err != nil || me.GetUser() != "bob" || me.GetDevice() != "phone" || me.GetSessionExpiresAt() != nil || me.GetAddress() != p.addr.String() {
 		t.Errorf("whois %v, %v", me, err)
 	}
-	wantStatus(t, second(who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "10.77.9.9"})), codes.NotFound, CodeNotFound)
-	wantStatus(t, second(who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "alice"})), codes.InvalidArgument, CodeInvalid)
+	wantStatus(t, second(who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "10.77.9.9"})), codes.NotFound, control.CodeNotFound)
+	wantStatus(t, second(who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "alice"})), codes.InvalidArgument, control.CodeInvalid)
 
 	gw := vpnv1.NewGatewayServiceClient(cc)
 	st, err := gw.GetStatus(ctx, &vpnv1.GetStatusRequest{})
@@ -201,7 +203,7 @@ func TestGRPC(t *testing.T) {
 		{}, {Routes: []string{"192.0.2.1/24"}, SetRoutes: true}, {Routes: []string{"x"}, SetRoutes: true},
 		{Dns: []string{"x"}, SetDns: true}, {Session: durationpb.New(0)}, {Url: ptr("http://vpn.example.com")}, {Endpoint: ptr("vpn.example.com")},
 	} {
-		wantStatus(t, second(gw.SetSettings(ctx, bad)), codes.InvalidArgument, CodeInvalid)
+		wantStatus(t, second(gw.SetSettings(ctx, bad)), codes.InvalidArgument, control.CodeInvalid)
 	}
 	audit, err := gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: 1000})
 	if err != nil {
@@ -215,7 +217,7 @@ func TestGRPC(t *testing.T) {
 	if seen["user.add"] != "gateway" || seen["session.end"] != uid || seen["session.start"] != "bob" || seen["device.enrol"] != "bob" || seen["settings.set"] != uid {
 		t.Errorf("actors in the audit log: %v", seen)
 	}
-	wantStatus(t, second(gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: auditMax + 1})), codes.InvalidArgument, CodeTooLarge)
+	wantStatus(t, second(gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: auditMax + 1})), codes.InvalidArgument, control.CodeTooLarge)
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -241,8 +243,8 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) *status
 
 func TestRetryInfo(t *testing.T) {
 	w := newWorld(t)
-	err := w.toStatus("/m", &Error{Code: CodeLocked, Message: "m", RetryAfter: 90 * time.Second})
-	st := wantStatus(t, err, codes.ResourceExhausted, CodeLocked)
+	err := w.edge.toStatus("/m", &control.Error{Code: control.CodeLocked, Message: "m", RetryAfter: 90 * time.Second})
+	st := wantStatus(t, err, codes.ResourceExhausted, control.CodeLocked)
 	for _, d := range st.Details() {
 		if r, ok := d.(*errdetails.RetryInfo); ok && r.GetRetryDelay().AsDuration() == 90*time.Second {
 			return
@@ -258,7 +260,7 @@ func TestPanicAndInternal(t *testing.T) {
 	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{role: roleAdmin}})
 	info := &grpc.UnaryServerInfo{FullMethod: vpnv1.UserService_AddUser_FullMethodName}
 	call := func(h func()) error {
-		_, err := w.unary(ctx, nil, info, func(context.Context, any) (any, error) {
+		_, err := w.edge.unary(ctx, nil, info, func(context.Context, any) (any, error) {
 			h()
 			return nil, errors.New("disk on fire")
 		})
@@ -270,7 +272,7 @@ func TestPanicAndInternal(t *testing.T) {
 		func() { writeTo(nil) },
 		func() {},
 	} {
-		st := wantStatus(t, call(h), codes.Internal, CodeInternal)
+		st := wantStatus(t, call(h), codes.Internal, control.CodeInternal)
 		if strings.Contains(st.Message(), "disk") || strings.Contains(st.Message(), "canary") || strings.Contains(st.Message(), "map") {
 			t.Errorf("told: %s", st.Message())
 		}
@@ -279,7 +281,7 @@ func TestPanicAndInternal(t *testing.T) {
 	if strings.Contains(log, "canary") {
 		t.Error("a panic's value is in the log")
 	}
-	for _, want := range []string{"nil map", "disk on fire", info.FullMethod, "grpc_test.go"} {
+	for _, want := range []string{"nil map", "disk on fire", info.FullMethod, "api_test.go"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q", want)
 		}
@@ -291,11 +293,9 @@ func writeTo(m map[string]int) { m["x"] = 1 }
 func TestHealthAndReflection(t *testing.T) {
 	w := newWorld(t)
 	cc := w.admin()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); w.Run(ctx) }()
-	defer func() { cancel(); <-done }()
-	w.gateway.set(func(g *fakeGateway) { g.waited = append(g.waited, 1<<40) })
+	ctx := t.Context()
+	defer w.running()()
+	w.gateway.Set(func(g *controltest.Gateway) { g.Waited = append(g.Waited, 1<<40) })
 	watch, err := healthpb.NewHealthClient(cc).Watch(ctx, &healthpb.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -313,7 +313,7 @@ func TestHealthAndReflection(t *testing.T) {
 		}
 	}
 	next(healthpb.HealthCheckResponse_SERVING)
-	w.store.follower.Store(true)
+	w.store.Follower.Store(true)
 	next(healthpb.HealthCheckResponse_NOT_SERVING)
 
 	stream, err := reflectionpb.NewServerReflectionClient(cc).ServerReflectionInfo(ctx)
@@ -336,6 +336,6 @@ func TestMessageLimit(t *testing.T) {
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("3 MiB: %v", err)
 	}
-	_, err = vpnv1.NewPolicyServiceClient(cc).CheckPolicy(t.Context(), &vpnv1.CheckPolicyRequest{Text: strings.Repeat("x", maxPolicy+1)})
-	wantStatus(t, err, codes.InvalidArgument, CodeTooLarge)
+	_, err = vpnv1.NewPolicyServiceClient(cc).CheckPolicy(t.Context(), &vpnv1.CheckPolicyRequest{Text: strings.Repeat("x", 1<<20+1)})
+	wantStatus(t, err, codes.InvalidArgument, control.CodeTooLarge)
 }

@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 // policyServer decodes, calls and encodes for PolicyService.
 type policyServer struct {
 	vpnv1.UnimplementedPolicyServiceServer
-	s *Service
+	*Edge
 }
 
 // GetPolicy returns a version of the policy, by default the current one.
@@ -18,7 +18,7 @@ func (g policyServer) GetPolicy(_ context.Context, r *vpnv1.GetPolicyRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &vpnv1.GetPolicyResponse{Policy: protoPolicy(p, true), Pending: protoPending(g.s.view().Pending())}, nil
+	return &vpnv1.GetPolicyResponse{Policy: protoPolicy(p, true), Pending: protoPending(g.s.View().Pending())}, nil
 }
 
 // CheckPolicy parses, compiles and tests a text without applying it.
@@ -56,7 +56,7 @@ func (g policyServer) ApplyPolicy(ctx context.Context, r *vpnv1.ApplyPolicyReque
 	out := &vpnv1.ApplyPolicyResponse{Problems: protoProblems(problems), Closed: protoClosed(closed)}
 	if p != nil {
 		out.Policy = protoPolicy(p, true)
-		if w := g.s.view().Pending(); w != nil && w.Version == p.Version {
+		if w := g.s.View().Pending(); w != nil && w.Version == p.Version {
 			out.Pending = protoPending(w)
 		}
 	}
@@ -83,7 +83,7 @@ func (g policyServer) RevertPolicy(ctx context.Context, _ *vpnv1.RevertPolicyReq
 
 // ListPolicies returns all versions, newest first, without their texts.
 func (g policyServer) ListPolicies(context.Context, *vpnv1.ListPoliciesRequest) (*vpnv1.ListPoliciesResponse, error) {
-	v := g.s.view()
+	v := g.s.View()
 	out := &vpnv1.ListPoliciesResponse{Pending: protoPending(v.Pending())}
 	for p := range v.Policies() {
 		out.Policies = append(out.Policies, protoPolicy(p, false))

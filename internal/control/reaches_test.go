@@ -1,0 +1,33 @@
+package control
+
+import (
+	"testing"
+
+	"vpnd/acl"
+	"vpnd/internal/control/controltest"
+)
+
+// The tunnel's page shows what the rules in force say about this device.
+func TestReaches(t *testing.T) {
+	w := newWorld(t)
+	p := w.enrolled("alice")
+	v := w.View()
+	set, _ := v.Settings()
+	policy, err := acl.Parse([]byte(acl.DefaultPolicy()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := acl.Compile(policy, set.PolicyOptions(), subjects(v))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.gateway.Set(func(g *controltest.Gateway) { g.RuleSet = rules })
+	st, err := w.Session(t.Context(), p.addr)
+	if err != nil || len(st.Reaches) == 0 || st.Reaches[0].Allow || st.Reaches[0].Reason != acl.NoSession {
+		t.Errorf("before sign-in: %+v, %v", st.Reaches, err)
+	}
+	w.nextPeriod()
+	if st, err = w.SignIn(t.Context(), p.addr, w.codeNow(p.secret)); err != nil || len(st.Reaches) == 0 || !st.Reaches[0].Allow {
+		t.Errorf("after sign-in: %+v, %v", st.Reaches, err)
+	}
+}

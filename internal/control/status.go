@@ -1,0 +1,52 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"vpnd/internal/dataplane"
+	"vpnd/peers"
+)
+
+// Status is what this gateway is and how it does.
+type Status struct {
+	Version, Node string
+	Leader        bool
+	Started       time.Time
+	Applied       uint64 // the index that the plane holds
+	Plane         dataplane.Stats
+	PlaneErr      error // why Plane is empty
+}
+
+// Status answers for this gateway.
+func (s *Service) Status(ctx context.Context) Status {
+	st := Status{
+		Version: s.version, Node: s.store.NodeID(), Leader: s.store.Leader(),
+		Started: s.started, Applied: s.gateway.Applied(),
+	}
+	// No peer has the zero key: what is asked for is the plane alone, not 50,000 peers.
+	if st.Plane, st.PlaneErr = s.gateway.Stats(ctx, dataplane.Key{}); st.PlaneErr != nil {
+		s.logf("read the plane's state: %v", st.PlaneErr)
+		st.Plane = dataplane.Stats{}
+	}
+	return st
+}
+
+// Healthy says whether codes can be checked and what was committed up to index is in
+// force.
+func (s *Service) Healthy(index uint64) bool {
+	_, made := s.View().Settings()
+	return made && s.store.Leader() && s.gateway.Applied() >= index
+}
+
+// Stats reads the plane's counters of these peers, or of all.
+func (s *Service) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Stats, error) {
+	return s.gateway.Stats(ctx, keys...)
+}
+
+// View is the state as this node has it, for what an edge lists and shows.
+func (s *Service) View() *peers.View { return s.store.State().View() }
+
+// Time is the instant that says what in a view has ended: time never runs backwards inside
+// State, so what has ended by its time has ended whatever the wall clock says.
+func (s *Service) Time(v *peers.View) time.Time { return later(s.now(), v.Time()) }
