@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"vpnd/internal/control"
 )
 
 // serviceTimeout bounds what a request asks of control: a sign-in that waits for the
@@ -31,7 +33,7 @@ func (p *public) guard(h handlers, next http.Handler) http.Handler {
 			}
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), serviceTimeout)
+		ctx, cancel := context.WithTimeout(control.Arrived(r.Context(), ""), serviceTimeout)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"vpnd/internal/control"
 )
 
 // tunnel is the side that only the tunnel reaches.
@@ -33,7 +35,7 @@ func (t *tunnel) guard(h handlers, next http.Handler) http.Handler {
 				return
 			}
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), serviceTimeout)
+		ctx, cancel := context.WithTimeout(control.Arrived(r.Context(), ""), serviceTimeout)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})

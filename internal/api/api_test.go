@@ -96,9 +96,8 @@ func TestDefaultDeny(t *testing.T) {
 	with := func(r role) context.Context {
 		return peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{role: r, uid: 1000}})
 	}
-	ctx, err := authorise(with(roleAdmin), method)
-	if err != nil || control.Actor(ctx) != "uid 1000" {
-		t.Errorf("an administrator: actor %q, %v", control.Actor(ctx), err)
+	if _, err := authorise(with(roleAdmin), method); err != nil {
+		t.Errorf("an administrator: %v", err)
 	}
 	for name, ctx := range map[string]context.Context{
 		"no peer": t.Context(), "no credentials": peer.NewContext(t.Context(), &peer.Peer{}), "no role": with(0), "a protected service": with(roleService),

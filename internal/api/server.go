@@ -165,7 +165,7 @@ func authorise(ctx context.Context, method string) (context.Context, error) {
 	if !ok || !allowed[method].has(cred.role) {
 		return ctx, denied(method)
 	}
-	return control.WithActor(ctx, fmt.Sprintf("uid %d", cred.uid)), nil
+	return control.Arrived(ctx, fmt.Sprintf("uid %d", cred.uid)), nil
 }
 
 func denied(method string) *control.Error {

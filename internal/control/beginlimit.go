@@ -24,11 +24,11 @@ type beginLimit struct {
 }
 
 // begunElsewhere counts a beginning in another browser than before, as take does.
-func (s *Service) begunElsewhere(inv *peers.Invitation) time.Duration {
+func (l *Leader) begunElsewhere(inv *peers.Invitation) time.Duration {
 	if len(inv.Pending) == 0 {
 		return 0 // the first
 	}
-	return s.begun.take(inv.ID, s.now())
+	return l.begun.take(inv.ID, l.now())
 }
 
 // take counts a beginning and returns how long to wait until the next one is welcome: 0

@@ -52,11 +52,16 @@ func Bootstrap(ctx context.Context, st Store, sealer *Sealer, c BootstrapConfig)
 	if err != nil {
 		return false, err
 	}
-	_, _, err = proposeTo(ctx, st, now, peers.Init{Settings: set, Policy: acl.DefaultPolicy()})
+	_, _, err = proposeTo(ctx, st, gatewayCommand(now(), peers.Init{Settings: set, Policy: acl.DefaultPolicy()}))
 	if err != nil {
 		return false, fmt.Errorf("make the cluster: %w", err)
 	}
 	return true, nil
+}
+
+// gatewayCommand is a command that nobody asked for but the gateway.
+func gatewayCommand(now time.Time, body peers.Body) peers.Command {
+	return peers.Command{Request: newID(), At: now, Actor: gatewayActor, Body: body}
 }
 
 // newSettings makes everything that a cluster has from its first moment.
@@ -162,7 +167,7 @@ func reconfigure(ctx context.Context, st Store, sealer *Sealer, now func() time.
 	if change == (peers.Configure{}) {
 		return nil
 	}
-	if _, _, err := proposeTo(ctx, st, now, change); err != nil {
+	if _, _, err := proposeTo(ctx, st, gatewayCommand(now(), change)); err != nil {
 		return fmt.Errorf("change the settings: %w", err)
 	}
 	return nil

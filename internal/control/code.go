@@ -15,12 +15,8 @@ const clockSlack = 5 * time.Second
 // lockUser takes the lock under which a user's codes are checked, one at a time: from
 // reading her failure count until what follows from the code is applied. Only the leader
 // does so, hence nobody else checks her codes meanwhile.
-func (s *Service) lockUser(ctx context.Context, id peers.ID) (unlock func(), err error) {
-	if !s.store.Leader() {
-		return nil, refuse(CodeNoLeader,
-			"No gateway can check codes at this moment. The code was not used; try again in a few seconds.")
-	}
-	unlock, err = s.users.lock(ctx, id)
+func (l *Leader) lockUser(ctx context.Context, id peers.ID) (unlock func(), err error) {
+	unlock, err = l.users.lock(ctx, id)
 	if err != nil {
 		return nil, &Error{Code: CodeUnavailable, Err: err,
 			Message: "Too many codes are waiting to be checked for this account. Try again in a few seconds."}
@@ -31,8 +27,8 @@ func (s *Service) lockUser(ctx context.Context, id peers.ID) (unlock func(), err
 // checkCode evaluates a code against a sealed secret. The caller holds u's lock and has
 // read u from v under it. A wrong code is counted before this returns; while u is locked
 // nothing is evaluated, and right and wrong get the same answer.
-func (s *Service) checkCode(ctx context.Context, v *peers.View, u *peers.User, secret peers.Sealed, code string) (step int64, err error) {
-	now := s.now()
+func (d *decision) checkCode(ctx context.Context, v *peers.View, u *peers.User, secret peers.Sealed, code string) (step int64, err error) {
+	now := d.now()
 	if behind := v.Time().Sub(now); behind > clockSlack {
 		return 0, refuse(CodeClockBehind,
 			"The gateway's clock says %s, but its records already reach %s, so no code can be checked. "+
@@ -43,16 +39,16 @@ func (s *Service) checkCode(ctx context.Context, v *peers.View, u *peers.User, s
 	if now.Before(u.Locked) {
 		return 0, lockedError(u, now)
 	}
-	if !sixDigits(code) {
+	if !d.factor.plausible(code) {
 		// It cannot be right, so it tells a guesser nothing and is not counted.
 		return 0, refuse(CodeCodeInvalid, "A code is six digits, without spaces. Type the one your authenticator shows now.")
 	}
-	opened, err := s.sealer.Open(u.ID, fieldTOTP, secret)
+	opened, err := d.sealer.Open(u.ID, fieldTOTP, secret)
 	if err != nil {
 		return 0, internal("open the stored secret of "+u.Name, err)
 	}
-	s.tried.Add(1)
-	step, verdict, err := checkTOTP(string(opened), code, now, u.LastStep)
+	d.tried.Add(1)
+	step, verdict, err := d.factor.check(opened, code, now, u.LastStep)
 	if err != nil {
 		return 0, internal("check the code of "+u.Name, err)
 	}
@@ -62,15 +58,15 @@ func (s *Service) checkCode(ctx context.Context, v *peers.View, u *peers.User, s
 	case codeUsed:
 		return 0, codeUsedError(now, u.LastStep)
 	default:
-		return 0, s.countFailure(ctx, u, now)
+		return 0, d.countFailure(ctx, u, now)
 	}
 }
 
 // countFailure counts a wrong code and returns what to answer.
-func (s *Service) countFailure(ctx context.Context, u *peers.User, now time.Time) error {
-	_, _, err := s.decide(ctx, peers.Failure{User: u.ID})
+func (d *decision) countFailure(ctx context.Context, u *peers.User, now time.Time) error {
+	_, _, err := d.commit(ctx, peers.Failure{User: u.ID})
 	if errors.Is(err, peers.ErrLocked) {
-		return s.lockedNow(u.ID)
+		return d.lockedNow(u.ID)
 	}
 	if err != nil {
 		return err
@@ -78,7 +74,7 @@ func (s *Service) countFailure(ctx context.Context, u *peers.User, now time.Time
 	e := refuse(CodeCodeInvalid,
 		"That code is not right. Type the newest one that your authenticator shows for this gateway; "+
 			"if it goes on being refused, check that your phone sets its clock by itself.")
-	if u = s.View().User(u.ID); u != nil && now.Before(u.Locked) {
+	if u = d.View().User(u.ID); u != nil && now.Before(u.Locked) {
 		l := lockedError(u, now)
 		e.Message, e.RetryAfter = "That code is not right. "+l.Message, l.RetryAfter
 	}
@@ -86,13 +82,13 @@ func (s *Service) countFailure(ctx context.Context, u *peers.User, now time.Time
 }
 
 // lockedNow is the answer to a command that State refused because the user is locked.
-func (s *Service) lockedNow(id peers.ID) *Error {
-	v := s.View()
+func (l *Leader) lockedNow(id peers.ID) *Error {
+	v := l.View()
 	u := v.User(id)
 	if u == nil {
 		return refuse(CodeNotFound, "This account was removed.")
 	}
-	return lockedError(u, s.Time(v))
+	return lockedError(u, l.Time(v))
 }
 
 func lockedError(u *peers.User, now time.Time) *Error {
@@ -120,16 +116,16 @@ func codeUsedError(now time.Time, last int64) *Error {
 }
 
 // codeRefused answers a refusal of the command that a right code led to.
-func (s *Service) codeRefused(u *peers.User, err error) error {
+func (l *Leader) codeRefused(u *peers.User, err error) error {
 	switch {
 	case errors.Is(err, peers.ErrLocked):
-		return s.lockedNow(u.ID)
+		return l.lockedNow(u.ID)
 	case errors.Is(err, peers.ErrCodeUsed):
 		last := u.LastStep
-		if u := s.View().User(u.ID); u != nil {
+		if u := l.View().User(u.ID); u != nil {
 			last = u.LastStep
 		}
-		return codeUsedError(s.now(), last)
+		return codeUsedError(l.now(), last)
 	}
 	return err
 }

@@ -10,31 +10,63 @@ import (
 // A policy that is applied to be confirmed waits in the replicated state, so that no crash
 // and no change of leader forgets it. Whoever leads takes it back when its time has come.
 
+// ConfirmPolicy asks to keep the policy that waits.
+type ConfirmPolicy struct{}
+
 // ConfirmPolicy keeps the policy that waits for a confirmation. Only who applied it can.
 func (s *Service) ConfirmPolicy(ctx context.Context) (*peers.PolicyVersion, error) {
-	w, err := s.waiting()
+	a, err := s.ask(ctx, ConfirmPolicy{})
 	if err != nil {
 		return nil, err
 	}
-	_, res, err := s.propose(ctx, peers.PolicyConfirm{Version: w.Version})
-	return res.Policy, err
+	return policyVersion(s.View(), a.Policy)
+}
+
+func (ConfirmPolicy) decide(ctx context.Context, d *decision) (Answer, error) {
+	w, err := waiting(d.View())
+	if err != nil {
+		return Answer{}, err
+	}
+	index, _, err := d.propose(ctx, peers.PolicyConfirm{Version: w.Version})
+	return Answer{Index: index, Policy: w.Version}, err
+}
+
+// RevertPolicy asks to take the policy back that waits.
+type RevertPolicy struct {
+	Due uint64 // 0: before its time; else the version whose time has come
 }
 
 // RevertPolicy takes it back before its time. Anybody can: that is what happens anyway.
 func (s *Service) RevertPolicy(ctx context.Context) (*peers.PolicyVersion, []Closed, error) {
-	w, err := s.waiting()
+	a, err := s.ask(ctx, RevertPolicy{})
 	if err != nil {
 		return nil, nil, err
 	}
-	index, res, err := s.propose(ctx, peers.PolicyRevert{Version: w.Version, Early: true})
+	p, err := policyVersion(s.View(), a.Policy)
 	if err != nil {
 		return nil, nil, err
 	}
-	return res.Policy, s.closed(ctx, index), nil
+	return p, s.closed(ctx, a.Index), nil
 }
 
-func (s *Service) waiting() (*peers.Pending, error) {
-	if w := s.View().Pending(); w != nil {
+func (q RevertPolicy) decide(ctx context.Context, d *decision) (Answer, error) {
+	revert := peers.PolicyRevert{Version: q.Due}
+	if q.Due == 0 {
+		w, err := waiting(d.View())
+		if err != nil {
+			return Answer{}, err
+		}
+		revert = peers.PolicyRevert{Version: w.Version, Early: true}
+	}
+	index, res, err := d.propose(ctx, revert)
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{Index: index, Policy: res.Policy.Version}, nil
+}
+
+func waiting(v *peers.View) (*peers.Pending, error) {
+	if w := v.Pending(); w != nil {
 		return w, nil
 	}
 	return nil, refuse(CodeNotFound, "No policy waits for a confirmation: it was confirmed, or taken back, already; `vpnctl policy history` tells.")
@@ -67,7 +99,7 @@ func (s *Service) revert(ctx context.Context) {
 }
 
 func (s *Service) revertDue(ctx context.Context, w *peers.Pending) {
-	_, _, err := s.propose(ctx, peers.PolicyRevert{Version: w.Version})
+	_, err := s.ask(ctx, RevertPolicy{Due: w.Version})
 	switch {
 	case err == nil:
 		s.logf("version %d of the policy, applied by %s, was not confirmed in time: version %d is in force again", w.Version, w.By, w.Back)

@@ -18,7 +18,7 @@ const otherPolicy = `{"grants": [{"src": ["alice"], "dst": ["app"], "ip": ["tcp:
 func (w *world) try(actor string, confirm time.Duration) {
 	w.t.Helper()
 	now := w.View().Policy()
-	ctx := WithActor(w.t.Context(), actor)
+	ctx := Arrived(w.t.Context(), actor)
 	if p, problems, _, err := w.ApplyPolicy(ctx, otherPolicy, now.Version, "", confirm); err != nil || p == nil {
 		w.t.Fatal(problems, err)
 	}
@@ -63,14 +63,14 @@ func TestConfirmed(t *testing.T) {
 		stop := w.running()
 		defer stop()
 		w.try("uid 0", time.Minute)
-		_, err := w.ConfirmPolicy(WithActor(t.Context(), "uid 1000"))
+		_, err := w.ConfirmPolicy(Arrived(t.Context(), "uid 1000"))
 		if e := wantCode(t, err, CodeConflict); !strings.Contains(e.Message, `"uid 0"`) {
 			t.Error(e.Message)
 		}
-		if p, err := w.ConfirmPolicy(WithActor(t.Context(), "uid 0")); err != nil || p.Version != 2 {
+		if p, err := w.ConfirmPolicy(Arrived(t.Context(), "uid 0")); err != nil || p.Version != 2 {
 			t.Fatal(p, err)
 		}
-		_, err = w.ConfirmPolicy(WithActor(t.Context(), "uid 0"))
+		_, err = w.ConfirmPolicy(Arrived(t.Context(), "uid 0"))
 		wantCode(t, err, CodeNotFound)
 		time.Sleep(time.Hour)
 		if p := w.View().Policy(); p.Version != 2 || len(w.audited("policy.confirm")) != 1 {

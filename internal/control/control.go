@@ -1,12 +1,15 @@
 // Package control is where a request becomes a command: it authenticates, authorises,
 // checks codes, seals and proposes. The edges (internal/api and portal) only decode, call
 // it, and encode. It never changes the data plane.
+//
+// It has two parts and a seam between them. Service is called by the edges of every node;
+// what must be decided it hands to a Decider as a Request, which is plain data. Leader
+// decides, on the node that leads.
 package control
 
 import (
 	"context"
 	"crypto/rand"
-	"sync/atomic"
 	"time"
 
 	"vpnd/acl"
@@ -18,6 +21,7 @@ import (
 type Store interface {
 	NodeID() string
 	State() *peers.State
+	Wait(ctx context.Context, index uint64) error // until State has it
 	Propose(context.Context, peers.Command) (uint64, peers.Result, error)
 	Leader() bool
 }
@@ -38,24 +42,23 @@ type Config struct {
 	Store   Store
 	Gateway Gateway
 	Sealer  *Sealer
+	Decider Decider          // nil: a Leader of this node alone
 	Now     func() time.Time // the wall clock
 	Version string
 	Logf    func(format string, args ...any)
 }
 
-// Service has the use cases. Its methods may be called concurrently.
+// Service has the use cases, as an edge calls them. What a leader must decide it asks a
+// Decider for; the rest it answers itself, from this node's state and plane, whoever leads:
+// pages and lists, who has an address, whether the plane holds what was decided. Its methods
+// may be called concurrently.
 type Service struct {
-	store   Store
+	node
 	gateway Gateway
-	sealer  *Sealer
-	clock   func() time.Time
+	decider Decider
 	version string
-	logf    func(format string, args ...any)
 	started time.Time
 
-	users keyedMutex[peers.ID] // held while a code of that user is being checked
-	tried atomic.Int64         // codes that were compared with a secret
-	begun beginLimit           // enrolments begun in another browser than before
 	certs *certificates
 	drift chan dataplane.Drift
 	lost  lossCounter
@@ -64,23 +67,16 @@ type Service struct {
 // New returns a Service.
 func New(c Config) *Service {
 	s := &Service{
-		store: c.Store, gateway: c.Gateway, sealer: c.Sealer, clock: c.Now,
-		version: c.Version, logf: c.Logf,
+		node: newNode(c), gateway: c.Gateway, decider: c.Decider, version: c.Version,
 		drift: make(chan dataplane.Drift, driftQueue),
 	}
-	if s.clock == nil {
-		s.clock = time.Now
-	}
-	if s.logf == nil {
-		s.logf = func(string, ...any) {}
+	if s.decider == nil {
+		s.decider = NewLeader(c)
 	}
 	s.started = s.now()
 	s.certs = newCertificates(s)
 	return s
 }
-
-// now is the wall clock in UTC without its monotonic part: commands carry it.
-func (s *Service) now() time.Time { return s.clock().UTC().Round(0) }
 
 // newID makes an object's name.
 func newID() (id peers.ID) {
@@ -98,21 +94,6 @@ func later(a, b time.Time) time.Time {
 
 // stamp spells an instant for people.
 func stamp(t time.Time) string { return t.UTC().Format("2 January 2006 15:04:05 MST") }
-
-type actorKey struct{}
-
-// WithActor names, for the audit log, who asks for what is done under ctx.
-func WithActor(ctx context.Context, actor string) context.Context {
-	return context.WithValue(ctx, actorKey{}, actor)
-}
-
-// Actor is who asks; "gateway" when it is the gateway itself.
-func Actor(ctx context.Context) string {
-	if a, ok := ctx.Value(actorKey{}).(string); ok && a != "" {
-		return a
-	}
-	return "gateway"
-}
 
 func userDisabled(u *peers.User) *Error {
 	return refuse(CodeDisabled,

@@ -35,11 +35,7 @@ func (s *Service) auditDrift(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case d := <-s.drift:
-			n := peers.Note{Action: "gateway.drift", Target: clip(d.What), Detail: clip(d.Was + " by hand; put right")}
-			if lost := s.lost.n.Swap(0); lost > 0 {
-				n.Detail += fmt.Sprintf("; %d more like it were not recorded one by one", lost)
-			}
-			if _, _, err := s.propose(ctx, n); err != nil && ctx.Err() == nil {
+			if _, err := s.ask(ctx, NoteDrift{What: d.What, Was: d.Was, Lost: s.lost.n.Swap(0)}); err != nil && ctx.Err() == nil {
 				s.logf("audit that %s was %s: %v", d.What, d.Was, cause(err))
 			}
 		}
@@ -49,6 +45,21 @@ func (s *Service) auditDrift(ctx context.Context) {
 		case <-time.After(driftEvery):
 		}
 	}
+}
+
+// NoteDrift asks for a line of the audit log: something was changed by hand and put right.
+type NoteDrift struct {
+	What, Was string
+	Lost      int64 // how many more there were that nobody counted one by one
+}
+
+func (q NoteDrift) decide(ctx context.Context, d *decision) (Answer, error) {
+	n := peers.Note{Action: "gateway.drift", Target: clip(q.What), Detail: clip(q.Was + " by hand; put right")}
+	if q.Lost > 0 {
+		n.Detail += fmt.Sprintf("; %d more like it were not recorded one by one", q.Lost)
+	}
+	index, _, err := d.propose(ctx, n)
+	return Answer{Index: index}, err
 }
 
 // clip keeps a note's text within what State takes.

@@ -22,66 +22,83 @@ type Enrolment struct {
 	Expires    time.Time
 }
 
+// EnrolBegin asks to begin an enrolment, or to go on with one.
+type EnrolBegin struct {
+	Token   string // secret
+	Browser string // the cookie's value
+}
+
 // EnrolBegin answers the first step of an enrolment. browser is the cookie's value: the
 // secret shown to it is shown to no other browser.
 func (s *Service) EnrolBegin(ctx context.Context, token, browser string) (Enrolment, error) {
-	v := s.View()
-	inv, u, err := s.invitation(v, token)
+	a, err := s.ask(ctx, EnrolBegin{Token: token, Browser: browser})
 	if err != nil {
 		return Enrolment{}, err
 	}
+	return *a.Enrolment, nil
+}
+
+func (q EnrolBegin) decide(ctx context.Context, d *decision) (Answer, error) {
+	v := d.View()
+	inv, u, err := d.invitation(v, q.Token)
+	if err != nil {
+		return Answer{}, err
+	}
 	if !inv.Used.IsZero() {
-		return Enrolment{}, invitationUsed()
+		return Answer{}, invitationUsed()
 	}
-	if browser == "" {
-		return Enrolment{}, refuse(CodeInvalid, "Your browser kept no cookie for this page. Allow cookies for it and open the link again.")
+	if q.Browser == "" {
+		return Answer{}, refuse(CodeInvalid, "Your browser kept no cookie for this page. Allow cookies for it and open the link again.")
 	}
-	e := Enrolment{User: u.Name, Expires: inv.Expires}
+	e := &Enrolment{User: u.Name, Expires: inv.Expires}
+	a := Answer{Index: v.Index(), Enrolment: e}
 	if len(u.TOTP) != 0 {
 		e.Enrolled = true
-		return e, nil
+		return a, nil
 	}
 	pending := inv.Pending
-	if !sameBrowser(inv, browser) {
-		if wait := s.begunElsewhere(inv); wait > 0 {
+	if !sameBrowser(inv, q.Browser) {
+		if wait := d.begunElsewhere(inv); wait > 0 {
 			e := refuse(CodeLimit,
 				"This invitation was opened in too many browsers in a short time. Go on in the one where you began, or wait a minute. If it was not you, tell an administrator.")
 			e.RetryAfter = wait
-			return Enrolment{}, e
+			return Answer{}, e
 		}
-		res, err := s.newPending(WithActor(ctx, u.Name), inv, u, browser)
+		d.actor = u.Name
+		index, res, err := d.newPending(ctx, inv, u, q.Browser)
 		if err != nil {
-			return Enrolment{}, err
+			return Answer{}, err
 		}
+		a.Index = index
 		if len(res.User.TOTP) != 0 { // meanwhile, with another invitation
 			e.Enrolled = true
-			return e, nil
+			return a, nil
 		}
 		pending = res.Invitation.Pending
 	}
-	secret, err := s.sealer.Open(u.ID, fieldTOTP, pending)
+	secret, err := d.sealer.Open(u.ID, fieldTOTP, pending)
 	if err != nil {
-		return Enrolment{}, internal("open the secret of this enrolment", err)
+		return Answer{}, internal("open the secret of this enrolment", err)
 	}
 	set, _ := v.Settings()
 	e.Secret = string(secret)
-	e.OTPAuthURL = otpauthURL(issuer(set.URL), u.Name, e.Secret)
-	return e, nil
+	e.OTPAuthURL = d.factor.setup(set.URL, u.Name, secret)
+	return a, nil
 }
 
 // newPending gives the browser a secret of its own. State answers with the one it has
 // when the same browser asks twice at once.
-func (s *Service) newPending(ctx context.Context, inv *peers.Invitation, u *peers.User, browser string) (peers.Result, error) {
-	secret, err := newTOTPSecret()
+func (d *decision) newPending(ctx context.Context, inv *peers.Invitation, u *peers.User, browser string) (uint64, peers.Result, error) {
+	secret, err := d.factor.newSecret()
 	if err != nil {
-		return peers.Result{}, internal("make a secret", err)
+		return 0, peers.Result{}, internal("make a secret", err)
 	}
-	sealed, err := s.sealer.Seal(u.ID, fieldTOTP, []byte(secret))
+	sealed, err := d.sealer.Seal(u.ID, fieldTOTP, secret)
 	if err != nil {
-		return peers.Result{}, internal("make a secret", err)
+		return 0, peers.Result{}, internal("make a secret", err)
 	}
-	_, res, err := s.propose(ctx, peers.EnrolBegin{Invitation: inv.ID, Browser: browserHash(browser), Secret: sealed})
-	return res, invitationRefused(err)
+	index, res, err := d.propose(ctx, peers.EnrolBegin{Invitation: inv.ID, Browser: browserHash(browser), Secret: sealed})
+	return index, res, invitationRefused(err)
 }
 
 func browserHash(browser string) [32]byte { return sha256.Sum256([]byte(browser)) }
@@ -92,7 +109,7 @@ func sameBrowser(inv *peers.Invitation, browser string) bool {
 	return browser != "" && len(inv.Pending) != 0 && subtle.ConstantTimeCompare(h[:], inv.Browser[:]) == 1
 }
 
-// FinishRequest is the second step of an enrolment.
+// FinishRequest asks for the second step of an enrolment.
 type FinishRequest struct {
 	Token, Browser, Code string
 	Device, PublicKey    string
@@ -110,116 +127,114 @@ type Finished struct {
 // EnrolFinish confirms the code, spends the invitation and adds the device. It answers
 // when the gateway knows the device, so that its first handshake succeeds.
 func (s *Service) EnrolFinish(ctx context.Context, r FinishRequest) (Finished, error) {
-	_, u, err := s.invitation(s.View(), r.Token)
+	a, err := s.ask(ctx, r)
 	if err != nil {
 		return Finished{}, err
+	}
+	c, err := s.configAfter(a, r.Device)
+	if err != nil {
+		return Finished{}, err
+	}
+	f := Finished{
+		Device: c.User.Name + "/" + c.Device.Name, Addresses: c.Device.Addrs,
+		Config: c.Config, PortalURL: s.TunnelURL(), Repeated: a.Repeated,
+	}
+	return f, s.opened(ctx, a.Index, "Your device was added")
+}
+
+// decide works under the user's lock.
+func (r FinishRequest) decide(ctx context.Context, d *decision) (Answer, error) {
+	_, u, err := d.invitation(d.View(), r.Token)
+	if err != nil {
+		return Answer{}, err
 	}
 	key, err := peers.ParseKey(r.PublicKey)
 	if err != nil {
-		return Finished{}, refused(err)
+		return Answer{}, refused(err)
 	}
 	if err := peers.CheckDeviceName(r.Device); err != nil {
-		return Finished{}, refused(err)
+		return Answer{}, refused(err)
 	}
-	index, d, repeated, err := s.enrol(ctx, r, u.ID, key)
+	unlock, err := d.lockUser(ctx, u.ID)
 	if err != nil {
-		return Finished{}, err
-	}
-	f, err := s.finished(u.Name, d)
-	if err != nil {
-		return Finished{}, err
-	}
-	f.Repeated = repeated
-	return f, s.opened(ctx, index, "Your device was added")
-}
-
-// enrol is EnrolFinish up to the commit, under the user's lock.
-func (s *Service) enrol(ctx context.Context, r FinishRequest, user peers.ID, key peers.Key) (index uint64, d *peers.Device, repeated bool, err error) {
-	unlock, err := s.lockUser(ctx, user)
-	if err != nil {
-		return 0, nil, false, err
+		return Answer{}, err
 	}
 	defer unlock()
 
-	v := s.View()
-	inv, u, err := s.invitation(v, r.Token)
+	v := d.View() // what held before the lock may have changed
+	inv, u, err := d.invitation(v, r.Token)
 	if err != nil {
-		return 0, nil, false, err
+		return Answer{}, err
 	}
 	if !inv.Used.IsZero() {
-		if d := v.DeviceByKey(key); d != nil && d.ID == inv.Device {
-			return v.Index(), d, true, nil
+		if dev := v.DeviceByKey(key); dev != nil && dev.ID == inv.Device {
+			return Answer{Index: v.Index(), Device: dev.ID, Repeated: true}, nil
 		}
-		return 0, nil, false, invitationUsed()
+		return Answer{}, invitationUsed()
 	}
-	// What State would refuse anyway is refused before a code is spent on it.
-	if v.DeviceByKey(key) != nil || v.Retired(key) {
-		return 0, nil, false, refuse(CodeKeyTaken,
-			"This public key is or was in use here already. Each device needs a new key: make another and try again.")
-	}
-	if v.DeviceByName(u.ID, r.Device) != nil {
-		return 0, nil, false, refuse(CodeExists,
-			"%s has a device named %q already. Choose another name for this one.", u.Name, r.Device)
-	}
-	secret := u.TOTP
-	if len(secret) == 0 {
-		switch {
-		case len(inv.Pending) == 0:
-			return 0, nil, false, refuse(CodeNotEnrolled,
-				"No authenticator has been set up with this invitation yet. Open the link again and scan its code.")
-		case !sameBrowser(inv, r.Browser):
-			return 0, nil, false, refuse(CodeOtherBrowser,
-				"This invitation was opened in another browser since, which made the code shown here worthless. "+
-					"Go on there, or reload this page and scan the new code. If the other browser is not yours, tell an administrator.")
-		}
-		secret = inv.Pending
-	}
-	ctx = WithActor(ctx, u.Name)
-	step, err := s.checkCode(ctx, v, u, secret, r.Code)
+	secret, err := r.secret(v, inv, u, key)
 	if err != nil {
-		return 0, nil, false, err
+		return Answer{}, err
 	}
-	dev, err := s.newDevice(r.Device, nil, key)
+	d.actor = u.Name
+	step, err := d.checkCode(ctx, v, u, secret, r.Code)
 	if err != nil {
-		return 0, nil, false, err
+		return Answer{}, err
 	}
-	index, res, err := s.decide(ctx, peers.EnrolFinish{
+	dev, err := d.newDevice(r.Device, nil, key)
+	if err != nil {
+		return Answer{}, err
+	}
+	index, res, err := d.commit(ctx, peers.EnrolFinish{
 		Invitation: inv.ID, Browser: browserHash(r.Browser), Step: step, Device: dev,
 	})
 	if err != nil {
-		return 0, nil, false, invitationRefused(s.codeRefused(u, err))
+		return Answer{}, invitationRefused(d.codeRefused(u, err))
 	}
-	return index, res.Device, false, nil
+	return Answer{Index: index, Device: res.Device.ID}, nil
+}
+
+// secret is the one that the code must be of. What State would refuse anyway is refused
+// before a code is spent on it.
+func (r FinishRequest) secret(v *peers.View, inv *peers.Invitation, u *peers.User, key peers.Key) (peers.Sealed, error) {
+	switch {
+	case v.DeviceByKey(key) != nil || v.Retired(key):
+		return nil, refuse(CodeKeyTaken,
+			"This public key is or was in use here already. Each device needs a new key: make another and try again.")
+	case v.DeviceByName(u.ID, r.Device) != nil:
+		return nil, refuse(CodeExists,
+			"%s has a device named %q already. Choose another name for this one.", u.Name, r.Device)
+	case len(u.TOTP) != 0:
+		return u.TOTP, nil
+	case len(inv.Pending) == 0:
+		return nil, refuse(CodeNotEnrolled,
+			"No authenticator has been set up with this invitation yet. Open the link again and scan its code.")
+	case !sameBrowser(inv, r.Browser):
+		return nil, refuse(CodeOtherBrowser,
+			"This invitation was opened in another browser since, which made the code shown here worthless. "+
+				"Go on there, or reload this page and scan the new code. If the other browser is not yours, tell an administrator.")
+	}
+	return inv.Pending, nil
 }
 
 // newDevice makes a device's id and preshared key.
-func (s *Service) newDevice(name string, tags []string, key peers.Key) (peers.NewDevice, error) {
+func (l *Leader) newDevice(name string, tags []string, key peers.Key) (peers.NewDevice, error) {
 	n := peers.NewDevice{ID: newID(), Name: name, Tags: tags, PublicKey: key}
-	psk, err := s.newPSK(n.ID)
+	psk, err := l.newPSK(n.ID)
 	n.PresharedKey = psk
 	return n, err
 }
 
-func (s *Service) newPSK(device peers.ID) (peers.Sealed, error) {
+func (l *Leader) newPSK(device peers.ID) (peers.Sealed, error) {
 	psk := make([]byte, 32)
 	if _, err := rand.Read(psk); err != nil {
 		return nil, internal("make a preshared key", err)
 	}
-	sealed, err := s.sealer.Seal(device, fieldPSK, psk)
+	sealed, err := l.sealer.Seal(device, fieldPSK, psk)
 	if err != nil {
 		return nil, internal("make a preshared key", err)
 	}
 	return sealed, nil
-}
-
-func (s *Service) finished(user string, d *peers.Device) (Finished, error) {
-	config, err := s.clientConfig(d)
-	if err != nil {
-		return Finished{}, err
-	}
-	return Finished{
-		Device: user + "/" + d.Name, Addresses: d.Addrs, Config: config, PortalURL: s.TunnelURL(),
-	}, nil
 }
 
 // clientConfig is a device's wg-quick text without its PrivateKey line.

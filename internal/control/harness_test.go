@@ -16,9 +16,10 @@ import (
 	"vpnd/internal/control/controltest"
 )
 
-// world is a bootstrapped Service with fakes below it.
+// world is a bootstrapped Service with fakes below it, and a wire between it and its Leader.
 type world struct {
 	*Service
+	leader  *Leader
 	t       testing.TB
 	store   *controltest.Store
 	gateway *controltest.Gateway
@@ -39,7 +40,10 @@ func newWorld(t testing.TB) *world {
 	if err != nil || !first {
 		t.Fatalf("Bootstrap = %v, %v", first, err)
 	}
-	w.Service = New(Config{Store: w.store, Gateway: w.gateway, Sealer: sealer, Now: clock, Version: "test", Logf: w.log.Logf})
+	c := Config{Store: w.store, Gateway: w.gateway, Sealer: sealer, Now: clock, Version: "test", Logf: w.log.Logf}
+	w.leader = NewLeader(c)
+	c.Decider = wire{t, w.leader}
+	w.Service = New(c)
 	return w
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"time"
 
 	"vpnd/peers"
@@ -25,18 +24,16 @@ type Invite struct {
 	Expires time.Time
 }
 
-// newToken makes an invitation's token and the hash under which State knows it.
-func newToken() (token string, hash [32]byte, err error) {
-	b := make([]byte, inviteTokenSize)
-	if _, err := rand.Read(b); err != nil {
-		return "", hash, fmt.Errorf("make an invitation: %w", err)
-	}
-	token = base64.RawURLEncoding.EncodeToString(b)
-	return token, sha256.Sum256([]byte(token)), nil
+// Invitation is what an edge decides of a new invitation: it makes the token, so that a
+// request which is sent again is for the same one, and the leader never has it.
+type Invitation struct {
+	ID    peers.ID
+	Hash  [32]byte // of the token
+	Valid time.Duration
 }
 
 // newInvitation makes an invitation that is valid for so long; 0 means the default.
-func (s *Service) newInvitation(valid time.Duration) (token string, n peers.NewInvitation, err error) {
+func newInvitation(valid time.Duration) (token string, n Invitation, err error) {
 	if valid == 0 {
 		valid = inviteValid
 	}
@@ -44,22 +41,27 @@ func (s *Service) newInvitation(valid time.Duration) (token string, n peers.NewI
 		return "", n, refuse(CodeInvalid,
 			"An invitation is valid for between %v and %v, not %v.", inviteValidMin, inviteValidMax, valid)
 	}
-	token, hash, err := newToken()
-	if err != nil {
+	b := make([]byte, inviteTokenSize)
+	if _, err := rand.Read(b); err != nil {
 		return "", n, internal("make an invitation", err)
 	}
-	return token, peers.NewInvitation{ID: newID(), Hash: hash, Expires: s.now().Add(valid)}, nil
+	token = base64.RawURLEncoding.EncodeToString(b)
+	return token, Invitation{ID: newID(), Hash: sha256.Sum256([]byte(token)), Valid: valid}, nil
+}
+
+// new is the invitation as State takes it, from now on.
+func (i Invitation) new(now time.Time) peers.NewInvitation {
+	return peers.NewInvitation{ID: i.ID, Hash: i.Hash, Expires: now.Add(i.Valid)}
 }
 
 // invite is the answer that holds the link.
-func (s *Service) invite(v *peers.View, user, token string, expires time.Time) Invite {
-	set, _ := v.Settings()
-	return Invite{User: user, Link: set.URL + "/enroll#" + token, Expires: expires}
+func (s *Service) invite(user, token string, expires time.Time) Invite {
+	return Invite{User: user, Link: s.URL() + "/enroll#" + token, Expires: expires}
 }
 
 // invitation finds the one that a token is for. It says why a token is worth nothing,
 // which only its holder can ask.
-func (s *Service) invitation(v *peers.View, token string) (*peers.Invitation, *peers.User, error) {
+func (n *node) invitation(v *peers.View, token string) (*peers.Invitation, *peers.User, error) {
 	var inv *peers.Invitation
 	// The look-up by hash takes no longer for a token that is nearly right.
 	if len(token) == base64.RawURLEncoding.EncodedLen(inviteTokenSize) {
@@ -70,7 +72,7 @@ func (s *Service) invitation(v *peers.View, token string) (*peers.Invitation, *p
 			"This invitation is not known here: the link is incomplete, or was replaced by a newer one, or ended some time ago. "+
 				"Open the newest link you were given in full, or ask for a new one.")
 	}
-	if !s.Time(v).Before(inv.Expires) {
+	if !n.Time(v).Before(inv.Expires) {
 		if !inv.Used.IsZero() {
 			return nil, nil, invitationUsed()
 		}

@@ -32,10 +32,14 @@ func policyVersion(v *peers.View, version uint64) (*peers.PolicyVersion, error) 
 // CheckPolicy parses, compiles and tests a text against the devices there are, and
 // returns every fault and warning. fatal says that the text cannot become the policy.
 func (s *Service) CheckPolicy(text string) (problems acl.ErrorList, fatal bool, err error) {
+	return s.checkText(text)
+}
+
+func (n *node) checkText(text string) (problems acl.ErrorList, fatal bool, err error) {
 	if len(text) > maxPolicy {
 		return nil, false, tooLarge(text)
 	}
-	v := s.View()
+	v := n.View()
 	set, _ := v.Settings()
 	return checkPolicy(v, set.PolicyOptions(), text)
 }
@@ -76,21 +80,41 @@ func subjects(v *peers.View) []acl.Subject {
 	return out
 }
 
+// ApplyPolicy asks to make a text the policy.
+type ApplyPolicy struct {
+	Text    string
+	Base    uint64 // the version that it was made from
+	Note    string
+	Confirm time.Duration // 0: for good
+}
+
 // ApplyPolicy makes a text the policy if it has no fault and base is still the current
 // version. It answers when the gateway has it in force. With faults, the version is nil.
 // With confirm above 0 it is taken back after so long unless ConfirmPolicy follows.
 func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string, confirm time.Duration) (*peers.PolicyVersion, acl.ErrorList, []Closed, error) {
-	problems, fatal, err := s.CheckPolicy(text)
-	if err != nil || fatal {
-		return nil, problems, nil, err
+	a, err := s.ask(ctx, ApplyPolicy{Text: text, Base: base, Note: note, Confirm: confirm})
+	if err != nil || a.Policy == 0 {
+		return nil, a.Problems, nil, err
 	}
-	var body peers.Body = peers.PolicyApply{Text: text, Base: base, Note: note}
-	if confirm > 0 {
-		body = peers.PolicyTry{Text: text, Base: base, Note: note, For: confirm}
-	}
-	index, res, err := s.propose(ctx, body)
+	p, err := policyVersion(s.View(), a.Policy)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return res.Policy, problems, s.closed(ctx, index), nil
+	return p, a.Problems, s.closed(ctx, a.Index), nil
+}
+
+func (q ApplyPolicy) decide(ctx context.Context, d *decision) (Answer, error) {
+	problems, fatal, err := d.checkText(q.Text)
+	if err != nil || fatal {
+		return Answer{Problems: problems}, err
+	}
+	var body peers.Body = peers.PolicyApply{Text: q.Text, Base: q.Base, Note: q.Note}
+	if q.Confirm > 0 {
+		body = peers.PolicyTry{Text: q.Text, Base: q.Base, Note: q.Note, For: q.Confirm}
+	}
+	index, res, err := d.propose(ctx, body)
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{Index: index, Policy: res.Policy.Version, Problems: problems}, nil
 }

@@ -15,17 +15,12 @@ const (
 	proposeTries = 3                // of a command whose outcome is unknown
 )
 
-// propose commits a command and returns its index and result; a refusal is an *Error.
-func (s *Service) propose(ctx context.Context, body peers.Body) (uint64, peers.Result, error) {
-	return proposeTo(ctx, s.store, s.now, body)
-}
-
-// proposeTo repeats a command whose outcome is unknown under the same request id, which
-// State answers with the first result.
-func proposeTo(ctx context.Context, st Store, now func() time.Time, body peers.Body) (uint64, peers.Result, error) {
+// proposeTo commits a command and returns its index and result; a refusal is an *Error. It
+// repeats a command whose outcome is unknown under the same request id, which State answers
+// with the first result.
+func proposeTo(ctx context.Context, st Store, cmd peers.Command) (uint64, peers.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeWait)
 	defer cancel()
-	cmd := peers.Command{Request: newID(), At: now(), Actor: Actor(ctx), Body: body}
 	var (
 		index uint64
 		res   peers.Result
@@ -44,12 +39,6 @@ func proposeTo(ctx context.Context, st Store, now func() time.Time, body peers.B
 		return index, res, refused(res.Err)
 	}
 	return index, res, nil
-}
-
-// decide proposes what follows from a code that was evaluated. The caller going away
-// must not keep a wrong code from being counted or a right one from being spent.
-func (s *Service) decide(ctx context.Context, body peers.Body) (uint64, peers.Result, error) {
-	return s.propose(context.WithoutCancel(ctx), body)
 }
 
 // opened waits until this gateway holds what was committed at index.

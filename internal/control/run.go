@@ -45,7 +45,7 @@ func (s *Service) expire(ctx context.Context) {
 				due = due || invitationEnded(v, now)
 			}
 			if due {
-				if err := s.expireAll(ctx); err != nil && ctx.Err() == nil {
+				if _, err := s.ask(ctx, Expire{}); err != nil && ctx.Err() == nil {
 					s.logf("remove what has ended: %v", cause(err))
 				}
 				wait = expireEvery
@@ -69,12 +69,15 @@ func (s *Service) expire(ctx context.Context) {
 	}
 }
 
-// expireAll repeats Expire, whose work is bounded, while it found anything to do.
-func (s *Service) expireAll(ctx context.Context) error {
+// Expire asks to remove what has ended.
+type Expire struct{}
+
+// decide repeats the command, whose work is bounded, while it found anything to do.
+func (Expire) decide(ctx context.Context, d *decision) (Answer, error) {
 	for {
-		_, res, err := s.propose(ctx, peers.Expire{})
+		index, res, err := d.propose(ctx, peers.Expire{})
 		if err != nil || res.Count < expireBatch {
-			return err
+			return Answer{Index: index}, err
 		}
 	}
 }

@@ -32,23 +32,20 @@ func (s *Service) URL() string {
 	return set.URL
 }
 
+// SetSettings asks to change settings: nil fields stay.
+type SetSettings struct{ peers.Configure }
+
 // SetSettings changes settings; nil fields stay. It answers with the settings and the
 // devices whose config lacks a route now.
 func (s *Service) SetSettings(ctx context.Context, c peers.Configure) (peers.Settings, []string, error) {
-	v := s.View()
-	if c.Session != nil {
-		if err := sessionFits(v, *c.Session); err != nil {
-			return peers.Settings{}, nil, err
-		}
-	}
-	index, _, err := s.propose(ctx, c)
+	a, err := s.ask(ctx, SetSettings{c})
 	if err != nil {
 		return peers.Settings{}, nil, err
 	}
-	if err := s.opened(ctx, index, "The settings were changed"); err != nil {
+	if err := s.opened(ctx, a.Index, "The settings were changed"); err != nil {
 		return peers.Settings{}, nil, err
 	}
-	v = s.View()
+	v := s.View()
 	set, _ := v.Settings()
 	var names []string
 	for u := range v.Users() {
@@ -59,6 +56,16 @@ func (s *Service) SetSettings(ctx context.Context, c peers.Configure) (peers.Set
 		}
 	}
 	return set, names, nil
+}
+
+func (q SetSettings) decide(ctx context.Context, d *decision) (Answer, error) {
+	if q.Session != nil {
+		if err := sessionFits(d.View(), *q.Session); err != nil {
+			return Answer{}, err
+		}
+	}
+	index, _, err := d.propose(ctx, q.Configure)
+	return Answer{Index: index}, err
 }
 
 // sessionFits refuses a session length that would put the current policy in error:
@@ -88,12 +95,20 @@ func sessionFits(v *peers.View, length time.Duration) error {
 	return nil
 }
 
+// ResetTime asks to end all sessions and to set State's time anew.
+type ResetTime struct{}
+
 // ResetTime ends all sessions and sets State's time to the wall clock's, even if that is
 // earlier: the way out when the records reach into the future.
 func (s *Service) ResetTime(ctx context.Context) (time.Time, int, error) {
-	index, res, err := s.propose(ctx, peers.TimeReset{})
+	a, err := s.ask(ctx, ResetTime{})
 	if err != nil {
 		return time.Time{}, 0, err
 	}
-	return s.View().Time(), res.Count, s.opened(ctx, index, "The time was reset")
+	return s.View().Time(), a.Count, s.opened(ctx, a.Index, "The time was reset")
+}
+
+func (ResetTime) decide(ctx context.Context, d *decision) (Answer, error) {
+	index, res, err := d.propose(ctx, peers.TimeReset{})
+	return Answer{Index: index, Count: res.Count}, err
 }

@@ -20,8 +20,8 @@ type SessionStatus struct {
 // plain is an address as State knows it: no IPv4 in IPv6, no zone.
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
-// caller names the device that has this tunnel address, for which WireGuard vouches.
-func (s *Service) caller(v *peers.View, from netip.Addr) (*peers.Device, *peers.User, error) {
+// ownerOf names the device that has this tunnel address, for which WireGuard vouches.
+func ownerOf(v *peers.View, from netip.Addr) (*peers.Device, *peers.User, error) {
 	d := v.DeviceByAddr(plain(from))
 	if d == nil {
 		return nil, nil, refuse(CodeNotFound,
@@ -74,78 +74,95 @@ func (s *Service) status(v *peers.View, d *peers.Device, u *peers.User, from net
 // Session answers for the device that has this tunnel address.
 func (s *Service) Session(_ context.Context, from netip.Addr) (SessionStatus, error) {
 	v := s.View()
-	d, u, err := s.caller(v, from)
+	d, u, err := ownerOf(v, from)
 	if err != nil {
 		return SessionStatus{}, err
 	}
 	return s.status(v, d, u, from), nil
 }
 
-// SignIn checks a code that came through the tunnel, and answers when the plane is open.
+// SignIn asks for a session for the device at the request's Source.
+type SignIn struct{ Code string }
+
+// SignIn has a code checked that came through the tunnel, and answers when the plane is
+// open.
 func (s *Service) SignIn(ctx context.Context, from netip.Addr, code string) (SessionStatus, error) {
-	index, err := s.login(ctx, from, code)
+	a, err := s.askFrom(ctx, plain(from), SignIn{Code: code})
 	if err != nil {
 		return SessionStatus{}, err
 	}
-	if err := s.opened(ctx, index, "The code was accepted"); err != nil {
+	if err := s.opened(ctx, a.Index, "The code was accepted"); err != nil {
 		return SessionStatus{}, err
 	}
 	return s.Session(ctx, from)
 }
 
-// login is SignIn up to the commit, under the user's lock.
-func (s *Service) login(ctx context.Context, from netip.Addr, code string) (index uint64, err error) {
-	_, owner, err := s.caller(s.View(), from)
+func (q SignIn) decide(ctx context.Context, d *decision) (Answer, error) {
+	_, owner, err := ownerOf(d.View(), d.source)
 	if err != nil {
-		return 0, err
+		return Answer{}, err
 	}
-	unlock, err := s.lockUser(ctx, owner.ID)
+	unlock, err := d.lockUser(ctx, owner.ID)
 	if err != nil {
-		return 0, err
+		return Answer{}, err
 	}
 	defer unlock()
 
-	v := s.View() // what held before the lock may have changed
-	d, u, err := s.caller(v, from)
+	v := d.View() // what held before the lock may have changed
+	dev, u, err := ownerOf(v, d.source)
 	if err != nil {
-		return 0, err
+		return Answer{}, err
 	}
 	if u.ID != owner.ID { // the address went to another user's device: hers is another lock
-		return 0, refuse(CodeUnavailable, "This device changed hands at this moment. Try again.")
+		return Answer{}, refuse(CodeUnavailable, "This device changed hands at this moment. Try again.")
 	}
 	if len(u.TOTP) == 0 {
-		return 0, refuse(CodeNotEnrolled,
+		return Answer{}, refuse(CodeNotEnrolled,
 			"%s has no authenticator yet. Open your invitation link to set one up, or ask for a new invitation.", u.Name)
 	}
-	ctx = WithActor(ctx, u.Name)
-	step, err := s.checkCode(ctx, v, u, u.TOTP, code)
+	d.actor = u.Name
+	step, err := d.checkCode(ctx, v, u, u.TOTP, q.Code)
 	if err != nil {
-		return 0, err
+		return Answer{}, err
 	}
-	index, _, err = s.decide(ctx, peers.Login{Device: d.ID, Step: step})
+	index, _, err := d.commit(ctx, peers.Login{Device: dev.ID, Step: step})
 	if err != nil {
-		return 0, s.codeRefused(u, err)
+		return Answer{}, d.codeRefused(u, err)
 	}
-	return index, nil
+	return Answer{Index: index}, nil
 }
+
+// SignOut asks for the end of the session of the device at the request's Source.
+type SignOut struct{}
 
 // SignOut ends the device's session, and answers when the plane is closed.
 func (s *Service) SignOut(ctx context.Context, from netip.Addr) error {
 	v := s.View()
-	d, u, err := s.caller(v, from)
+	d, _, err := ownerOf(v, from)
 	if err != nil {
 		return err
 	}
-	if v.Session(d.ID) == nil {
-		// Nothing to commit: a device without a session must not be able to fill the log.
-		// What ended it may still be on its way to the plane.
-		return s.opened(ctx, v.Index(), "You are signed out")
+	index := v.Index()
+	if v.Session(d.ID) != nil {
+		a, err := s.askFrom(ctx, plain(from), SignOut{})
+		if err != nil {
+			return err
+		}
+		index = a.Index
 	}
-	index, _, err := s.propose(WithActor(ctx, u.Name), peers.SessionEnd{Device: d.ID})
-	if err != nil {
-		return err
-	}
+	// Without a session there is nothing to commit: such a device must not be able to fill
+	// the log. What ended it may still be on its way to the plane.
 	return s.opened(ctx, index, "You are signed out")
+}
+
+func (SignOut) decide(ctx context.Context, d *decision) (Answer, error) {
+	dev, u, err := ownerOf(d.View(), d.source)
+	if err != nil {
+		return Answer{}, err
+	}
+	d.actor = u.Name
+	index, _, err := d.propose(ctx, peers.SessionEnd{Device: dev.ID})
+	return Answer{Index: index}, err
 }
 
 // Who is the holder of a tunnel address.
@@ -159,7 +176,7 @@ type Who struct {
 // WhoIs names the holder of a tunnel address. A disabled one is none.
 func (s *Service) WhoIs(_ context.Context, a netip.Addr) (Who, error) {
 	v := s.View()
-	d, u, err := s.caller(v, a)
+	d, u, err := ownerOf(v, a)
 	if err != nil {
 		return Who{}, refuse(CodeNotFound, "No enabled device has the address %s.", plain(a))
 	}

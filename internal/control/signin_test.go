@@ -102,7 +102,7 @@ func TestThousandWrongCodes(t *testing.T) {
 		w.nextPeriod()
 		bad := w.wrongCode(p.secret)
 		w.store.Slow.Store(int64(time.Millisecond)) // all have come before the first is counted
-		before := w.tried.Load()
+		before := w.leader.tried.Load()
 		var (
 			wg sync.WaitGroup
 			mu sync.Mutex
@@ -125,16 +125,16 @@ func TestThousandWrongCodes(t *testing.T) {
 		if n[CodeCodeInvalid] != 5 || n[CodeLocked] != 995 || controltest.Proposed[peers.Failure](w.store) != 5 {
 			t.Fatalf("answers %v, %d failures proposed; want 5 evaluated and 995 locked", n, controltest.Proposed[peers.Failure](w.store))
 		}
-		if n := w.tried.Load() - before; n != 5 {
+		if n := w.leader.tried.Load() - before; n != 5 {
 			t.Errorf("%d codes were evaluated, want 5", n)
 		}
-		if len(w.users.held) != 0 {
-			t.Errorf("%d locks are left over", len(w.users.held))
+		if len(w.leader.users.held) != 0 {
+			t.Errorf("%d locks are left over", len(w.leader.users.held))
 		}
 		right := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeLocked)
 		wrong := wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), CodeLocked)
 		junk := wantCode(t, second(w.SignIn(t.Context(), p.addr, "x")), CodeLocked)
-		if w.tried.Load()-before != 5 {
+		if w.leader.tried.Load()-before != 5 {
 			t.Error("a code was evaluated while locked")
 		}
 		if *right != *wrong || *right != *junk {
@@ -223,7 +223,7 @@ func TestGivenUpCodeCounts(t *testing.T) {
 	v := w.View()
 	u := v.UserByName("alice")
 	cancel()
-	if _, err := w.checkCode(ctx, v, u, u.TOTP, w.wrongCode(p.secret)); err == nil {
+	if _, err := (&decision{Leader: w.leader, id: newID()}).checkCode(ctx, v, u, u.TOTP, w.wrongCode(p.secret)); err == nil {
 		t.Fatal("a wrong code passed")
 	}
 	if u := w.View().UserByName("alice"); u.Failures != 1 {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"vpnd/internal/dataplane"
-	"vpnd/peers"
 )
 
 // Status is what this gateway is and how it does.
@@ -43,10 +42,3 @@ func (s *Service) Healthy(index uint64) bool {
 func (s *Service) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Stats, error) {
 	return s.gateway.Stats(ctx, keys...)
 }
-
-// View is the state as this node has it, for what an edge lists and shows.
-func (s *Service) View() *peers.View { return s.store.State().View() }
-
-// Time is the instant that says what in a view has ended: time never runs backwards inside
-// State, so what has ended by its time has ended whatever the wall clock says.
-func (s *Service) Time(v *peers.View) time.Time { return later(s.now(), v.Time()) }

@@ -54,18 +54,10 @@ func totpStep(t time.Time) int64 { return t.Unix() / int64(totpPeriod/time.Secon
 // totpStart is when a step begins.
 func totpStart(step int64) time.Time { return time.Unix(step*int64(totpPeriod/time.Second), 0) }
 
-type totpVerdict int
-
-const (
-	codeWrong totpVerdict = iota
-	codeUsed              // right, but its step is not above the last accepted one
-	codeRight
-)
-
 // checkTOTP looks for the step within the window whose code this is. A code whose step
 // was accepted before, or is older than that, is codeUsed. It takes the same time for
 // every code.
-func checkTOTP(secret, code string, now time.Time, last int64) (step int64, v totpVerdict, err error) {
+func checkTOTP(secret, code string, now time.Time, last int64) (step int64, v verdict, err error) {
 	// An empty secret has valid codes in the library; nobody may sign in with it.
 	raw, err := totpEncoding.DecodeString(secret)
 	if err != nil || len(raw) < totpSecretSize {

@@ -95,7 +95,7 @@ func TestCheckTOTPWindow(t *testing.T) {
 	}
 	for _, c := range []struct {
 		offset, last int64 // last relative to at
-		want         totpVerdict
+		want         verdict
 	}{
 		{-2, -9, codeWrong}, {-1, -9, codeRight}, {0, -9, codeRight}, {1, -9, codeRight}, {2, -9, codeWrong},
 		{0, 0, codeUsed}, {-1, 0, codeUsed}, {1, 0, codeRight}, {1, 1, codeUsed}, {0, -1, codeRight}, {-1, -1, codeUsed},

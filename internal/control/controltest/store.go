@@ -34,6 +34,9 @@ func (m *Store) NodeID() string { return strings.Repeat("ab", 16) }
 // State is what the commands made.
 func (m *Store) State() *peers.State { return m.state }
 
+// Wait says that State has the index: it has whatever was proposed.
+func (m *Store) Wait(ctx context.Context, _ uint64) error { return ctx.Err() }
+
 // Leader says whether Propose would take a command.
 func (m *Store) Leader() bool { return !m.Follower.Load() }
 
