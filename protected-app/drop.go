@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"vpnd/internal/owner"
 )
 
 // drop keeps files in a folder. Each is a folder of its own, files/ID, with its content
@@ -49,6 +51,12 @@ var (
 )
 
 func openDrop(dir string, maxFile, quota int64) (*drop, error) {
+	if err := owner.Self().Folder(dir, "--data", 0o700); err != nil {
+		return nil, fmt.Errorf("%w; or choose another folder that this user may write", err)
+	}
+	if err := owner.Self().CloseTree(dir, "--data"); err != nil {
+		return nil, err
+	}
 	d := &drop{dir: dir, maxFile: maxFile, quota: quota, files: map[string]meta{}}
 	for _, sub := range []string{"files", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/pires/go-proxyproto"
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/owner"
 )
 
 // socketListener accepts vpnd's relayed connections: each begins with a PROXY protocol
@@ -20,6 +22,13 @@ type socketListener struct {
 }
 
 func listenSocket(path string) (*socketListener, error) {
+	own := owner.Self()
+	if err := own.Above(path, "--socket", 0o755); err != nil {
+		return nil, err
+	}
+	if err := own.Socket(path, "--socket"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("another program answers on %s: stop it, or choose another --socket", path)

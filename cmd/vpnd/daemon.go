@@ -72,6 +72,9 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 	if err := d.openState(ctx, precheck); err != nil {
 		return nil, err
 	}
+	if err := d.openSockets(); err != nil {
+		return nil, err
+	}
 	if d.plane, err = openPlane(ctx, plane, pc); err != nil {
 		return nil, err
 	}
@@ -83,7 +86,7 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 		Now:          time.Now,
 		Logf:         d.log.Printf,
 	})
-	return d, d.openSockets()
+	return d, nil
 }
 
 func (d *Daemon) planeConfig() dataplane.Config {

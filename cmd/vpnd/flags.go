@@ -13,6 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
 
+	"vpnd/internal/owner"
 	"vpnd/peers"
 )
 
@@ -44,6 +45,9 @@ type Flags struct {
 	routes    *[]netip.Prefix
 }
 
+// maxConfig bounds the file of --config: 1 MiB.
+const maxConfig = 1 << 20
+
 // addConfigFile makes kong look flags up in the file of --config, for those that are
 // neither in the arguments nor in the environment.
 func addConfigFile(k *kong.Kong, args []string) error {
@@ -59,7 +63,11 @@ func addConfigFile(k *kong.Kong, args []string) error {
 		return nil
 	}
 	values := map[string]any{}
-	if _, err := toml.DecodeFile(path, &values); err != nil {
+	text, err := owner.Self().Read(path, "--config", owner.Access{Read: true}, maxConfig)
+	if err != nil {
+		return remedy(err, "--config")
+	}
+	if _, err := toml.Decode(string(text), &values); err != nil {
 		return remedy(fmt.Errorf("reading --config %s: %w", path, err), "--config")
 	}
 	var known []string

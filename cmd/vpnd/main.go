@@ -13,12 +13,14 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
+	unix.Umask(0o077) // the log's and the snapshots' files are made by libraries
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := Main(ctx, os.Args[1:], os.Stderr)
 	stop()

@@ -6,8 +6,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
+
+	"vpnd/internal/owner"
 )
 
 // maxSocketPath is the kernel's limit of a unix socket's path (sun_path, less its NUL).
@@ -30,8 +31,8 @@ func listenUnix(path string, gid int, mode os.FileMode) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("the socket's path %s has %d bytes, the kernel takes %d: choose a shorter one with --control", path, len(path), maxSocketPath)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("make the folder of the socket %s: %w", path, err)
+	if err := owner.Self().Above(path, "the socket", 0o755); err != nil {
+		return nil, fmt.Errorf("make the socket %s: %w", path, err)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
@@ -53,8 +54,8 @@ func listenUnix(path string, gid int, mode os.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
-// removeStale removes a socket that a killed daemon left, and only that: one that
-// somebody answers on, and any other file, stays.
+// removeStale removes a socket that a killed daemon left, and only that: one of somebody
+// else, one that somebody answers on, and any other file, stays.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -65,6 +66,9 @@ func removeStale(path string) error {
 	}
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("%s is in the way: it is not a socket; move it, or choose another place with --control", path)
+	}
+	if err := owner.Self().Socket(path, "the socket"); err != nil {
+		return err
 	}
 	c, err := net.Dial("unix", path)
 	if err == nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"vpnd/internal/owner"
 )
 
 // certCheck is how often files are looked at for a change.
@@ -108,7 +110,7 @@ func (c *certificates) fromFilesLocked() (*tls.Certificate, error) {
 	}
 	var pair tls.Certificate
 	if err == nil {
-		pair, err = tls.LoadX509KeyPair(c.certFile, c.keyFile)
+		pair, err = loadPair(c.certFile, c.keyFile)
 	}
 	c.checked = now
 	if err != nil {
@@ -121,6 +123,23 @@ func (c *certificates) fromFilesLocked() (*tls.Certificate, error) {
 	}
 	c.current, c.seen = &pair, seen
 	return c.current, nil
+}
+
+// maxPEM bounds a certificate with its chain, and a key: 1 MiB.
+const maxPEM = 1 << 20
+
+// loadPair reads a certificate and its key. Debian's services share their keys through the
+// group ssl-cert.
+func loadPair(certFile, keyFile string) (pair tls.Certificate, err error) {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return pair, err
+	}
+	key, err := owner.Self().Read(keyFile, "the certificate's key", owner.Access{Group: "ssl-cert"}, maxPEM)
+	if err != nil {
+		return pair, err
+	}
+	return tls.X509KeyPair(cert, key)
 }
 
 func stampFiles(paths ...string) (seen [2]fileStamp, err error) {

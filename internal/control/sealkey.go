@@ -5,24 +5,28 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"vpnd/internal/owner"
 )
 
 // ErrNoSealingKey means that there is state but no key to open its secrets.
 var ErrNoSealingKey = errors.New("sealing key missing")
 
 // LoadSealingKey reads the key that secrets are sealed with: one line of base64 in a file
-// that only its owner can read. Without any state it makes the file at the first start.
+// that belongs to root or this user and only its owner can read. Without any state it makes the file at the first start.
 // Beside existing state it never makes another: no new key would open what the old one
 // sealed.
 func LoadSealingKey(path string, stateExists bool) ([]byte, error) {
 	key, err := readSealingKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
+	}
+	if owner.IsCredential(path) {
+		return nil, fmt.Errorf("%w: systemd gave this service no credential %s: name its file with LoadCredential= in the unit", ErrNoSealingKey, filepath.Base(path))
 	}
 	if stateExists {
 		return nil, fmt.Errorf("%w: there is no file %s, but the data folder holds secrets that only it opens; "+
@@ -35,25 +39,9 @@ func LoadSealingKey(path string, stateExists bool) ([]byte, error) {
 }
 
 func readSealingKey(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	text, err := owner.Self().Read(path, "the sealing key", owner.Access{}, 256)
 	if err != nil {
-		return nil, fmt.Errorf("read the sealing key: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("read the sealing key: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("the sealing key %s is not a regular file", path)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the sealing key %s can be read by others than its owner (mode %04o): run chmod 600 %s",
-			path, info.Mode().Perm(), path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, 256))
-	if err != nil {
-		return nil, fmt.Errorf("read the sealing key %s: %w", path, err)
+		return nil, err
 	}
 	line := strings.TrimSuffix(string(text), "\n")
 	key, err := base64.StdEncoding.Strict().DecodeString(line)
@@ -69,7 +57,7 @@ func readSealingKey(path string) ([]byte, error) {
 // or absent, and one that exists is never replaced (fs.ErrExist).
 func makeSealingKey(path string) error {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := owner.Self().Above(path, "the sealing key", 0o700); err != nil {
 		return err
 	}
 	key := make([]byte, sealKeySize)

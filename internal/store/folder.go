@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/owner"
 )
 
 // The data folder:
@@ -60,6 +62,9 @@ func openFolder(dir, id string, logger hclog.Logger) (_ *folder, err error) {
 	if f.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
+	if err := owner.Self().CloseTree(dir, "the data folder"); err != nil {
+		return nil, remedy(err)
+	}
 	path := filepath.Join(dir, raftDir)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := makeFolder(dir, id, logger); err != nil {
@@ -84,17 +89,10 @@ func openFolder(dir, id string, logger hclog.Logger) (_ *folder, err error) {
 	return f, f.check()
 }
 
-// lockDir makes dir if it is missing, and locks it against other processes.
+// lockDir makes dir if it is missing, refuses one that others can write to, and locks it against other processes.
 func lockDir(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", remedy(err))
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, fmt.Errorf("look at the data folder: %w", remedy(err))
-	}
-	if info.Mode()&0o022 != 0 && info.Mode()&os.ModeSticky == 0 {
-		return nil, fmt.Errorf("data folder %s: others may write to it (mode %v): run chmod go-w %s", dir, info.Mode().Perm(), dir)
+	if err := owner.Self().Folder(dir, "the data folder", 0o700); err != nil {
+		return nil, remedy(err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

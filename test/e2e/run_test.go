@@ -33,8 +33,9 @@ func TestRun(t *testing.T) {
 				must(t, "install", "-m", "755", from, filepath.Join(bin, name))
 			}
 			home := w.path("home")
-			must(t, "install", "-d", "-o", stranger, "-g", stranger, "-m", "700", home)
-			args := []string{filepath.Join(bin, "run"), "-bin", bin}
+			must(t, "install", "-d", "-o", stranger, "-g", stranger, "-m", "775", home)
+			// Whatever the umask is, what vpnd keeps is for its user alone.
+			args := []string{"sh", "-c", `umask 0; exec "$0" "$@"`, filepath.Join(bin, "run"), "-bin", bin}
 			env := []string{"HOME=" + home, "VPND_INTERFACE=" + w.iface, "VPND_DATA=" + w.path("data"), "VPND_NETWORK=" + network, "PROTECTED_APP_DATA=" + w.path("files"), "VPND_CONTROL=" + w.path("run/control.sock"), "VPND_SEALING_KEY=" + w.path("sealing.key")}
 			if !root {
 				args = append(asStranger, args...)
@@ -75,6 +76,10 @@ func TestRun(t *testing.T) {
 			alice.signIn()
 			if status, body, _, err := alice.get(app + "/api/whoami"); err != nil || status != 200 || !strings.Contains(body, "phone") {
 				t.Errorf("the app: %d %q %v", status, body, err)
+			}
+			data := map[bool]string{true: w.path("data"), false: filepath.Join(home, ".local/state/vpnd")}[root]
+			if out := w.gw.run("find", data, "-type", "f", "!", "-perm", "600"); out != "" {
+				t.Errorf("files of the data folder that are not for their owner alone:\n%s", out)
 			}
 			p.stop(t, syscall.SIGINT)
 			if code := p.cmd.ProcessState.ExitCode(); code != 0 {

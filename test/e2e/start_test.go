@@ -96,6 +96,18 @@ func TestRefusesToStart(t *testing.T) {
 		{name: "sealing key damaged", files: map[string]string{"damaged.key": "hello\n"},
 			args: []string{"--sealing-key", w.path("damaged.key")}, says: []string{"damaged.key", "put it back"}},
 		{name: "data folder open to others", before: func(r *refused) { r.mode("data", 0o777) }, says: []string{"data", "chmod go-w"}},
+		{name: "data folder of somebody", before: func(r *refused) { r.own("data") }, says: []string{w.path("data"), "uid " + stranger, "mode 0700", "chown root"}},
+		{name: "file of somebody in the data folder", before: func(r *refused) { r.own("data/raft/node-id") }, says: []string{"data/raft/node-id", "uid " + stranger, "chown root"}},
+		{name: "sealing key of somebody", before: func(r *refused) { r.own("sealing.key") }, says: []string{"sealing.key", "uid " + stranger, "mode 0600", "chown root"}},
+		{name: "folder above open to others", before: func(r *refused) { r.mode("", 0o777) }, says: []string{"the folder above", "mode 0777", "chmod go-w " + w.path("")}},
+		{name: "folder of the sockets open to others", before: func(r *refused) { r.mode("run", 0o777) }, says: []string{"the socket", "mode 0777", "chmod go-w " + w.path("run")}},
+		{name: "folder of the sockets of somebody", before: func(r *refused) { r.own("run") }, says: []string{"the socket", "uid " + stranger, "chown root " + w.path("run")}},
+		{name: "certificate's key of somebody", files: map[string]string{"tls.crt": "x", "tls.key": "x"}, before: func(r *refused) { r.own("tls.key") },
+			args: []string{"--cert", w.path("tls.crt"), "--key", w.path("tls.key")}, says: []string{"tls.key", "uid " + stranger, "chown root"}},
+		{name: "certificate's key open to others", files: map[string]string{"tls.crt": "x", "tls.key": "x"}, before: func(r *refused) { r.mode("tls.key", 0o644) },
+			args: []string{"--cert", w.path("tls.crt"), "--key", w.path("tls.key")}, says: []string{"tls.key", "mode 0644", "chmod 600"}},
+		{name: "config that others write", files: map[string]string{"open.toml": ""}, before: func(r *refused) { r.mode("open.toml", 0o666) },
+			args: []string{"--config", w.path("open.toml")}, code: 2, says: []string{"open.toml", "mode 0666", "chmod go=r"}},
 		{name: "data is a file", files: map[string]string{"file": ""}, args: []string{"--data", w.path("file")}, says: []string{w.path("file")}},
 		{name: "log is damaged", before: func(r *refused) { r.hide("data/raft/wal-meta.db") }, says: []string{"data", "backup"}},
 		{name: "another network than the state's", args: []string{"--network", "10.99.0.0/16,fd99::/64"}, says: []string{"10.99.0.0/16", "10.77.0.0/16", "--network"}},
@@ -287,6 +299,13 @@ func (r *refused) mode(name string, m os.FileMode) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { os.Chmod(r.path(name), info.Mode().Perm()) })
+}
+
+// own makes the stranger own a file or folder, and nothing in it.
+func (r *refused) own(name string) {
+	r.t.Helper()
+	must(r.t, "chown", stranger, r.path(name))
+	r.t.Cleanup(func() { must(r.t, "chown", "0", r.path(name)) })
 }
 
 // give makes a file or folder the stranger's.
