@@ -49,6 +49,7 @@ type envelope struct {
 	At      stamp           `cbor:"3,keyasint,omitempty"`
 	Actor   string          `cbor:"4,keyasint,omitempty"`
 	Body    cbor.RawMessage `cbor:"5,keyasint"`
+	Base    uint64          `cbor:"6,keyasint,omitempty"`
 }
 
 // Encode gives a command's canonical bytes.
@@ -63,7 +64,7 @@ func Encode(c Command) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding a command of kind %d: %w", c.Body.kind(), err)
 	}
-	b, err := encMode.Marshal(envelope{c.Body.kind(), c.Request, stampOf(c.At), c.Actor, body})
+	b, err := encMode.Marshal(envelope{c.Body.kind(), c.Request, stampOf(c.At), c.Actor, body, c.Base})
 	if err != nil {
 		return nil, fmt.Errorf("encoding a command of kind %d: %w", c.Body.kind(), err)
 	}
@@ -80,15 +81,18 @@ func Decode(b []byte) (Command, error) {
 	if err := decMode.Unmarshal(b, &e); err != nil {
 		return Command{}, fmt.Errorf("decoding a command: %w", err)
 	}
-	decode, ok := bodies[e.Kind]
+	k, ok := kinds[e.Kind]
 	if !ok {
 		return Command{}, fmt.Errorf("decoding a command: %w: %d; it needs a newer vpnd", ErrUnknownKind, e.Kind)
 	}
-	body, err := decode(e.Body)
+	body, err := k.decode(e.Body)
 	if err != nil {
 		return Command{}, fmt.Errorf("decoding a command of kind %d: %w", e.Kind, err)
 	}
-	c := Command{e.Request, e.At.time(), e.Actor, body}
+	if u, ok := body.(Upgrade); ok && u.Level > newestLevel {
+		return Command{}, fmt.Errorf("decoding a command: %w: one of level %d; it needs a newer vpnd", ErrUnknownKind, u.Level)
+	}
+	c := Command{e.Request, e.Base, e.At.time(), e.Actor, body}
 	if e.Body, err = encMode.Marshal(body); err != nil {
 		return Command{}, fmt.Errorf("decoding a command of kind %d: %w", e.Kind, err)
 	}

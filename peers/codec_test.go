@@ -31,7 +31,7 @@ func commands() []Body {
 		EnrolFinish{inv.ID, hash("b"), 59_000_000, d}, DeviceAdd{id("alice"), d}, DeviceEnable{d.ID, true},
 		DeviceRemove{d.ID}, DeviceRotate{d.ID, key("new"), Sealed("psk")}, Login{d.ID, 59_000_001},
 		Failure{id("alice")}, SessionEnd{d.ID, id("alice")}, Expire{}, PolicyApply{"{}", 1, "note"},
-		Note{"a", "b", "c"}, TimeReset{}, PolicyTry{"{}", 1, "note", time.Minute}, PolicyConfirm{2}, PolicyRevert{2, true},
+		Note{"a", "b", "c"}, TimeReset{}, PolicyTry{"{}", 1, "note", time.Minute}, PolicyConfirm{2}, PolicyRevert{2, true}, Upgrade{newestLevel},
 	}
 }
 
@@ -39,7 +39,7 @@ func TestEveryKindSurvivesEncoding(t *testing.T) {
 	seen := map[kind]bool{}
 	for _, b := range commands() {
 		seen[b.kind()] = true
-		want := Command{id("request"), start, "alice", b}
+		want := Command{id("request"), 7, start, "alice", b}
 		raw, err := Encode(want)
 		if err != nil {
 			t.Fatalf("%T: %v", b, err)
@@ -55,13 +55,13 @@ func TestEveryKindSurvivesEncoding(t *testing.T) {
 			t.Errorf("%T: encoded again it differs: %v", b, err)
 		}
 	}
-	for k := range bodies {
+	for k := range kinds {
 		if !seen[k] {
 			t.Errorf("kind %d is not tried", k)
 		}
 	}
-	if n := int(kindPolicyRevert); len(bodies) != n {
-		t.Errorf("%d kinds can be decoded of %d", len(bodies), n)
+	if n := int(kindUpgrade); len(kinds) != n {
+		t.Errorf("%d kinds can be decoded of %d", len(kinds), n)
 	}
 }
 
@@ -109,7 +109,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"no map":                 un("80"),
 		"no body":                un("a1 01 " + expire),
 		"null body":              un("a2 01 " + expire + " 05 f6"),
-		"unknown envelope field": un("a3 01 " + expire + " 05 a0 06 00"),
+		"unknown envelope field": un("a3 01 " + expire + " 05 a0 07 00"),
 		"unknown body field":     un("a2 01 " + expire + " 05 a1 01 00"),
 		"text key":               un("a3 01 " + expire + " 05 a0 61 78 00"),
 		"duplicate key":          un("a3 01 " + expire + " 01 " + expire + " 05 a0"),
@@ -117,6 +117,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"long integer":           un("a2 01 18 " + expire + " 05 a0"),
 		"indefinite length":      un("bf 01 " + expire + " 05 a0 ff"),
 		"default written":        un("a3 01 " + expire + " 03 00 05 a0"),
+		"base of 0 written":      un("a3 01 " + expire + " 05 a0 06 00"),
 		"float time":             un("a3 01 " + expire + " 03 f9 3c00 05 a0"),
 		"tagged time":            un("a3 01 " + expire + " 03 c1 01 05 a0"),
 		"short id":               un("a2 01 05 05 a1 01 41 01"),
@@ -164,7 +165,7 @@ func TestApplyStopsAtWhatItCannotRead(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, b := range commands() {
-		f.Add(encoded(f, Command{id("request"), start, "alice", b}))
+		f.Add(encoded(f, Command{id("request"), 7, start, "alice", b}))
 	}
 	c := newCluster(f)
 	enrol(c, "alice", "laptop")
@@ -200,7 +201,7 @@ func FuzzRestore(f *testing.F) {
 	c := newCluster(f)
 	enrol(c, "alice", "laptop")
 	c.now = c.now.Add(time.Minute)
-	c.command(Command{id("request"), c.now, "alice", Login{id("alice/laptop"), c.step(0)}})
+	c.command(Command{id("request"), c.View().Index(), c.now, "alice", Login{id("alice/laptop"), c.step(0)}})
 	f.Add(c.snapshot())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := New()

@@ -6,7 +6,8 @@ import "time"
 // carries kind, request id, time and actor; unknown fields and unknown kinds are
 // errors. A released kind is frozen: a changed meaning is a new kind.
 type Command struct {
-	Request ID        // a repeat within the last 4,096 commands returns the first result
+	Request ID        // a repeat returns the first answer, or is refused as too old
+	Base    uint64    // the Raft index that its maker had applied when it was first made; 0 below level 2
 	At      time.Time // the proposer's clock, UTC; State's time is the latest it has seen
 	Actor   string    // for the audit log
 	Body    Body

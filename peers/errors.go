@@ -3,6 +3,8 @@ package peers
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 )
 
 // What a command can be refused for. Callers branch on these with errors.Is; the
@@ -22,6 +24,8 @@ var (
 	ErrOtherBrowser = errors.New("continued in another browser")
 	ErrNotEnrolled  = errors.New("no authenticator yet")
 	ErrLimit        = errors.New("limit reached")
+	ErrTooOld       = errors.New("made too long ago")
+	ErrLevel        = errors.New("not possible before all gateways are upgraded")
 )
 
 // ErrUnknownKind means that a log or snapshot was written by a newer release. A node
@@ -32,19 +36,43 @@ var ErrUnknownKind = errors.New("unknown kind of command")
 var sentinels = []error{
 	ErrNotFound, ErrExists, ErrInvalid, ErrDisabled, ErrLocked, ErrCodeUsed, ErrExpired,
 	ErrUsed, ErrKeyTaken, ErrFull, ErrConflict, ErrOtherBrowser, ErrNotEnrolled, ErrLimit,
+	ErrTooOld, ErrLevel,
 }
 
-// refusal is why a command was refused. Its message is whole by itself; the sentinel
-// is found by errors.Is. It survives a snapshot, as a repeated request must be told
-// the same.
-type refusal struct {
-	reason  error
-	message string
+// Refusal is why a command was refused: a code and what it is about. The sentinel is found
+// by errors.Is. State keeps it, as a repeated request must be told the same.
+type Refusal struct {
+	Code   string
+	Params []Param
 }
 
-func (r *refusal) Error() string { return r.message }
-func (r *refusal) Unwrap() error { return r.reason }
+// Param is one parameter of a refusal.
+type Param struct{ Name, Value string }
+
+// codeFormer is the code of refusals that have a sentence, as level 1 kept them; their
+// parameters are the number of the sentinel and the sentence.
+const codeFormer = "former"
+
+func (r *Refusal) Error() string { return r.Params[1].Value }
+
+// Is implements errors.Is for the sentinels.
+func (r *Refusal) Is(target error) bool {
+	n, err := strconv.Atoi(r.Params[0].Value)
+	return err == nil && 0 < n && n <= len(sentinels) && sentinels[n-1] == target
+}
+
+func former(reason uint64, sentence string) *Refusal {
+	return &Refusal{codeFormer, []Param{{"reason", strconv.FormatUint(reason, 10)}, {"sentence", sentence}}}
+}
 
 func refuse(reason error, format string, args ...any) error {
-	return &refusal{reason, fmt.Sprintf(format, args...)}
+	return former(uint64(slices.Index(sentinels, reason)+1), fmt.Sprintf(format, args...))
+}
+
+// readRefusal makes a stored refusal.
+func readRefusal(code string, values []string) (*Refusal, error) {
+	if code != codeFormer || len(values) != 2 {
+		return nil, fmt.Errorf("the refusal %q with %d parameters is unknown: it needs a newer vpnd", code, len(values))
+	}
+	return &Refusal{code, []Param{{"reason", values[0]}, {"sentence", values[1]}}}, nil
 }

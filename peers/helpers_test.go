@@ -26,6 +26,7 @@ func newCluster(t testing.TB, network ...string) *cluster {
 	t.Helper()
 	c := emptyCluster(t)
 	must(c, Init{settings(network...), "{}"})
+	must(c, Upgrade{newestLevel})
 	return c
 }
 
@@ -52,6 +53,9 @@ func (c *cluster) do(b Body) Result {
 
 func (c *cluster) command(cmd Command) Result {
 	c.Helper()
+	if !cmd.Request.IsZero() && cmd.Base == 0 {
+		cmd.Base = c.View().Request(cmd.Request).Base
+	}
 	raw, err := Encode(cmd)
 	if err != nil {
 		c.Fatal(err)

@@ -29,35 +29,41 @@ const (
 	kindPolicyTry
 	kindPolicyConfirm
 	kindPolicyRevert
+	kindUpgrade
 )
 
-// bodies has every kind that was ever released.
-var bodies = map[kind]func([]byte) (Body, error){
-	kindInit:             decodeBody[Init],
-	kindConfigure:        decodeBody[Configure],
-	kindUserAdd:          decodeBody[UserAdd],
-	kindUserEnable:       decodeBody[UserEnable],
-	kindUserRemove:       decodeBody[UserRemove],
-	kindUserUnlock:       decodeBody[UserUnlock],
-	kindTOTPReset:        decodeBody[TOTPReset],
-	kindInvitationAdd:    decodeBody[InvitationAdd],
-	kindInvitationRemove: decodeBody[InvitationRemove],
-	kindEnrolBegin:       decodeBody[EnrolBegin],
-	kindEnrolFinish:      decodeBody[EnrolFinish],
-	kindDeviceAdd:        decodeBody[DeviceAdd],
-	kindDeviceEnable:     decodeBody[DeviceEnable],
-	kindDeviceRemove:     decodeBody[DeviceRemove],
-	kindDeviceRotate:     decodeBody[DeviceRotate],
-	kindLogin:            decodeBody[Login],
-	kindFailure:          decodeBody[Failure],
-	kindSessionEnd:       decodeBody[SessionEnd],
-	kindExpire:           decodeBody[Expire],
-	kindPolicyApply:      decodeBody[PolicyApply],
-	kindNote:             decodeBody[Note],
-	kindTimeReset:        decodeBody[TimeReset],
-	kindPolicyTry:        decodeBody[PolicyTry],
-	kindPolicyConfirm:    decodeBody[PolicyConfirm],
-	kindPolicyRevert:     decodeBody[PolicyRevert],
+// kinds has every kind that was ever released: how its body is read, and the level of the
+// state that it needs.
+var kinds = map[kind]struct {
+	decode func([]byte) (Body, error)
+	level  uint64
+}{
+	kindInit:             {decodeBody[Init], levelFirst},
+	kindConfigure:        {decodeBody[Configure], levelFirst},
+	kindUserAdd:          {decodeBody[UserAdd], levelFirst},
+	kindUserEnable:       {decodeBody[UserEnable], levelFirst},
+	kindUserRemove:       {decodeBody[UserRemove], levelFirst},
+	kindUserUnlock:       {decodeBody[UserUnlock], levelFirst},
+	kindTOTPReset:        {decodeBody[TOTPReset], levelFirst},
+	kindInvitationAdd:    {decodeBody[InvitationAdd], levelFirst},
+	kindInvitationRemove: {decodeBody[InvitationRemove], levelFirst},
+	kindEnrolBegin:       {decodeBody[EnrolBegin], levelFirst},
+	kindEnrolFinish:      {decodeBody[EnrolFinish], levelFirst},
+	kindDeviceAdd:        {decodeBody[DeviceAdd], levelFirst},
+	kindDeviceEnable:     {decodeBody[DeviceEnable], levelFirst},
+	kindDeviceRemove:     {decodeBody[DeviceRemove], levelFirst},
+	kindDeviceRotate:     {decodeBody[DeviceRotate], levelFirst},
+	kindLogin:            {decodeBody[Login], levelFirst},
+	kindFailure:          {decodeBody[Failure], levelFirst},
+	kindSessionEnd:       {decodeBody[SessionEnd], levelFirst},
+	kindExpire:           {decodeBody[Expire], levelFirst},
+	kindPolicyApply:      {decodeBody[PolicyApply], levelFirst},
+	kindNote:             {decodeBody[Note], levelFirst},
+	kindTimeReset:        {decodeBody[TimeReset], levelFirst},
+	kindPolicyTry:        {decodeBody[PolicyTry], levelFirst},
+	kindPolicyConfirm:    {decodeBody[PolicyConfirm], levelFirst},
+	kindPolicyRevert:     {decodeBody[PolicyRevert], levelFirst},
+	kindUpgrade:          {decodeBody[Upgrade], levelFirst},
 }
 
 func decodeBody[B Body](raw []byte) (Body, error) {
@@ -66,52 +72,29 @@ func decodeBody[B Body](raw []byte) (Body, error) {
 	return b, err
 }
 
-func (Init) kind() kind { return kindInit }
-
-func (Configure) kind() kind { return kindConfigure }
-
-func (UserAdd) kind() kind { return kindUserAdd }
-
-func (UserEnable) kind() kind { return kindUserEnable }
-
-func (UserRemove) kind() kind { return kindUserRemove }
-
-func (UserUnlock) kind() kind { return kindUserUnlock }
-
-func (TOTPReset) kind() kind { return kindTOTPReset }
-
-func (InvitationAdd) kind() kind { return kindInvitationAdd }
-
+func (Init) kind() kind             { return kindInit }
+func (Configure) kind() kind        { return kindConfigure }
+func (UserAdd) kind() kind          { return kindUserAdd }
+func (UserEnable) kind() kind       { return kindUserEnable }
+func (UserRemove) kind() kind       { return kindUserRemove }
+func (UserUnlock) kind() kind       { return kindUserUnlock }
+func (TOTPReset) kind() kind        { return kindTOTPReset }
+func (InvitationAdd) kind() kind    { return kindInvitationAdd }
 func (InvitationRemove) kind() kind { return kindInvitationRemove }
-
-func (EnrolBegin) kind() kind { return kindEnrolBegin }
-
-func (EnrolFinish) kind() kind { return kindEnrolFinish }
-
-func (DeviceAdd) kind() kind { return kindDeviceAdd }
-
-func (DeviceEnable) kind() kind { return kindDeviceEnable }
-
-func (DeviceRemove) kind() kind { return kindDeviceRemove }
-
-func (DeviceRotate) kind() kind { return kindDeviceRotate }
-
-func (Login) kind() kind { return kindLogin }
-
-func (Failure) kind() kind { return kindFailure }
-
-func (SessionEnd) kind() kind { return kindSessionEnd }
-
-func (Expire) kind() kind { return kindExpire }
-
-func (PolicyApply) kind() kind { return kindPolicyApply }
-
-func (Note) kind() kind { return kindNote }
-
-func (TimeReset) kind() kind { return kindTimeReset }
-
-func (PolicyTry) kind() kind { return kindPolicyTry }
-
-func (PolicyConfirm) kind() kind { return kindPolicyConfirm }
-
-func (PolicyRevert) kind() kind { return kindPolicyRevert }
+func (EnrolBegin) kind() kind       { return kindEnrolBegin }
+func (EnrolFinish) kind() kind      { return kindEnrolFinish }
+func (DeviceAdd) kind() kind        { return kindDeviceAdd }
+func (DeviceEnable) kind() kind     { return kindDeviceEnable }
+func (DeviceRemove) kind() kind     { return kindDeviceRemove }
+func (DeviceRotate) kind() kind     { return kindDeviceRotate }
+func (Login) kind() kind            { return kindLogin }
+func (Failure) kind() kind          { return kindFailure }
+func (SessionEnd) kind() kind       { return kindSessionEnd }
+func (Expire) kind() kind           { return kindExpire }
+func (PolicyApply) kind() kind      { return kindPolicyApply }
+func (Note) kind() kind             { return kindNote }
+func (TimeReset) kind() kind        { return kindTimeReset }
+func (PolicyTry) kind() kind        { return kindPolicyTry }
+func (PolicyConfirm) kind() kind    { return kindPolicyConfirm }
+func (PolicyRevert) kind() kind     { return kindPolicyRevert }
+func (Upgrade) kind() kind          { return kindUpgrade }

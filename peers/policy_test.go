@@ -69,7 +69,7 @@ func TestPolicyConfirmed(t *testing.T) {
 	refused(c, PolicyRevert{2, true}, ErrNotFound)
 	refused(c, PolicyConfirm{2}, ErrNotFound)
 	must(c, PolicyApply{"{}", 2, ""})
-	if got := actions(c); got != "cluster.init policy.apply policy.confirm policy.apply" {
+	if got := actions(c); got != "cluster.init cluster.upgrade policy.apply policy.confirm policy.apply" {
 		t.Errorf("audited: %s", got)
 	}
 }

@@ -61,7 +61,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 		func() error { return readTable[Entry](t, dec, tableAudit, h.Audit, nil) },
 		func() error { return readTable[retired](t, dec, tableRetired, h.Retired, nil) },
 		func() error { return readTable[released](t, dec, tableReleased, h.Released, nil) },
-		func() error { return readRequests(t, dec, h.Remembered) },
+		func() error { return readAnswers(t, dec, h) },
 	} {
 		if err := read(); err != nil {
 			return nil, meta{}, err
@@ -77,6 +77,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 	return db, meta{
 		Index: h.Index, Time: h.Time, Settings: h.Settings, Serial: h.Serial, NextHost: h.NextHost,
 		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy, Pending: h.Pending,
+		Level: h.Format, Forgot: h.Forgot,
 		users: int(h.Users), devices: int(h.Devices), sessions: int(h.Sessions), audits: int(h.Audit),
 		policyAt: h.Index, settingsAt: h.Index,
 	}, nil
@@ -94,12 +95,15 @@ func readHeader(dec *cbor.Decoder) (header, error) {
 	if err := lenient.Unmarshal(raw, &f); err != nil {
 		return header{}, fmt.Errorf("reading its format: %w", err)
 	}
-	if f.Format != snapshotFormat {
-		return header{}, fmt.Errorf("its format is %d, and this vpnd reads %d: use the vpnd that wrote it, or a newer one", f.Format, snapshotFormat)
+	if f.Format < levelFirst || f.Format > newestLevel {
+		return header{}, fmt.Errorf("its format is %d, and this vpnd reads %d to %d: use the vpnd that wrote it, or a newer one", f.Format, levelFirst, newestLevel)
 	}
 	var h header
 	if err := decMode.Unmarshal(raw, &h); err != nil {
 		return header{}, fmt.Errorf("reading its header: %w", err)
+	}
+	if h.Format < levelAnswers && h.Forgot != 0 {
+		return header{}, fmt.Errorf("reading its header: format %d has no field 20", h.Format)
 	}
 	if h.Settings != nil {
 		if err := checkNetwork(h.Settings.Network); err != nil {

@@ -7,10 +7,8 @@ import (
 )
 
 // A snapshot is a sequence of CBOR items (RFC 8742): a header that counts the rest, and
-// the tables one after the other, each in order of its primary key.
-
-// snapshotFormat is the number of this form; append-only, and old forms stay readable.
-const snapshotFormat = 1
+// the tables one after the other, each in order of its primary key. Its format's number is
+// the state's level; old forms stay readable.
 
 type header struct {
 	Format      uint64    `cbor:"1,keyasint"`
@@ -32,6 +30,7 @@ type header struct {
 	Released    uint64    `cbor:"17,keyasint,omitempty"`
 	Remembered  uint64    `cbor:"18,keyasint,omitempty"`
 	Pending     *Pending  `cbor:"19,keyasint,omitempty"`
+	Forgot      uint64    `cbor:"20,keyasint,omitempty"` // from format 2
 }
 
 // WriteTo writes the canonical snapshot: equal states give equal bytes.
@@ -49,12 +48,12 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		return n
 	}
 	out.write(header{
-		Format: snapshotFormat, Index: v.m.Index, Time: v.m.Time, Settings: v.m.Settings,
+		Format: v.m.Level, Index: v.m.Index, Time: v.m.Time, Settings: v.m.Settings,
 		Serial: v.m.Serial, NextHost: v.m.NextHost, Releases: v.m.Releases, Requests: v.m.Requests, Policy: v.m.Policy,
 		Users: uint64(v.m.users), Devices: uint64(v.m.devices), Invitations: count(tableInvitations),
 		Sessions: uint64(v.m.sessions), Policies: count(tablePolicies), Audit: uint64(v.m.audits),
 		Retired: count(tableRetired), Released: count(tableReleased), Remembered: count(tableRequests),
-		Pending: v.m.Pending,
+		Pending: v.m.Pending, Forgot: v.m.Forgot,
 	})
 	writeTable[User](v, out, tableUsers)
 	writeTable[Device](v, out, tableDevices)
@@ -65,7 +64,11 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	writeTable[retired](v, out, tableRetired)
 	writeTable[released](v, out, tableReleased)
 	for r := range scan[request](v, tableRequests, byOrder, nil) {
-		out.write(r.wire())
+		if v.m.Level < levelAnswers {
+			out.write(r.former())
+		} else {
+			out.write(r.wire())
+		}
 	}
 	if out.err == nil {
 		out.err = buffer.Flush()

@@ -18,7 +18,7 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 	view := s.View()
 	future := slices.Clone(good)
-	if future[1] != 1 || future[2] != snapshotFormat {
+	if future[1] != 1 || future[2] != newestLevel {
 		t.Fatalf("the header begins with % x", future[:4])
 	}
 	future[2]++

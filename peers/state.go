@@ -29,7 +29,7 @@ func New() *State {
 		panic(fmt.Sprintf("peers: the tables contradict each other: %v", err))
 	}
 	s := &State{}
-	s.now.Store(newView(db, meta{}, &journal{}))
+	s.now.Store(newView(db, meta{Level: levelFirst}, &journal{}))
 	return s
 }
 
@@ -79,6 +79,8 @@ type meta struct {
 	NextHost uint32    // the lowest place in the network that was never given; see address.go
 	Releases uint64    // how many addresses were released, ever
 	Requests uint64    // how many commands are or were in the table of requests
+	Forgot   uint64    // the highest index whose answer is not there any more; from level 2
+	Level    uint64    // see level.go
 	Policy   uint64    // the current version
 	Pending  *Pending  // the version that waits for a confirmation; shared and read-only
 
@@ -100,10 +102,11 @@ type tx struct {
 
 // run answers a command, and remembers the answer.
 func (t *tx) run(c Command) Result {
-	if !c.Request.IsZero() {
-		if r := get[request](t, tableRequests, byID, c.Request[:]); r != nil {
-			return r.Result
-		}
+	if result, ok := t.repeated(c); ok {
+		return result
+	}
+	if level := c.level(); level > t.m.Level {
+		return Result{Err: refuse(ErrLevel, "this command needs level %d of the state, which is at level %d: it can be made when every gateway runs a vpnd that knows that level", level, t.m.Level)}
 	}
 	before := t.m
 	var result Result
@@ -120,7 +123,7 @@ func (t *tx) run(c Command) Result {
 		result = Result{Err: err}
 	}
 	if !c.Request.IsZero() {
-		t.remember(c.Request, result)
+		t.remember(c, result)
 	}
 	return result
 }
@@ -134,7 +137,7 @@ func (t *tx) apply(c Command) (Result, error) {
 		return Result{}, refuse(ErrInvalid, "the state is empty: its first command is Init")
 	}
 	result, err := c.Body.apply(t)
-	var r *refusal
+	var r *Refusal
 	if err != nil && !errors.As(err, &r) {
 		t.fail(err)
 	}
