@@ -2,7 +2,6 @@ package peers
 
 import (
 	"crypto/ecdh"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -82,13 +81,6 @@ func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
 // String gives 32 hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
-
-// derive gives another id, always the same for the same label.
-func (id ID) derive(label string) (d ID) {
-	sum := sha256.Sum256(append(id[:len(id):len(id)], label...))
-	copy(d[:], sum[:])
-	return d
-}
 
 // IsZero says whether id names nothing.
 func (id ID) IsZero() bool { return id == ID{} }

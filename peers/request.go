@@ -44,7 +44,7 @@ type answer struct {
 
 // Request names what somebody asked for, and since when it may have been carried out. The
 // first edge makes it, once, before it looks at anything; it stays the same over every
-// repeat. Several commands of one use case derive theirs from it.
+// repeat. Several commands of one use case have ids that are derived from it, and its base.
 type Request struct {
 	ID   ID     // random
 	Base uint64 // the index that its maker had applied; 0 below level 2
@@ -57,10 +57,6 @@ func (v *View) Request(id ID) Request {
 	}
 	return Request{id, v.m.Index}
 }
-
-// Derive gives the request of one step of what r asked for. The same label gives the
-// same id again, so that a repeat of the whole repeats each of its commands.
-func (r Request) Derive(label string) Request { return Request{r.ID.derive(label), r.Base} }
 
 // Answer is what a command was answered.
 type Answer struct {

@@ -168,11 +168,3 @@ func TestRepeatTellsOfObjectsAsTheyAre(t *testing.T) {
 		t.Errorf("the repeat gets %+v", r)
 	}
 }
-
-func TestDerivedRequests(t *testing.T) {
-	r := Request{id("request"), 7}
-	a, b := r.Derive("a"), r.Derive("b")
-	if a != r.Derive("a") || a.ID == b.ID || a.ID == r.ID || a.Base != 7 || (Request{id("other"), 7}).Derive("a").ID == a.ID {
-		t.Errorf("%v gives %v and %v", r, a, b)
-	}
-}

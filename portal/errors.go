@@ -50,6 +50,7 @@ var statusOf = map[string]int{
 	control.CodeKeyTaken:          http.StatusConflict,
 	control.CodeFull:              http.StatusTooManyRequests,
 	control.CodeConflict:          http.StatusConflict,
+	control.CodeTooOld:            http.StatusConflict,
 	control.CodeLimit:             http.StatusTooManyRequests,
 	control.CodeTooLarge:          http.StatusBadRequest,
 	control.CodeClockBehind:       http.StatusConflict,

@@ -25,6 +25,7 @@ var statuses = map[string]codes.Code{
 	control.CodeKeyTaken:          codes.AlreadyExists,
 	control.CodeFull:              codes.ResourceExhausted,
 	control.CodeConflict:          codes.Aborted,
+	control.CodeTooOld:            codes.Aborted,
 	control.CodeLimit:             codes.ResourceExhausted,
 	control.CodeTooLarge:          codes.InvalidArgument,
 	control.CodeClockBehind:       codes.FailedPrecondition,

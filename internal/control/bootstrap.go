@@ -45,23 +45,35 @@ func Bootstrap(ctx context.Context, st Store, sealer *Sealer, c BootstrapConfig)
 		}
 		return time.Now().UTC().Round(0)
 	}
-	if set, ok := st.State().View().Settings(); ok {
-		return false, reconfigure(ctx, st, sealer, now, set, c)
+	n := node{store: st, clock: now}
+	if set, ok := n.View().Settings(); ok {
+		// The gateway's own key is the proof that this is the right sealing key.
+		if _, err := sealer.GatewayKey(set); err != nil {
+			return false, fmt.Errorf("%w: the sealing key is not the one that this state was made with; put that one back", err)
+		}
+		if err := n.upgrade(ctx); err != nil {
+			return false, fmt.Errorf("raise the state's level: %w", err)
+		}
+		return false, reconfigure(ctx, st, now, set, c)
 	}
 	set, err := newSettings(sealer, c, now())
 	if err != nil {
 		return false, err
 	}
-	_, _, err = proposeTo(ctx, st, gatewayCommand(now(), peers.Init{Settings: set, Policy: acl.DefaultPolicy()}))
+	_, _, err = proposeTo(ctx, st, gatewayCommand(st.State().View(), now(), peers.Init{Settings: set, Policy: acl.DefaultPolicy()}))
 	if err != nil {
 		return false, fmt.Errorf("make the cluster: %w", err)
+	}
+	if err := n.upgrade(ctx); err != nil {
+		return false, fmt.Errorf("raise the state's level: %w", err)
 	}
 	return true, nil
 }
 
 // gatewayCommand is a command that nobody asked for but the gateway.
-func gatewayCommand(now time.Time, body peers.Body) peers.Command {
-	return peers.Command{Request: newID(), At: now, Actor: gatewayActor, Body: body}
+func gatewayCommand(v *peers.View, now time.Time, body peers.Body) peers.Command {
+	made := v.Request(newID())
+	return peers.Command{Request: made.ID, Base: made.Base, At: now, Actor: gatewayActor, Body: body}
 }
 
 // newSettings makes everything that a cluster has from its first moment.
@@ -134,11 +146,7 @@ func Networks(given []netip.Prefix) ([]netip.Prefix, error) {
 }
 
 // reconfigure carries given flags into existing settings.
-func reconfigure(ctx context.Context, st Store, sealer *Sealer, now func() time.Time, set peers.Settings, c BootstrapConfig) error {
-	// The gateway's own key is the proof that this is the right sealing key.
-	if _, err := sealer.GatewayKey(set); err != nil {
-		return fmt.Errorf("%w: the sealing key is not the one that this state was made with; put that one back", err)
-	}
+func reconfigure(ctx context.Context, st Store, now func() time.Time, set peers.Settings, c BootstrapConfig) error {
 	for _, p := range c.Network {
 		if !slices.Contains(set.Network, p.Masked()) {
 			return fmt.Errorf("--network %s is not the network of this gateway (%s), and every config that people have names that one: leave the flag out",
@@ -167,7 +175,7 @@ func reconfigure(ctx context.Context, st Store, sealer *Sealer, now func() time.
 	if change == (peers.Configure{}) {
 		return nil
 	}
-	if _, _, err := proposeTo(ctx, st, gatewayCommand(now(), change)); err != nil {
+	if _, _, err := proposeTo(ctx, st, gatewayCommand(st.State().View(), now(), change)); err != nil {
 		return fmt.Errorf("change the settings: %w", err)
 	}
 	return nil

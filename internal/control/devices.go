@@ -79,7 +79,11 @@ func (q AddDevice) decide(ctx context.Context, d *decision) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Index: index, Device: res.Device.ID}, nil
+	added, err := deviceOf(res, key)
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{Index: index, Device: added.ID}, nil
 }
 
 // deviceAfter is a device as it is after what was asked for.
@@ -183,8 +187,14 @@ func (q RotateDevice) decide(ctx context.Context, d *decision) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	index, _, err := d.propose(ctx, peers.DeviceRotate{Device: dev.ID, PublicKey: key, PresharedKey: psk})
-	return Answer{Index: index, Device: dev.ID}, err
+	index, res, err := d.propose(ctx, peers.DeviceRotate{Device: dev.ID, PublicKey: key, PresharedKey: psk})
+	if err == nil {
+		dev, err = deviceOf(res, key)
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{Index: index, Device: dev.ID}, nil
 }
 
 // Outdated says whether a device's config lacks a route of today's settings.

@@ -70,9 +70,13 @@ func (q EnrolBegin) decide(ctx context.Context, d *decision) (Answer, error) {
 			return Answer{}, err
 		}
 		a.Index = index
-		if len(res.User.TOTP) != 0 { // meanwhile, with another invitation
+		if res.User != nil && len(res.User.TOTP) != 0 { // meanwhile, with another invitation
 			e.Enrolled = true
 			return a, nil
+		}
+		// A repeat is told of the invitation as it is by now: it may be another browser's.
+		if res.Invitation == nil || !sameBrowser(res.Invitation, q.Browser) {
+			return Answer{}, otherBrowser()
 		}
 		pending = res.Invitation.Pending
 	}
@@ -99,6 +103,12 @@ func (d *decision) newPending(ctx context.Context, inv *peers.Invitation, u *pee
 	}
 	index, res, err := d.propose(ctx, peers.EnrolBegin{Invitation: inv.ID, Browser: browserHash(browser), Secret: sealed})
 	return index, res, invitationRefused(err)
+}
+
+func otherBrowser() *Error {
+	return refuse(CodeOtherBrowser,
+		"This invitation was opened in another browser since, which made the code shown here worthless. "+
+			"Go on there, or reload this page and scan the new code. If the other browser is not yours, tell an administrator.")
 }
 
 func browserHash(browser string) [32]byte { return sha256.Sum256([]byte(browser)) }
@@ -191,7 +201,11 @@ func (r FinishRequest) decide(ctx context.Context, d *decision) (Answer, error) 
 	if err != nil {
 		return Answer{}, invitationRefused(d.codeRefused(u, err))
 	}
-	return Answer{Index: index, Device: res.Device.ID}, nil
+	added, err := deviceOf(res, key)
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{Index: index, Device: added.ID}, nil
 }
 
 // secret is the one that the code must be of. What State would refuse anyway is refused
@@ -210,9 +224,7 @@ func (r FinishRequest) secret(v *peers.View, inv *peers.Invitation, u *peers.Use
 		return nil, refuse(CodeNotEnrolled,
 			"No authenticator has been set up with this invitation yet. Open the link again and scan its code.")
 	case !sameBrowser(inv, r.Browser):
-		return nil, refuse(CodeOtherBrowser,
-			"This invitation was opened in another browser since, which made the code shown here worthless. "+
-				"Go on there, or reload this page and scan the new code. If the other browser is not yours, tell an administrator.")
+		return nil, otherBrowser()
 	}
 	return inv.Pending, nil
 }

@@ -36,6 +36,7 @@ const (
 	CodeDenied            = "denied"
 	CodeInternal          = "internal"
 	CodeExpired           = "expired"
+	CodeTooOld            = "too_old" // to tell whether it was carried out
 	CodeUsed              = "used"
 )
 
@@ -83,6 +84,8 @@ var refusals = []struct {
 	{peers.ErrOtherBrowser, CodeOtherBrowser},
 	{peers.ErrNotEnrolled, CodeNotEnrolled},
 	{peers.ErrLimit, CodeLimit},
+	{peers.ErrTooOld, CodeTooOld},
+	{peers.ErrLevel, CodeUnavailable},
 }
 
 // refused turns a refusal of State into an Error. State's own message is written for

@@ -59,13 +59,14 @@ func (l *Leader) Decide(ctx context.Context, r Request) (Answer, error) {
 		return Answer{}, refuse(CodeNoLeader,
 			"No gateway can decide this at this moment. Nothing was changed, and no code was used; try again in a few seconds.")
 	}
-	return r.Ask.decide(ctx, &decision{Leader: l, id: r.ID, actor: r.Actor, source: r.Source})
+	return r.Ask.decide(ctx, &decision{Leader: l, id: r.ID, base: r.Base, actor: r.Actor, source: r.Source})
 }
 
 // decision is a request being decided.
 type decision struct {
 	*Leader
 	id     peers.ID
+	base   uint64
 	actor  string
 	source netip.Addr
 
@@ -74,7 +75,7 @@ type decision struct {
 
 // propose commits a command and returns its index and result; a refusal is an *Error.
 func (d *decision) propose(ctx context.Context, body peers.Body) (uint64, peers.Result, error) {
-	cmd := peers.Command{Request: d.commandID(), At: d.now(), Actor: d.actor, Body: body}
+	cmd := peers.Command{Request: d.commandID(), Base: d.base, At: d.now(), Actor: d.actor, Body: body}
 	return proposeTo(ctx, d.store, cmd)
 }
 

@@ -16,11 +16,14 @@ const (
 )
 
 // proposeTo commits a command and returns its index and result; a refusal is an *Error. It
-// repeats a command whose outcome is unknown under the same request id, which State answers
-// with the first result.
+// repeats a command whose outcome is unknown as it was first made, which State answers with
+// the first result.
 func proposeTo(ctx context.Context, st Store, cmd peers.Command) (uint64, peers.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeWait)
 	defer cancel()
+	if !st.State().View().Takes(cmd.Body) {
+		return 0, peers.Result{}, refuse(CodeUnavailable, "This is not possible before every gateway is upgraded to this version of vpnd.")
+	}
 	var (
 		index uint64
 		res   peers.Result

@@ -23,6 +23,7 @@ type Decider interface {
 // crosses from one gateway to another is this and an Answer, and nothing else.
 type Request struct {
 	ID     peers.ID   // made at the first edge; whoever sends it again sends the same
+	Base   uint64     // the index that the first edge had applied then: see peers.Request
 	Actor  string     // who asks, for the audit log; a device's owner is found by Source
 	Source netip.Addr // through the tunnel: the device's address, for which WireGuard vouches
 	Ask    Ask
@@ -92,7 +93,8 @@ func (s *Service) ask(ctx context.Context, what Ask) (Answer, error) {
 // askFrom asks for the device at a tunnel address.
 func (s *Service) askFrom(ctx context.Context, source netip.Addr, what Ask) (Answer, error) {
 	c := callerOf(ctx)
-	a, err := s.decider.Decide(ctx, Request{ID: derive(c.id, c.asked.Add(1)), Actor: c.actor, Source: source, Ask: what})
+	made := s.View().Request(derive(c.id, c.asked.Add(1)))
+	a, err := s.decider.Decide(ctx, Request{ID: made.ID, Base: made.Base, Actor: c.actor, Source: source, Ask: what})
 	if err != nil {
 		return Answer{}, err
 	}

@@ -34,6 +34,9 @@ func (s *Service) expire(ctx context.Context) {
 		now := s.now()
 		wait := expireIdle
 		if s.store.Leader() {
+			if err := s.upgrade(ctx); err != nil && ctx.Err() == nil {
+				s.logf("raise the state's level: %v", cause(err))
+			}
 			due := false
 			if next, ok := firstEnd(v); ok {
 				if due = !now.Before(next); !due {

@@ -223,7 +223,7 @@ func TestGivenUpCodeCounts(t *testing.T) {
 	v := w.View()
 	u := v.UserByName("alice")
 	cancel()
-	if _, err := (&decision{Leader: w.leader, id: newID()}).checkCode(ctx, v, u, u.TOTP, w.wrongCode(p.secret)); err == nil {
+	if _, err := (&decision{Leader: w.leader, id: newID(), base: v.Index()}).checkCode(ctx, v, u, u.TOTP, w.wrongCode(p.secret)); err == nil {
 		t.Fatal("a wrong code passed")
 	}
 	if u := w.View().UserByName("alice"); u.Failures != 1 {

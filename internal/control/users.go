@@ -55,7 +55,11 @@ func (q AddUser) decide(ctx context.Context, d *decision) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Index: index, User: res.User.ID, At: inv.Expires}, nil
+	u, err := userOf(res)
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{Index: index, User: u.ID, At: inv.Expires}, nil
 }
 
 // InviteUser asks for an invitation in place of the unused ones.

@@ -36,6 +36,7 @@ type wire struct {
 
 type sentRequest struct {
 	ID     peers.ID
+	Base   uint64
 	Actor  string
 	Source netip.Addr
 	Kind   string
@@ -67,7 +68,7 @@ func carryRequest(r Request) (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	b, err := cbor.Marshal(sentRequest{r.ID, r.Actor, r.Source, reflect.TypeOf(r.Ask).Name(), body})
+	b, err := cbor.Marshal(sentRequest{r.ID, r.Base, r.Actor, r.Source, reflect.TypeOf(r.Ask).Name(), body})
 	if err != nil {
 		return Request{}, err
 	}
@@ -79,7 +80,7 @@ func carryRequest(r Request) (Request, error) {
 		if t := reflect.TypeOf(a); t.Name() == in.Kind {
 			v := reflect.New(t)
 			err := cbor.Unmarshal(in.Ask, v.Interface())
-			return Request{ID: in.ID, Actor: in.Actor, Source: in.Source, Ask: v.Elem().Interface().(Ask)}, err
+			return Request{ID: in.ID, Base: in.Base, Actor: in.Actor, Source: in.Source, Ask: v.Elem().Interface().(Ask)}, err
 		}
 	}
 	return Request{}, errors.New("nobody could read a request of the kind " + in.Kind)

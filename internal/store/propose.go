@@ -17,10 +17,13 @@ import (
 //
 // When leadership is lost while cmd is on its way, Propose repeats it under its request
 // id as soon as this node leads again, until ctx ends: then it says ErrUnknown. A
-// command without a request id gets one.
+// command without a request id is made here, and gets one.
 func (s *Store) Propose(ctx context.Context, cmd peers.Command) (uint64, peers.Result, error) {
 	if cmd.Request == (peers.ID{}) {
-		rand.Read(cmd.Request[:])
+		var id peers.ID
+		rand.Read(id[:])
+		made := s.State().View().Request(id)
+		cmd.Request, cmd.Base = made.ID, made.Base
 	}
 	b, err := peers.Encode(cmd)
 	if err != nil {
