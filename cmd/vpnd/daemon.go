@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -23,8 +22,6 @@ import (
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/reconcile"
-	"vpnd/internal/store"
-	"vpnd/peers"
 	"vpnd/portal"
 )
 
@@ -35,12 +32,13 @@ type Daemon struct {
 	log     *log.Logger
 	plane   dataplane.Plane
 	why     string // why this plane
-	store   *store.Store
+	store   replica
 	service *control.Service
 	rec     *reconcile.Reconciler
 	sealer  *control.Sealer
 	tls     *tls.Config
 	fatal   chan error
+	unsaid  bool // flags ask for other settings, and nobody led who could change them
 
 	public         net.Listener
 	control, whois net.Listener
@@ -107,99 +105,6 @@ func (d *Daemon) planeConfig() dataplane.Config {
 	}
 }
 
-// openState opens the replicated state, at the first start making all that it needs, but
-// not before precheck has found that the plane can carry it.
-func (d *Daemon) openState(ctx context.Context, precheck func(dataplane.Gateway) error) (err error) {
-	d.store, err = store.Open(ctx, store.Config{
-		Dir:  d.flags.Data,
-		Logf: d.log.Printf,
-		Fatal: func(err error) {
-			select {
-			case d.fatal <- err:
-			default: // the first is the cause
-			}
-		},
-	})
-	if err != nil {
-		return err
-	}
-	if err := d.store.Ready(ctx); err != nil {
-		return fmt.Errorf("waiting for the state to be ready: %w", err)
-	}
-	settings, exists := d.store.State().View().Settings()
-	if !exists {
-		if settings.Network, err = control.Networks(d.flags.network); err != nil {
-			return err
-		}
-		d.flags.network = settings.Network
-		if err := precheck(dataplane.Gateway{Listen: d.flags.wireguard, Addrs: settings.GatewayAddrs(), Network: settings.Network}); err != nil {
-			return err
-		}
-	}
-	key, err := control.LoadSealingKey(d.flags.SealingKey, exists)
-	if errors.Is(err, fs.ErrPermission) {
-		return remedy(err, "--sealing-key")
-	}
-	if err != nil {
-		return err
-	}
-	if d.sealer, err = control.NewSealer(key); err != nil {
-		return err
-	}
-	if exists {
-		gateway, err := d.gateway(settings)
-		if errors.Is(err, control.ErrSealed) {
-			return fmt.Errorf("the sealing key %s is not that of the data folder %s (%w): name the right one with --sealing-key", d.flags.SealingKey, d.flags.Data, err)
-		}
-		if err != nil {
-			return err
-		}
-		if err := precheck(gateway); err != nil {
-			return err
-		}
-	}
-	if _, err := control.Bootstrap(ctx, d.store, d.sealer, d.bootstrap(exists)); err != nil {
-		return err
-	}
-	d.service = control.New(control.Config{
-		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.log.Printf,
-	})
-	if d.tls, err = d.service.TLSConfig(d.flags.Cert, d.flags.Key); err != nil {
-		return remedy(err, "--cert and --key")
-	}
-	return nil
-}
-
-func (d *Daemon) bootstrap(exists bool) control.BootstrapConfig {
-	c := control.BootstrapConfig{Endpoint: d.flags.Endpoint, URL: d.flags.URL, Network: d.flags.network}
-	if a, ok := d.public.Addr().(*net.TCPAddr); ok {
-		c.PortalPort = uint16(a.Port)
-	}
-	if d.flags.routes != nil {
-		c.Routes = append([]netip.Prefix{}, *d.flags.routes...) // not nil: "none" takes them away
-	}
-	if c.Endpoint == "" && !exists {
-		c.Endpoint = netip.AddrPortFrom(ownAddress(), d.flags.wireguard.Port()).String()
-	}
-	return c
-}
-
-// gateway is the tunnel's near end for the reconciler.
-func (d *Daemon) gateway(s peers.Settings) (dataplane.Gateway, error) {
-	key, err := d.sealer.GatewayKey(s)
-	if err != nil {
-		return dataplane.Gateway{}, err
-	}
-	return dataplane.Gateway{
-		PrivateKey: key,
-		Listen:     d.flags.wireguard,
-		Addrs:      s.GatewayAddrs(),
-		Network:    s.Network,
-		Routes:     s.Routes,
-		Masquerade: s.Masquerade,
-	}, nil
-}
-
 // Wait, Applied, Rules, Stats and Permits make the daemon control's Gateway.
 
 // Wait returns when the plane has applied the index.
@@ -259,6 +164,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return d.rec.Run(ctx) })
 	g.Go(func() error { d.service.Run(ctx); return nil })
+	if d.unsaid {
+		g.Go(func() error { d.sayFlags(ctx); return nil })
+	}
 
 	if err := d.start(ctx, g); err != nil {
 		stop()

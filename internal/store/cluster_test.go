@@ -221,3 +221,32 @@ func TestProposeOutlivesLostLeadership(t *testing.T) {
 		}
 	})
 }
+
+// A node starts with what it has: beside a leader with what that one has committed, and
+// without one after a while.
+func TestCatchUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.close()
+		l := c.leader(t)
+		i := propose(t, c.nodes[l], initial())
+		for n, s := range c.nodes {
+			if err := s.CatchUp(t.Context(), time.Minute); err != nil {
+				t.Errorf("node %d beside a leader: %v", n, err)
+			}
+			if err := s.Wait(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cut := (l + 1) % 3
+		c.cut(cut)
+		time.Sleep(10 * time.Second)
+		began := time.Now()
+		if err := c.nodes[cut].CatchUp(t.Context(), 3*time.Second); !errors.Is(err, ErrNoLeader) || time.Since(began) != 3*time.Second {
+			t.Errorf("without a leader: %v after %v", err, time.Since(began))
+		}
+		if _, made := c.nodes[cut].State().View().Settings(); !made {
+			t.Error("without a leader: no state")
+		}
+	})
+}

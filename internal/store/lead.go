@@ -85,3 +85,58 @@ func (s *Store) Ready(ctx context.Context) error {
 		}
 	}
 }
+
+// CatchUp returns when this node leads, or has applied what its leader had committed when
+// it was heard. When most has passed without either it says ErrNoLeader: what the state has
+// is then true as of some time ago. The only voter waits on: nobody else could lead, and
+// all that is in its log counts.
+func (s *Store) CatchUp(ctx context.Context, most time.Duration) error {
+	const pause = 10 * time.Millisecond // Raft announces neither contact nor progress
+	alone, err := s.onlyVoter()
+	if err != nil {
+		return err
+	}
+	var late <-chan time.Time
+	if !alone {
+		late = time.After(most)
+	}
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		if s.Leader() || s.follows() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-time.After(pause):
+		case <-late:
+			return ErrNoLeader
+		case <-s.dead:
+			return s.stopped()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a leader: %w", ctx.Err())
+		}
+	}
+}
+
+// follows says whether another node leads and this one has what was committed of its log.
+func (s *Store) follows() bool {
+	r := s.raft.Load()
+	_, leader := r.LeaderWithID()
+	commit := r.CommitIndex()
+	return leader != "" && leader != raft.ServerID(s.id) && !r.LastContact().IsZero() && commit > 0 && r.AppliedIndex() >= commit
+}
+
+func (s *Store) onlyVoter() (bool, error) {
+	f := s.raft.Load().GetConfiguration()
+	if err := f.Error(); err != nil {
+		return false, fmt.Errorf("read who is in the cluster: %w", err)
+	}
+	for _, n := range f.Configuration().Servers {
+		if n.Suffrage == raft.Voter && n.ID != raft.ServerID(s.id) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vpnd/internal/store"
 	"vpnd/peers"
 )
 
@@ -57,6 +58,9 @@ func (m *Store) Propose(ctx context.Context, c peers.Command) (uint64, peers.Res
 	}
 	if m.fail != nil {
 		return 0, peers.Result{}, m.fail
+	}
+	if !m.Leader() {
+		return 0, peers.Result{}, store.ErrNoLeader
 	}
 	b, err := peers.Encode(c)
 	if err != nil {
