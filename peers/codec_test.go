@@ -16,7 +16,7 @@ import (
 
 // commands has every kind, with every field filled.
 func commands() []Body {
-	text, session := "x.example.com:1", time.Hour
+	text, session, off, mtu := "x.example.com:1", time.Hour, false, uint16(1400)
 	routes := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
 	dns := []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("2001:db8::53")}
 	s := settings()
@@ -25,7 +25,7 @@ func commands() []Body {
 	d := device("alice", "laptop")
 	d.Tags = []string{"tag:a", "tag:b"}
 	return []Body{
-		Init{s, "{}"}, Configure{&text, &text, &routes, &dns, &session}, UserAdd{id("alice"), "alice", &inv},
+		Init{s, "{}"}, ConfigureV1{&text, &text, &routes, &dns, &session}, Configure{&text, &text, &routes, &dns, &session, &off, &mtu}, UserAdd{id("alice"), "alice", &inv},
 		UserEnable{id("alice"), true}, UserRemove{id("alice")}, UserUnlock{id("alice")}, TOTPReset{id("alice")},
 		InvitationAdd{id("alice"), inv}, InvitationRemove{inv.ID}, EnrolBegin{inv.ID, hash("b"), Sealed("secret")},
 		EnrolFinish{inv.ID, hash("b"), 59_000_000, d}, DeviceAdd{id("alice"), d}, DeviceEnable{d.ID, true},
@@ -60,7 +60,7 @@ func TestEveryKindSurvivesEncoding(t *testing.T) {
 			t.Errorf("kind %d is not tried", k)
 		}
 	}
-	if n := int(kindUpgrade); len(kinds) != n {
+	if n := int(kindConfigure); len(kinds) != n {
 		t.Errorf("%d kinds can be decoded of %d", len(kinds), n)
 	}
 }

@@ -5,7 +5,7 @@ type kind uint16
 // Kinds are append-only.
 const (
 	kindInit kind = iota + 1
-	kindConfigure
+	kindConfigureV1
 	kindUserAdd
 	kindUserEnable
 	kindUserRemove
@@ -30,6 +30,7 @@ const (
 	kindPolicyConfirm
 	kindPolicyRevert
 	kindUpgrade
+	kindConfigure
 )
 
 // kinds has every kind that was ever released: how its body is read, and the level of the
@@ -39,7 +40,7 @@ var kinds = map[kind]struct {
 	level  uint64
 }{
 	kindInit:             {decodeBody[Init], levelFirst},
-	kindConfigure:        {decodeBody[Configure], levelFirst},
+	kindConfigureV1:      {decodeBody[ConfigureV1], levelFirst},
 	kindUserAdd:          {decodeBody[UserAdd], levelFirst},
 	kindUserEnable:       {decodeBody[UserEnable], levelFirst},
 	kindUserRemove:       {decodeBody[UserRemove], levelFirst},
@@ -64,6 +65,7 @@ var kinds = map[kind]struct {
 	kindPolicyConfirm:    {decodeBody[PolicyConfirm], levelFirst},
 	kindPolicyRevert:     {decodeBody[PolicyRevert], levelFirst},
 	kindUpgrade:          {decodeBody[Upgrade], levelFirst},
+	kindConfigure:        {decodeBody[Configure], levelAnswers},
 }
 
 func decodeBody[B Body](raw []byte) (Body, error) {
@@ -73,7 +75,7 @@ func decodeBody[B Body](raw []byte) (Body, error) {
 }
 
 func (Init) kind() kind             { return kindInit }
-func (Configure) kind() kind        { return kindConfigure }
+func (ConfigureV1) kind() kind      { return kindConfigureV1 }
 func (UserAdd) kind() kind          { return kindUserAdd }
 func (UserEnable) kind() kind       { return kindUserEnable }
 func (UserRemove) kind() kind       { return kindUserRemove }
@@ -98,3 +100,4 @@ func (PolicyTry) kind() kind        { return kindPolicyTry }
 func (PolicyConfirm) kind() kind    { return kindPolicyConfirm }
 func (PolicyRevert) kind() kind     { return kindPolicyRevert }
 func (Upgrade) kind() kind          { return kindUpgrade }
+func (Configure) kind() kind        { return kindConfigure }

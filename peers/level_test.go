@@ -16,7 +16,8 @@ func TestNothingOfANewerLevelBeforeIt(t *testing.T) {
 	}
 	before := c.contents()
 	for name, cmd := range map[string]Command{
-		"a base": {Request: id("early"), Base: 1, At: c.now, Body: Expire{}},
+		"a new kind": {Request: id("configure"), At: c.now, Body: Configure{}},
+		"a base":     {Request: id("early"), Base: 1, At: c.now, Body: Expire{}},
 	} {
 		if r := c.command(cmd); !errors.Is(r.Err, ErrLevel) {
 			t.Errorf("%s: %v", name, r.Err)

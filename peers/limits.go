@@ -27,5 +27,8 @@ const (
 	usedInvitation = time.Hour // how long it is kept for a repeated EnrolFinish and the page's last step
 	minConfirm     = time.Second
 	maxConfirm     = 24 * time.Hour // how long a policy may wait for its confirmation
-	minPrefixHosts = 3              // bits: a network smaller than 8 addresses has no room for devices
+	minMTU4        = 576
+	minMTU6        = 1280
+	maxMTU         = 9000
+	minPrefixHosts = 3 // bits: a network smaller than 8 addresses has no room for devices
 )

@@ -60,9 +60,9 @@ func randomLog(t testing.TB, seed uint64, n int) [][]byte {
 				EnrolFinish{open, hash(pick("browser", 2)), c.step(int64(r.IntN(3) - 1)), added}, UserAdd{u, user, &inv})
 		}
 		if r.IntN(50) == 0 {
-			length := time.Duration(1+r.IntN(20)) * time.Hour
+			length, mtu, masquerade := time.Duration(1+r.IntN(20))*time.Hour, uint16(1200+r.IntN(300)), r.IntN(2) == 0
 			routes := []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(r.IntN(256)), 0}), 24)}
-			choose = []Body{Configure{Session: &length, Routes: &routes}, SessionEnd{}, TimeReset{}}
+			choose = []Body{ConfigureV1{Session: &length, Routes: &routes}, Configure{Session: &length, MTU: &mtu, Masquerade: &masquerade}, SessionEnd{}, TimeReset{}}
 		}
 		request := ID{}
 		if r.IntN(4) > 0 {

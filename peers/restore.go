@@ -102,8 +102,8 @@ func readHeader(dec *cbor.Decoder) (header, error) {
 	if err := decMode.Unmarshal(raw, &h); err != nil {
 		return header{}, fmt.Errorf("reading its header: %w", err)
 	}
-	if h.Format < levelAnswers && h.Forgot != 0 {
-		return header{}, fmt.Errorf("reading its header: format %d has no field 20", h.Format)
+	if h.Format < levelAnswers && (h.Forgot != 0 || h.Settings != nil && h.Settings.MTU != 0) {
+		return header{}, fmt.Errorf("reading its header: it has fields that format %d has not", h.Format)
 	}
 	if h.Settings != nil {
 		if err := checkNetwork(h.Settings.Network); err != nil {

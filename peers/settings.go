@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,7 +23,8 @@ type Settings struct {
 	Routes     []netip.Prefix
 	DNS        []netip.Addr // for the configs' DNS line; empty by default
 	Session    time.Duration
-	Masquerade bool
+	Masquerade bool   // what a device sends to a resource comes from the gateway's address
+	MTU        uint16 // of the tunnel, in bytes; 0: the gateway's own line says
 }
 
 type wireSettings struct {
@@ -39,6 +41,7 @@ type wireSettings struct {
 	DNS        []netip.Addr   `cbor:"11,keyasint,omitempty"`
 	Session    time.Duration  `cbor:"12,keyasint,omitempty"`
 	Masquerade bool           `cbor:"13,keyasint,omitempty"`
+	MTU        uint16         `cbor:"14,keyasint,omitempty"` // from level 2
 }
 
 // MarshalCBOR gives the canonical encoding.
@@ -47,14 +50,14 @@ func (s Settings) MarshalCBOR() ([]byte, error) {
 		return nil, err
 	}
 	return encMode.Marshal(wireSettings{s.Cluster, stampOf(s.Created), s.PrivateKey, s.PublicKey, s.CAKey, s.CACert,
-		s.Network, s.Endpoint, s.URL, s.Routes, s.DNS, s.Session, s.Masquerade})
+		s.Network, s.Endpoint, s.URL, s.Routes, s.DNS, s.Session, s.Masquerade, s.MTU})
 }
 
 // UnmarshalCBOR reads what MarshalCBOR wrote.
 func (s *Settings) UnmarshalCBOR(b []byte) error {
 	w, err := unwire[wireSettings](b)
 	*s = Settings{w.Cluster, w.Created.time(), w.PrivateKey, w.PublicKey, w.CAKey, w.CACert,
-		w.Network, w.Endpoint, w.URL, w.Routes, w.DNS, w.Session, w.Masquerade}
+		w.Network, w.Endpoint, w.URL, w.Routes, w.DNS, w.Session, w.Masquerade, w.MTU}
 	return err
 }
 
@@ -69,6 +72,9 @@ func (c Init) apply(t *tx) (Result, error) {
 		return Result{}, refuse(ErrExists, "cluster %s is made already", t.m.Settings.Cluster)
 	}
 	s := c.Settings
+	if s.MTU != 0 && t.m.Level < levelAnswers {
+		return Result{}, refuse(ErrLevel, "a new cluster has no MTU yet: set it afterwards")
+	}
 	if err := checkSettings(&s); err != nil {
 		return Result{}, err
 	}
@@ -88,11 +94,35 @@ func (c Init) apply(t *tx) (Result, error) {
 
 // Configure changes settings: nil fields stay as they are.
 type Configure struct {
+	Endpoint   *string         `cbor:"1,keyasint,omitempty"`
+	URL        *string         `cbor:"2,keyasint,omitempty"`
+	Routes     *[]netip.Prefix `cbor:"3,keyasint,omitempty"`
+	DNS        *[]netip.Addr   `cbor:"4,keyasint,omitempty"`
+	Session    *time.Duration  `cbor:"5,keyasint,omitempty"`
+	Masquerade *bool           `cbor:"6,keyasint,omitempty"`
+	MTU        *uint16         `cbor:"7,keyasint,omitempty"`
+}
+
+// ConfigureV1 is Configure as it was before level 2.
+type ConfigureV1 struct {
 	Endpoint *string         `cbor:"1,keyasint,omitempty"`
 	URL      *string         `cbor:"2,keyasint,omitempty"`
 	Routes   *[]netip.Prefix `cbor:"3,keyasint,omitempty"`
 	DNS      *[]netip.Addr   `cbor:"4,keyasint,omitempty"`
 	Session  *time.Duration  `cbor:"5,keyasint,omitempty"`
+}
+
+// For gives the command in the form that the state of v takes. What only a newer level
+// has is not left out: then v does not take it.
+func (c Configure) For(v *View) Body {
+	if v.Takes(c) || c.Masquerade != nil || c.MTU != nil {
+		return c
+	}
+	return ConfigureV1{c.Endpoint, c.URL, c.Routes, c.DNS, c.Session}
+}
+
+func (c ConfigureV1) apply(t *tx) (Result, error) {
+	return Configure{c.Endpoint, c.URL, c.Routes, c.DNS, c.Session, nil, nil}.apply(t)
 }
 
 func (c Configure) apply(t *tx) (Result, error) {
@@ -137,6 +167,17 @@ func (c Configure) apply(t *tx) (Result, error) {
 		s.Session = *c.Session
 		changes = append(changes, "session "+s.Session.String())
 	}
+	if c.Masquerade != nil && *c.Masquerade != s.Masquerade {
+		s.Masquerade = *c.Masquerade
+		changes = append(changes, "masquerade "+onOff(s.Masquerade))
+	}
+	if c.MTU != nil && *c.MTU != s.MTU {
+		if err := checkMTU(*c.MTU, s.Network); err != nil {
+			return Result{}, err
+		}
+		s.MTU = *c.MTU
+		changes = append(changes, "mtu "+orAuto(s.MTU))
+	}
 	if len(changes) == 0 {
 		return Result{}, nil
 	}
@@ -179,6 +220,9 @@ func checkSettings(s *Settings) error {
 		return err
 	}
 	if err := checkDNS(s.DNS); err != nil {
+		return err
+	}
+	if err := checkMTU(s.MTU, s.Network); err != nil {
 		return err
 	}
 	return checkSession(s.Session)
@@ -246,6 +290,19 @@ func checkDNS(servers []netip.Addr) error {
 	return nil
 }
 
+// checkMTU checks a tunnel's MTU that is set by hand. IPv6 needs 1280 bytes (RFC 8200,
+// section 5), IPv4 works with 576.
+func checkMTU(mtu uint16, network []netip.Prefix) error {
+	least := uint16(minMTU4)
+	if slices.ContainsFunc(network, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		least = minMTU6
+	}
+	if mtu != 0 && (mtu < least || mtu > maxMTU) {
+		return refuse(ErrInvalid, "MTU %d: it is 0, which leaves it to the gateway's line, or from %d to %d", mtu, least, maxMTU)
+	}
+	return nil
+}
+
 func checkSession(d time.Duration) error {
 	if d < minSession || d > maxSession {
 		return refuse(ErrInvalid, "session length %s: it is from %s to %s", d, minSession, maxSession)
@@ -263,6 +320,20 @@ func prefixes(list []netip.Prefix) string {
 		fmt.Fprint(&b, p)
 	}
 	return b.String()
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+func orAuto(mtu uint16) string {
+	if mtu == 0 {
+		return "auto"
+	}
+	return strconv.Itoa(int(mtu))
 }
 
 func orNone(s string) string {

@@ -76,6 +76,10 @@ func TestConfigure(t *testing.T) {
 	none := []netip.Addr{{}}
 	refused(c, Configure{DNS: &none}, ErrInvalid)
 
+	for _, mtu := range []uint16{1, 575, 1279, 9001, 65535} {
+		refused(c, Configure{MTU: &mtu}, ErrInvalid)
+	}
+
 	v := c.View()
 	session, routes := time.Hour, twice[:1]
 	must(c, Configure{Session: &session, Routes: &routes})
@@ -91,9 +95,46 @@ func TestConfigure(t *testing.T) {
 	if s, _ = c.View().Settings(); len(s.Routes) != 0 {
 		t.Errorf("the routes are %v", s.Routes)
 	}
+	off, on := false, true
+	for _, mtu := range []uint16{1280, 9000, 0} {
+		must(c, Configure{MTU: &mtu, Masquerade: &off})
+		if s, _ = c.View().Settings(); s.MTU != mtu || s.Masquerade || s.Session != session {
+			t.Errorf("the settings are %+v", s)
+		}
+	}
+	must(c, Configure{Masquerade: &on})
+	if got := c.View().Audit(0, 2); got[0].Detail != "mtu auto" || got[1].Detail != "masquerade on" {
+		t.Errorf("audited: %+v", got)
+	}
 	before := c.contents()
 	must(c, Configure{Session: &session}) // as it is already
 	if string(before) != string(c.contents()) {
 		t.Error("settings that stay the same change something")
 	}
+}
+
+func TestMTUWithoutIPv6(t *testing.T) {
+	c := newCluster(t, "10.77.0.0/16")
+	low, lower := uint16(576), uint16(575)
+	must(c, Configure{MTU: &low})
+	refused(c, Configure{MTU: &lower}, ErrInvalid)
+}
+
+// Below level 2 settings are changed in the former form, and what that has not is refused.
+func TestConfigureBelowItsLevel(t *testing.T) {
+	c := emptyCluster(t)
+	s := settings()
+	s.MTU = 1400
+	refused(c, Init{s, "{}"}, ErrLevel)
+	must(c, Init{settings(), "{}"})
+	session, mtu := time.Hour, uint16(1400)
+	must(c, Configure{Session: &session}.For(c.View()))
+	if s, _ := c.View().Settings(); s.Session != session {
+		t.Errorf("the session is %v long", s.Session)
+	}
+	if b := (Configure{MTU: &mtu}).For(c.View()); c.View().Takes(b) {
+		t.Errorf("%+v is taken", b)
+	}
+	must(c, Upgrade{newestLevel})
+	must(c, Configure{MTU: &mtu}.For(c.View()))
 }

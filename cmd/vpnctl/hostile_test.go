@@ -42,6 +42,8 @@ func answer(m protoreflect.Message) {
 				return protoreflect.ValueOfInt32(7)
 			case protoreflect.Int64Kind:
 				return protoreflect.ValueOfInt64(7)
+			case protoreflect.Uint32Kind:
+				return protoreflect.ValueOfUint32(7)
 			case protoreflect.Uint64Kind:
 				return protoreflect.ValueOfUint64(7)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +39,8 @@ func (a *app) settings(s *vpnv1.Settings) {
 	f.add("network", joined(s.GetNetwork()))
 	f.add("routes", orNone(s.GetRoutes()))
 	f.add("dns", orNone(s.GetDns()))
+	f.add("mtu", mtuText(s.GetMtu()))
+	f.add("masquerade", onOff(s.GetMasquerade()))
 	f.draw(a.ui)
 }
 
@@ -48,12 +51,28 @@ func orNone(s []string) string {
 	return joined(s)
 }
 
+func mtuText(mtu uint32) string {
+	if mtu == 0 {
+		return "auto"
+	}
+	return strconv.FormatUint(uint64(mtu), 10)
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
 type settingsSetCmd struct {
-	Endpoint *string        `help:"What clients dial." placeholder:"HOST:PORT"`
-	URL      *string        `name:"url" help:"How people reach the portal." placeholder:"URL"`
-	Session  *time.Duration `help:"How long a session lasts; sessions that are open keep their end." placeholder:"DURATION"`
-	Routes   *string        `help:"Networks behind the gateway, or none. Devices need a new config for a new one." placeholder:"CIDR,…"`
-	DNS      *string        `name:"dns" help:"DNS servers for the configs, or none. The apps send them every query." placeholder:"ADDRESS,…"`
+	Endpoint   *string        `help:"What clients dial." placeholder:"HOST:PORT"`
+	URL        *string        `name:"url" help:"How people reach the portal." placeholder:"URL"`
+	Session    *time.Duration `help:"How long a session lasts; sessions that are open keep their end." placeholder:"DURATION"`
+	Routes     *string        `help:"Networks behind the gateway, or none. Devices need a new config for a new one." placeholder:"CIDR,…"`
+	Masquerade *string        `help:"Whether what devices send to a resource comes from the gateway's address: on or off. Off, the resource's network needs a route to the tunnel's network through the gateway." enum:"on,off" placeholder:"on|off"`
+	MTU        *string        `name:"mtu" help:"The tunnel's MTU, also in configs; auto leaves it to the gateway's line." placeholder:"BYTES|auto"`
+	DNS        *string        `name:"dns" help:"DNS servers for the configs, or none. The apps send them every query." placeholder:"ADDRESS,…"`
 }
 
 func (c *settingsSetCmd) Run(ctx context.Context, a *app) error {
@@ -80,6 +99,17 @@ func (c *settingsSetCmd) Run(ctx context.Context, a *app) error {
 			}
 		}
 	}
+	if c.Masquerade != nil {
+		on := *c.Masquerade == "on"
+		req.Masquerade = &on
+	}
+	if c.MTU != nil {
+		mtu, err := parseMTU(*c.MTU)
+		if err != nil {
+			return err
+		}
+		req.Mtu = &mtu
+	}
 	r, err := a.api.gateway().SetSettings(ctx, req)
 	if err != nil {
 		return err
@@ -92,6 +122,17 @@ func (c *settingsSetCmd) Run(ctx context.Context, a *app) error {
 		a.notef("%s a new config to reach every route: %s", need(len(r.Outdated)), joined(r.Outdated))
 	}
 	return nil
+}
+
+func parseMTU(s string) (uint32, error) {
+	if s == "auto" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, usagef("--mtu: %q is no MTU: want a number of bytes, as 1380, or auto", s)
+	}
+	return uint32(n), nil
 }
 
 func need(n int) string {

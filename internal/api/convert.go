@@ -125,6 +125,7 @@ func protoSettings(set peers.Settings) *vpnv1.Settings {
 	return &vpnv1.Settings{
 		Endpoint: set.Endpoint, Url: set.URL, Routes: texts(set.Routes), Dns: texts(set.DNS),
 		Session: durationpb.New(set.Session), Network: texts(set.Network),
+		Mtu: uint32(set.MTU), Masquerade: set.Masquerade,
 	}
 }
 

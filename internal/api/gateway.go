@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"math"
 	"net/netip"
 
 	"vpnd/internal/control"
@@ -77,7 +78,12 @@ func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequ
 	if len(r.GetRoutes()) > maxRoutes || len(r.GetDns()) > maxRoutes {
 		return nil, refuse(control.CodeTooLarge, "At most %d routes or DNS servers are possible.", maxRoutes)
 	}
-	c := peers.Configure{Endpoint: r.Endpoint, URL: r.Url}
+	c := peers.Configure{Endpoint: r.Endpoint, URL: r.Url, Masquerade: r.Masquerade}
+	if r.Mtu != nil {
+		// What is too large for State is too large in any case.
+		mtu := uint16(min(r.GetMtu(), math.MaxUint16))
+		c.MTU = &mtu
+	}
 	length, err := duration(r.GetSession(), "The session length")
 	if err != nil {
 		return nil, err

@@ -175,7 +175,7 @@ func reconfigure(ctx context.Context, st Store, now func() time.Time, set peers.
 	if change == (peers.Configure{}) {
 		return nil
 	}
-	if _, _, err := proposeTo(ctx, st, gatewayCommand(st.State().View(), now(), change)); err != nil {
+	if _, _, err := proposeTo(ctx, st, gatewayCommand(st.State().View(), now(), change.For(st.State().View()))); err != nil {
 		return fmt.Errorf("change the settings: %w", err)
 	}
 	return nil

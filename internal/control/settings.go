@@ -64,7 +64,7 @@ func (q SetSettings) decide(ctx context.Context, d *decision) (Answer, error) {
 			return Answer{}, err
 		}
 	}
-	index, _, err := d.propose(ctx, q.Configure)
+	index, _, err := d.propose(ctx, q.Configure.For(d.View()))
 	return Answer{Index: index}, err
 }
 

@@ -45,6 +45,9 @@ func (c Config) Text(privateKey string) string {
 		}
 		line("DNS", strings.Join(servers, ", "))
 	}
+	if c.Settings.MTU != 0 {
+		line("MTU", c.Settings.MTU)
+	}
 	b.WriteString("\n[Peer]\n")
 	line("PublicKey", c.Settings.PublicKey)
 	line("PresharedKey", base64.StdEncoding.EncodeToString(c.PSK[:]))

@@ -61,6 +61,10 @@ PersistentKeepalive = 25
 	if got := c.Text(""); !strings.Contains(got, "\nDNS = 10.77.0.1, fd00:77::1\n") {
 		t.Errorf("no DNS line in\n%s", got)
 	}
+	c.Settings.MTU = 1280
+	if got := c.Text(""); !strings.Contains(got, "fd00:77::1\nMTU = 1280\n\n[Peer]\n") {
+		t.Errorf("no MTU line in\n%s", got)
+	}
 }
 
 // The Android and Apple apps refuse a file with any other key.

@@ -1347,7 +1347,11 @@ type Settings struct {
 	// How long a session lasts.
 	Session *durationpb.Duration `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
 	// The tunnel's prefixes.
-	Network       []string `protobuf:"bytes,6,rep,name=network,proto3" json:"network,omitempty"`
+	Network []string `protobuf:"bytes,6,rep,name=network,proto3" json:"network,omitempty"`
+	// The tunnel's MTU in bytes, also in configs; 0: the gateway's own line says.
+	Mtu uint32 `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// Whether what a device sends to a resource comes from the gateway's address.
+	Masquerade    bool `protobuf:"varint,8,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1422,6 +1426,20 @@ func (x *Settings) GetNetwork() []string {
 		return x.Network
 	}
 	return nil
+}
+
+func (x *Settings) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *Settings) GetMasquerade() bool {
+	if x != nil {
+		return x.Masquerade
+	}
+	return false
 }
 
 // Closed says that a gateway has closed what was to be closed.
@@ -4479,7 +4497,11 @@ type SetSettingsRequest struct {
 	// Replaces the DNS servers when set_dns is true.
 	Dns []string `protobuf:"bytes,6,rep,name=dns,proto3" json:"dns,omitempty"`
 	// See dns.
-	SetDns        bool `protobuf:"varint,7,opt,name=set_dns,json=setDns,proto3" json:"set_dns,omitempty"`
+	SetDns bool `protobuf:"varint,7,opt,name=set_dns,json=setDns,proto3" json:"set_dns,omitempty"`
+	// In bytes; 0: the gateway's own line says.
+	Mtu *uint32 `protobuf:"varint,8,opt,name=mtu,proto3,oneof" json:"mtu,omitempty"`
+	// Whether what a device sends to a resource comes from the gateway's address.
+	Masquerade    *bool `protobuf:"varint,9,opt,name=masquerade,proto3,oneof" json:"masquerade,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4559,6 +4581,20 @@ func (x *SetSettingsRequest) GetDns() []string {
 func (x *SetSettingsRequest) GetSetDns() bool {
 	if x != nil {
 		return x.SetDns
+	}
+	return false
+}
+
+func (x *SetSettingsRequest) GetMtu() uint32 {
+	if x != nil && x.Mtu != nil {
+		return *x.Mtu
+	}
+	return 0
+}
+
+func (x *SetSettingsRequest) GetMasquerade() bool {
+	if x != nil && x.Masquerade != nil {
+		return *x.Masquerade
 	}
 	return false
 }
@@ -4965,14 +5001,18 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x12\x16\n" +
 	"\x06target\x18\x05 \x01(\tR\x06target\x12\x16\n" +
-	"\x06detail\x18\x06 \x01(\tR\x06detail\"\xb1\x01\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"\xe3\x01\n" +
 	"\bSettings\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x16\n" +
 	"\x06routes\x18\x03 \x03(\tR\x06routes\x12\x10\n" +
 	"\x03dns\x18\x04 \x03(\tR\x03dns\x123\n" +
 	"\asession\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\asession\x12\x18\n" +
-	"\anetwork\x18\x06 \x03(\tR\anetwork\"L\n" +
+	"\anetwork\x18\x06 \x03(\tR\anetwork\x12\x10\n" +
+	"\x03mtu\x18\a \x01(\rR\x03mtu\x12\x1e\n" +
+	"\n" +
+	"masquerade\x18\b \x01(\bR\n" +
+	"masquerade\"L\n" +
 	"\x06Closed\x12\x18\n" +
 	"\agateway\x18\x01 \x01(\tR\agateway\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\bR\x04done\x12\x14\n" +
@@ -5150,7 +5190,7 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\"A\n" +
 	"\x11ListAuditResponse\x12,\n" +
-	"\aentries\x18\x01 \x03(\v2\x12.vpn.v1.AuditEntryR\aentries\"\xf8\x01\n" +
+	"\aentries\x18\x01 \x03(\v2\x12.vpn.v1.AuditEntryR\aentries\"\xcb\x02\n" +
 	"\x12SetSettingsRequest\x12\x1f\n" +
 	"\bendpoint\x18\x01 \x01(\tH\x00R\bendpoint\x88\x01\x01\x12\x15\n" +
 	"\x03url\x18\x02 \x01(\tH\x01R\x03url\x88\x01\x01\x123\n" +
@@ -5159,9 +5199,15 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\n" +
 	"set_routes\x18\x05 \x01(\bR\tsetRoutes\x12\x10\n" +
 	"\x03dns\x18\x06 \x03(\tR\x03dns\x12\x17\n" +
-	"\aset_dns\x18\a \x01(\bR\x06setDnsB\v\n" +
+	"\aset_dns\x18\a \x01(\bR\x06setDns\x12\x15\n" +
+	"\x03mtu\x18\b \x01(\rH\x02R\x03mtu\x88\x01\x01\x12#\n" +
+	"\n" +
+	"masquerade\x18\t \x01(\bH\x03R\n" +
+	"masquerade\x88\x01\x01B\v\n" +
 	"\t_endpointB\x06\n" +
-	"\x04_url\"_\n" +
+	"\x04_urlB\x06\n" +
+	"\x04_mtuB\r\n" +
+	"\v_masquerade\"_\n" +
 	"\x13SetSettingsResponse\x12,\n" +
 	"\bsettings\x18\x01 \x01(\v2\x10.vpn.v1.SettingsR\bsettings\x12\x1a\n" +
 	"\boutdated\x18\x02 \x03(\tR\boutdated\"\x12\n" +
