@@ -23,6 +23,9 @@ func (s *Service) ConfirmPolicy(ctx context.Context) (*peers.PolicyVersion, erro
 }
 
 func (ConfirmPolicy) decide(ctx context.Context, d *decision) (Answer, error) {
+	if first, ok := d.before(); ok {
+		return told(first)
+	}
 	w, err := waiting(d.View())
 	if err != nil {
 		return Answer{}, err
@@ -50,6 +53,9 @@ func (s *Service) RevertPolicy(ctx context.Context) (*peers.PolicyVersion, []Clo
 }
 
 func (q RevertPolicy) decide(ctx context.Context, d *decision) (Answer, error) {
+	if first, ok := d.before(); ok {
+		return told(first)
+	}
 	revert := peers.PolicyRevert{Version: q.Due}
 	if q.Due == 0 {
 		w, err := waiting(d.View())

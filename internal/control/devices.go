@@ -150,6 +150,9 @@ func (s *Service) RemoveDevice(ctx context.Context, name string) ([]Closed, erro
 }
 
 func (q RemoveDevice) decide(ctx context.Context, d *decision) (Answer, error) {
+	if first, ok := d.before(); ok {
+		return told(first)
+	}
 	dev, _, err := DeviceNamed(d.View(), q.Name)
 	if err != nil {
 		return Answer{}, err

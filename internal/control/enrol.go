@@ -176,6 +176,17 @@ func (r FinishRequest) decide(ctx context.Context, d *decision) (Answer, error) 
 	if err != nil {
 		return Answer{}, err
 	}
+	d.actor = u.Name
+	if first, ok, err := d.evaluated(ctx, u); ok {
+		if err != nil {
+			return Answer{}, invitationRefused(err)
+		}
+		dev, err := deviceOf(first.Result, key)
+		if err != nil {
+			return Answer{}, err
+		}
+		return Answer{Index: first.Index, Device: dev.ID}, nil
+	}
 	if !inv.Used.IsZero() {
 		if dev := v.DeviceByKey(key); dev != nil && dev.ID == inv.Device {
 			return Answer{Index: v.Index(), Device: dev.ID, Repeated: true}, nil
@@ -186,7 +197,6 @@ func (r FinishRequest) decide(ctx context.Context, d *decision) (Answer, error) 
 	if err != nil {
 		return Answer{}, err
 	}
-	d.actor = u.Name
 	step, err := d.checkCode(ctx, v, u, secret, r.Code)
 	if err != nil {
 		return Answer{}, err

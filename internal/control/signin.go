@@ -121,6 +121,9 @@ func (q SignIn) decide(ctx context.Context, d *decision) (Answer, error) {
 			"%s has no authenticator yet. Open your invitation link to set one up, or ask for a new invitation.", u.Name)
 	}
 	d.actor = u.Name
+	if first, ok, err := d.evaluated(ctx, u); ok {
+		return Answer{Index: first.Index}, err
+	}
 	step, err := d.checkCode(ctx, v, u, u.TOTP, q.Code)
 	if err != nil {
 		return Answer{}, err

@@ -59,7 +59,7 @@ func (q AddUser) decide(ctx context.Context, d *decision) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Index: index, User: u.ID, At: inv.Expires}, nil
+	return Answer{Index: index, User: u.ID, At: endOf(res, inv)}, nil
 }
 
 // InviteUser asks for an invitation in place of the unused ones.
@@ -91,8 +91,8 @@ func (q InviteUser) decide(ctx context.Context, d *decision) (Answer, error) {
 		return Answer{}, err
 	}
 	inv := q.new(d.now())
-	index, _, err := d.propose(ctx, peers.InvitationAdd{User: u.ID, Invitation: inv})
-	return Answer{Index: index, User: u.ID, At: inv.Expires}, err
+	index, res, err := d.propose(ctx, peers.InvitationAdd{User: u.ID, Invitation: inv})
+	return Answer{Index: index, User: u.ID, At: endOf(res, inv)}, err
 }
 
 // EnableUser asks to enable or to disable a user.
@@ -136,17 +136,16 @@ func (s *Service) RemoveUser(ctx context.Context, name string) (devices int, clo
 	return a.Count, s.closed(ctx, a.Index), nil
 }
 
-func (q RemoveUser) decide(ctx context.Context, d *decision) (a Answer, err error) {
-	v := d.View()
-	u, err := UserNamed(v, q.Name)
+func (q RemoveUser) decide(ctx context.Context, d *decision) (Answer, error) {
+	if first, ok := d.before(); ok {
+		return told(first)
+	}
+	u, err := UserNamed(d.View(), q.Name)
 	if err != nil {
 		return Answer{}, err
 	}
-	for range v.DevicesOf(u.ID) {
-		a.Count++
-	}
-	a.Index, _, err = d.propose(ctx, peers.UserRemove{User: u.ID})
-	return a, err
+	index, res, err := d.propose(ctx, peers.UserRemove{User: u.ID})
+	return Answer{Index: index, Count: res.Count}, err
 }
 
 // UnlockUser asks to lift a user's lock.
@@ -203,6 +202,6 @@ func (q ResetTOTP) decide(ctx context.Context, d *decision) (Answer, error) {
 		return Answer{}, err
 	}
 	inv := q.new(d.now())
-	index, _, err := d.propose(ctx, peers.InvitationAdd{User: u.ID, Invitation: inv})
-	return Answer{Index: index, User: u.ID, At: inv.Expires}, err
+	index, res, err := d.propose(ctx, peers.InvitationAdd{User: u.ID, Invitation: inv})
+	return Answer{Index: index, User: u.ID, At: endOf(res, inv)}, err
 }
