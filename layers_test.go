@@ -17,6 +17,7 @@ var layer = map[string]int{
 	"vpnd/peers":                           1,
 	"vpnd/peers/conf":                      2,
 	"vpnd/internal/dataplane":              2,
+	"vpnd/internal/dataplane/bind":         2,
 	"vpnd/internal/dataplane/linux/filter": 3,
 	"vpnd/internal/dataplane/linux":        4,
 	"vpnd/internal/dataplane/netstack":     3,

@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/ipc"
+
+	"vpnd/internal/dataplane/bind"
 )
 
 // engine is wireguard-go inside this process, on a TUN device, with its UAPI socket
@@ -36,7 +38,7 @@ func startEngine(name string, mtu int, logf func(string, ...any), before, set fu
 		return nil, err
 	}
 	e := &engine{name: name, tun: t, logf: logf, before: before, set: set}
-	e.dev = device.NewDevice(t, conn.NewDefaultBind(), &device.Logger{
+	e.dev = device.NewDevice(t, bind.New(netip.Addr{}), &device.Logger{
 		Verbosef: device.DiscardLogf,
 		Errorf:   func(f string, a ...any) { logf("wireguard-go: "+f, a...) },
 	})

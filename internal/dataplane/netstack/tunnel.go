@@ -9,11 +9,11 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
 
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/bind"
 )
 
 // tunnel is the WireGuard device. It is configured by the text of the cross-platform
@@ -21,7 +21,7 @@ import (
 // replace_peers: that would interrupt everyone.
 type tunnel struct {
 	dev    *device.Device
-	bind   *bind
+	bind   *bind.Bind
 	listen netip.AddrPort
 	key    dataplane.Key
 }
@@ -30,7 +30,7 @@ type tunnel struct {
 // behind when it does.
 func openTunnel(g dataplane.Gateway, t tun.Device, logf func(string, ...any)) (*tunnel, error) {
 	// Try the port first: what fails inside the device cannot be undone.
-	b := newBind(g.Listen.Addr())
+	b := bind.New(g.Listen.Addr())
 	if _, _, err := b.Open(g.Listen.Port()); err != nil {
 		return nil, listenError(g.Listen, err)
 	}
@@ -68,9 +68,9 @@ func (w *tunnel) set(g dataplane.Gateway) error {
 		w.key = g.PrivateKey
 	}
 	if g.Listen != w.listen {
-		old := w.bind.setAddr(g.Listen.Addr())
+		old := w.bind.SetAddr(g.Listen.Addr())
 		if err := w.dev.IpcSet(fmt.Sprintf("listen_port=%d\n", g.Listen.Port())); err != nil {
-			w.bind.setAddr(old)
+			w.bind.SetAddr(old)
 			back := w.dev.IpcSet(fmt.Sprintf("listen_port=%d\n", w.listen.Port()))
 			return errors.Join(listenError(g.Listen, err), back)
 		}
@@ -106,5 +106,3 @@ func (w *tunnel) peers(remove, put []dataplane.Device) error {
 }
 
 func (w *tunnel) close() { w.dev.Close() }
-
-var _ conn.Bind = (*bind)(nil)
