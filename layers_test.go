@@ -11,6 +11,7 @@ import (
 // layer gives each package its height: imports point down only (docs/architecture.md).
 var layer = map[string]int{
 	"vpnd/acl":                             0,
+	"vpnd/internal/accept":                 0,
 	"vpnd/internal/owner":                  0,
 	"vpnd/acl/acltest":                     1,
 	"vpnd/proto/vpn/v1":                    0,

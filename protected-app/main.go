@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"vpnd/internal/accept"
 )
 
 // version is set by the linker.
@@ -57,6 +59,10 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	descriptors, err := accept.Descriptors()
+	if err != nil {
+		return err
+	}
 	who, err := dialWhois(f.Whois)
 	if err != nil {
 		return err
@@ -90,8 +96,18 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 		}
 	})
 	defer stopped()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+	if err := srv.Serve(accept.Limit(l, limits(l, descriptors), logger.Printf)); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
 		return fmt.Errorf("serving: %w", err)
 	}
 	return nil
+}
+
+// limits are what all callers and each of them may hold: a connection may need a file, too.
+// Behind the socket vpnd counts for each device.
+func limits(l listener, descriptors int) accept.Limits {
+	out := accept.Limits{Name: "connections", All: min(descriptors/4, 2048)}
+	if _, ok := l.(*tunnelListener); ok {
+		out.Each, out.Source = accept.Each(out.All), accept.Address
+	}
+	return out
 }

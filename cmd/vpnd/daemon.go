@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 
 	"vpnd/acl"
+	"vpnd/internal/accept"
 	"vpnd/internal/api"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
@@ -39,6 +40,7 @@ type Daemon struct {
 	tls     *tls.Config
 	fatal   chan error
 	unsaid  bool // flags ask for other settings, and nobody led who could change them
+	budget  accept.Budget
 
 	public         net.Listener
 	control, whois net.Listener
@@ -57,6 +59,11 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	descriptors, err := accept.Descriptors()
+	if err != nil {
+		return nil, err
+	}
+	d.budget = accept.Share(descriptors)
 	if d.public, err = reservePortal(f.Portal); err != nil {
 		return nil, err
 	}
@@ -96,6 +103,7 @@ func (d *Daemon) planeConfig() dataplane.Config {
 		Interface: d.flags.Interface,
 		AppPort:   d.flags.AppPort,
 		AppSocket: d.flags.App,
+		Flows:     d.budget.Flows,
 		Own:       own,
 		OnDrift: func(x dataplane.Drift) {
 			d.log.Printf("put right: %s was %s by hand", x.What, x.Was)
@@ -199,12 +207,12 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 		AppPort: d.flags.AppPort,
 		Logf:    d.log.Printf,
 	}
-	d.serveHTTP(ctx, g, tls.NewListener(d.public, d.tls), portal.Public(pc))
-	d.serveHTTP(ctx, g, tunnel, portal.Tunnel(pc))
+	d.serveHTTP(ctx, g, tls.NewListener(d.limitPublic(d.public), d.tls), portal.Public(pc))
+	d.serveHTTP(ctx, g, d.limitTunnel(tunnel), portal.Tunnel(pc))
 	edge := api.New(d.service, d.log.Printf)
 	g.Go(func() error { edge.Run(ctx); return nil })
-	d.serveGRPC(ctx, g, d.control, edge.Control())
-	d.serveGRPC(ctx, g, d.whois, edge.WhoIs())
+	d.serveGRPC(ctx, g, d.limitControl(d.control), edge.Control())
+	d.serveGRPC(ctx, g, d.limitWhoIs(d.whois), edge.WhoIs())
 	d.greet(ctx, settings)
 	notifyReady()
 	return nil

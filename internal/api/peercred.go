@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
@@ -28,8 +29,8 @@ type peerCredentials struct{ role role }
 // ServerHandshake refuses whoever may not speak on this socket at all: the file's mode
 // does too, but a mode can be changed by hand.
 func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	uc, ok := conn.(*net.UnixConn)
-	if !ok {
+	uc, ok := conn.(syscall.Conn)
+	if !ok || conn.LocalAddr().Network() != "unix" {
 		return nil, nil, errors.New("only unix sockets carry a caller's uid")
 	}
 	raw, err := uc.SyscallConn()

@@ -131,6 +131,7 @@ type Config struct {
 	Interface string // linux: the tunnel's interface
 	AppPort   uint16 // the protected app's TCP port on the gateway's tunnel addresses
 	AppSocket string // netstack: the unix socket to which AppPort is relayed with PROXY v2
+	Flows     int    // netstack: flows at once, each a socket of the host; 0: 32,768
 	// Own lists the daemon's own listeners, which netstack never dials.
 	Own []netip.AddrPort
 	// OnDrift is called, outside of any lock, for each thing that was put right.

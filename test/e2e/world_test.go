@@ -27,6 +27,7 @@ type world struct {
 	dir   string // the gateway's files
 	iface string
 	args  []string // more arguments of vpnd
+	files int      // descriptors that vpnd may have; 0: as the test
 	vpnd  *process
 	app   *process
 	stand *process // a WireGuard that stands in for a killed vpnd's
@@ -111,7 +112,11 @@ func (w *world) startVpnd(more ...string) {
 
 func (w *world) vpndArgs(more ...string) []string {
 	// Each world is a host, so its vpnd has a /run/vpnd of its own.
-	args := []string{"sh", "-c", `mkdir -p /run/vpnd && mount --bind "$0" /run/vpnd && exec "$@"`, w.path("run"), binary("vpnd"),
+	limit := ""
+	if w.files > 0 {
+		limit = fmt.Sprintf("ulimit -n %d && ", w.files)
+	}
+	args := []string{"sh", "-c", limit + `mkdir -p /run/vpnd && mount --bind "$0" /run/vpnd && exec "$@"`, w.path("run"), binary("vpnd"),
 		"--data", w.path("data"), "--sealing-key", w.path("sealing.key"),
 		"--control", w.path("run/control.sock"), "--whois-group", fmt.Sprint(nobody),
 		"--plane", w.plane, "--interface", w.iface,

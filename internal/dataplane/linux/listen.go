@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vpnd/internal/accept"
 	"vpnd/internal/dataplane"
 )
 
@@ -107,24 +107,22 @@ func (l *listener) bind(index int, g dataplane.Gateway) error {
 	if err != nil {
 		return fmt.Errorf("listening for the portal on %s: %w", l.iface, err)
 	}
-	l.cur, l.index = cur, index
-	go l.serve(cur, l.conns, l.closed)
+	l.cur, l.index = accept.Limit(cur, accept.Limits{Name: "portal inside the tunnel"}, l.logf), index
+	go l.serve(l.cur, l.conns, l.closed)
 	return nil
 }
 
 func (l *listener) serve(cur net.Listener, conns chan<- net.Conn, closed <-chan struct{}) {
 	for {
 		c, err := cur.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				l.logf("accepting on the tunnel's portal: %v", err)
+			}
 			return
 		}
-		if err != nil { // out of descriptors or memory: others may end meanwhile
-			l.logf("accepting on the tunnel's portal: %v", err)
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
 		if !l.admits(c) {
-			hangUp(c)
+			accept.Reset(c)
 			continue
 		}
 		select {
@@ -147,14 +145,6 @@ func (l *listener) admits(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.network, func(n netip.Prefix) bool { return n.Contains(from) }) && !slices.Contains(l.gateway, from)
-}
-
-// hangUp resets a connection.
-func hangUp(c net.Conn) {
-	if t, ok := c.(*net.TCPConn); ok {
-		t.SetLinger(0) // so that closing it resets it
-	}
-	c.Close()
 }
 
 // Accept implements net.Listener.

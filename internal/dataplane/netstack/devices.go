@@ -19,7 +19,9 @@ type peer struct {
 	session atomic.Pointer[session]
 	answers *rate.Limiter // of refusals that are answered
 	late    lateResets    // and those that were over it
-	flows   atomic.Int32  // begun by it and still in the table
+	flows   atomic.Int32  // begun by it and still in the table, but those to the portal
+	portal  int           // these; guarded by the table's lock
+	apps    atomic.Int32  // connections to the app
 	dials   atomic.Int32  // of them, the TCP flows whose resource is being dialled
 }
 

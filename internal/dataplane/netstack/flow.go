@@ -178,7 +178,8 @@ type flows struct {
 	mu     sync.RWMutex
 	byKey  map[flowKey]*flow
 	byAddr map[netip.Addr]map[*flow]struct{}
-	max    int
+	max    int // that cost a socket
+	portal int // to the portal, which cost none
 }
 
 func (t *flows) get(k flowKey) *flow {
@@ -196,16 +197,33 @@ func (t *flows) add(f *flow) *flow {
 	if g := t.byKey[f.key]; g != nil {
 		return g
 	}
-	if len(t.byKey) >= t.max || int(f.src.flows.Load()) >= max(t.max/8, 16) {
+	if !t.roomLocked(f) {
 		return nil
 	}
-	f.src.flows.Add(1)
+	t.countLocked(f, 1)
 	t.byKey[f.key] = f
 	t.index(f.key.src.Addr(), f)
 	if f.dst != nil {
 		t.index(f.key.dst.Addr(), f)
 	}
 	return f
+}
+
+// roomLocked says whether f's kind and its device have room for it.
+func (t *flows) roomLocked(f *flow) bool {
+	if f.kind == kindPortal {
+		return t.portal < maxPortalFlows && f.src.portal < maxPortalFlows/8
+	}
+	return len(t.byKey)-t.portal < t.max && int(f.src.flows.Load()) < max(t.max/8, 16)
+}
+
+func (t *flows) countLocked(f *flow, n int) {
+	if f.kind == kindPortal {
+		t.portal += n
+		f.src.portal += n
+		return
+	}
+	f.src.flows.Add(int32(n))
 }
 
 func (t *flows) index(a netip.Addr, f *flow) {
@@ -221,7 +239,7 @@ func (t *flows) remove(f *flow) {
 	if t.byKey[f.key] != f {
 		return
 	}
-	f.src.flows.Add(-1)
+	t.countLocked(f, -1)
 	delete(t.byKey, f.key)
 	for _, a := range []netip.Addr{f.key.src.Addr(), f.key.dst.Addr()} {
 		delete(t.byAddr[a], f)

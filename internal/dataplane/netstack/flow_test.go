@@ -338,6 +338,30 @@ func TestFlowsAreBounded(t *testing.T) {
 	if got := flood("10.77.0.3"); got != 125 {
 		t.Errorf("the other has %d flows, want 125", got)
 	}
+	// The portal has a table of its own: a device that has no room left can still sign in,
+	// and one that floods the portal keeps nobody else from it.
+	knock := func(addr string, times int) (passed int) {
+		for port := range times {
+			if p.judgePacket(t, tcpPacket(fmt.Sprintf("%s:%d", addr, port+1000), "10.77.0.1:80", flagSYN, "")) == deliver {
+				passed++
+			}
+		}
+		return passed
+	}
+	if got := knock("10.77.0.2", 5000); got != maxPortalFlows/8 {
+		t.Errorf("one device has %d connections to the portal, want %d", got, maxPortalFlows/8)
+	}
+	if got := knock("10.77.0.3", 1); got != 1 {
+		t.Error("the other cannot reach the portal")
+	}
+	for _, f := range p.flows.all() {
+		if f.kind == kindPortal {
+			p.cut(f)
+		}
+	}
+	if left := p.devices.get(alice.Addrs[0]).portal; left != 0 || p.flows.portal != 0 {
+		t.Errorf("%d connections to the portal are left, %d in all", left, p.flows.portal)
+	}
 	now := time.Now().Add(udpIdle + time.Second)
 	for _, f := range p.flows.all() {
 		if f.stale(now) {

@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -9,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"vpnd/acl"
@@ -49,9 +49,16 @@ var _ dataplane.Plane = (*Plane)(nil)
 // ErrClosed is returned by a Plane's methods after Close.
 var ErrClosed = errors.New("netstack: the plane is closed")
 
-// maxFlows bounds the flows of all devices; one device may have an eighth of them. Each
-// costs a socket, so fewer where fewer descriptors are allowed.
-const maxFlows = 32768
+// Bounds of the flows of all devices; one device may have an eighth of them.
+const (
+	// maxFlows is those that cost a socket of the host; Config.Flows may say less.
+	maxFlows = 32768
+	// maxPortalFlows is those to the portal, counted apart: nothing else keeps a device
+	// from signing in.
+	maxPortalFlows = 8192
+	// maxApps is one device's connections to the app, which sees one caller: this process.
+	maxApps = 256
+)
 
 // New makes a plane that carries nothing yet: its first Set opens the UDP port. ctx ends
 // with the call; the plane lives until Close.
@@ -65,7 +72,7 @@ func New(_ context.Context, c dataplane.Config) (*Plane, error) {
 	p.near.Store(&dataplane.Gateway{})
 	p.gen.Store(1)
 	p.devices.byAddr = make(map[netip.Addr]*peer)
-	p.flows = flows{byKey: make(map[flowKey]*flow), byAddr: make(map[netip.Addr]map[*flow]struct{}), max: flowLimit()}
+	p.flows = flows{byKey: make(map[flowKey]*flow), byAddr: make(map[netip.Addr]map[*flow]struct{}), max: cmp.Or(c.Flows, maxFlows)}
 	p.pieces = pieces{plane: p, seen: make(map[pieceKey]pieceFate)}
 	p.portal = newPortal(func() net.Addr {
 		a := &net.TCPAddr{Port: portalPort}
@@ -83,15 +90,6 @@ func New(_ context.Context, c dataplane.Config) (*Plane, error) {
 	p.stack = s
 	go p.janitor()
 	return p, nil
-}
-
-// flowLimit keeps a quarter of the descriptors for the rest of the daemon.
-func flowLimit() int {
-	var l unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur > maxFlows*4/3 {
-		return maxFlows
-	}
-	return int(l.Cur) * 3 / 4
 }
 
 // Set makes s the desired state.

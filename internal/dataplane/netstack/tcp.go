@@ -27,8 +27,8 @@ const (
 	lingerLimit = time.Minute
 )
 
-// errTooMany refuses a connection of a device that is dialling too many others.
-var errTooMany = errors.New("too many connections are being dialled")
+// errTooMany refuses a connection of a device that has, or is dialling, too many others.
+var errTooMany = errors.New("too many connections")
 
 // acceptTCP connects a flow that the filter has let in. The stack calls it in a
 // goroutine of its own; until it completes r the device's handshake hangs.
@@ -51,6 +51,13 @@ func (p *Plane) acceptTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	host, err := halfCloser(nil), errTooMany
+	if f.kind == kindApp {
+		defer f.src.apps.Add(-1)
+		if f.src.apps.Add(1) > maxApps {
+			p.dialFailed(r, f, errTooMany)
+			return
+		}
+	}
 	if f.src.dials.Add(1) <= maxDials {
 		host, err = p.dialTCP(ctx, f)
 	}
