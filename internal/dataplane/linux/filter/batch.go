@@ -93,6 +93,8 @@ func (b *batch) bytes(seq, port uint32) []byte {
 
 func align(n int) int { return (n + 3) &^ 3 }
 
+func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+
 func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 func be64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 func cstr(s string) []byte { return append([]byte(s), 0) }

@@ -355,7 +355,7 @@ func (b *bed) refused(what, got string, err error) {
 	}
 }
 
-func nft(t testing.TB, args ...string) string {
+func runNFT(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := exec.Command("nft", args...).CombinedOutput()
 	if err != nil {

@@ -1,7 +1,6 @@
 package filter
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -14,44 +13,8 @@ import (
 // Rules are decoded from netlink here: google/nftables v0.3.0 reads no rule that looks at
 // a flow's original direction, and most of ours do.
 
-// attributes are the netlink attributes of a message or of a nest, by type.
-type attributes map[uint16][]byte
-
-func readAttributes(b []byte) (attributes, error) {
-	list, err := netlink.UnmarshalAttributes(b)
-	if err != nil {
-		return nil, err
-	}
-	a := make(attributes, len(list))
-	for _, x := range list {
-		a[x.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER)] = x.Data
-	}
-	return a, nil
-}
-
-func (a attributes) u32(typ uint16) uint32 {
-	if len(a[typ]) != 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(a[typ])
-}
-
-func (a attributes) str(typ uint16) string { return string(bytes.TrimRight(a[typ], "\x00")) }
-
-// register gives the place of a register: 1 to 4 are the old ones of 16 bytes.
-func (a attributes) register(typ uint16) (uint32, error) {
-	switch n := a.u32(typ); {
-	case n >= unix.NFT_REG_1 && n <= unix.NFT_REG_4:
-		return (n - unix.NFT_REG_1) * 16, nil
-	case n >= unix.NFT_REG32_00 && n <= unix.NFT_REG32_15:
-		return (n - unix.NFT_REG32_00) * 4, nil
-	default:
-		return 0, fmt.Errorf("register %d is not known", n)
-	}
-}
-
-// data reads a nested value or verdict.
-func (a attributes) data(typ uint16) (mapped, error) {
+// dataOf reads a nested value or verdict.
+func dataOf(a attributes, typ uint16) (mapped, error) {
 	d, err := readAttributes(a[typ])
 	if err != nil {
 		return mapped{}, err
@@ -192,7 +155,7 @@ func decodePayload(a attributes) (step, error) {
 }
 
 func decodeImmediate(a attributes) (step, error) {
-	v, err := a.data(unix.NFTA_IMMEDIATE_DATA)
+	v, err := dataOf(a, unix.NFTA_IMMEDIATE_DATA)
 	if err != nil {
 		return nil, err
 	}
@@ -212,11 +175,11 @@ func decodeBitwise(a attributes) (step, error) {
 	if err != nil {
 		return nil, err
 	}
-	mask, err := a.data(unix.NFTA_BITWISE_MASK)
+	mask, err := dataOf(a, unix.NFTA_BITWISE_MASK)
 	if err != nil {
 		return nil, err
 	}
-	xor, err := a.data(unix.NFTA_BITWISE_XOR)
+	xor, err := dataOf(a, unix.NFTA_BITWISE_XOR)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +201,7 @@ func decodeCmp(a attributes) (step, error) {
 	if err != nil {
 		return nil, err
 	}
-	want, err := a.data(unix.NFTA_CMP_DATA)
+	want, err := dataOf(a, unix.NFTA_CMP_DATA)
 	if err != nil {
 		return nil, err
 	}

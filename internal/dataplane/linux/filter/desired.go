@@ -61,6 +61,19 @@ func (s session) chain(d time.Duration, now time.Time) (serial uint32, until tim
 	return s.codes[i].Serial, until, true
 }
 
+// contents are the elements of all sets: set name, then key, then value. The key is that
+// of the kernel: concatenated, each field padded to 4 bytes.
+type contents map[string]map[string]value
+
+func (c contents) put(set, key string, v value) {
+	m := c[set]
+	if m == nil {
+		m = make(map[string]value)
+		c[set] = m
+	}
+	m[key] = v
+}
+
 // device puts the elements of a device's address.
 func (c contents) device(a netip.Addr, p place) {
 	f := ipOf(a)

@@ -97,7 +97,7 @@ func (b *bed) quiet() {
 // listing is our table without what changes by itself: counters and timeouts.
 func listing(t testing.TB) string {
 	t.Helper()
-	s := normal(t, nft(t, "-j", "list", "table", "inet", "vpnd"), "")
+	s := normal(t, runNFT(t, "-j", "list", "table", "inet", "vpnd"), "")
 	// A table that is made anew has another tag to its labels.
 	s = tagged.ReplaceAllString(s, `"concat":["$1",$2,"label"]`)
 	return tagging.ReplaceAllString(s, `rule "chain":"known"`)
@@ -193,7 +193,7 @@ table ip nat {
 	chain POSTROUTING { type nat hook postrouting priority 100; oifname "nowhere" masquerade; }
 }
 X`)
-		host := func() string { return normal(t, nft(t, "-j", "list", "ruleset"), "vpnd") }
+		host := func() string { return normal(t, runNFT(t, "-j", "list", "ruleset"), "vpnd") }
 		before := host()
 		b := newBed(t, simple, func(c *Config, _ *dataplane.State) { c.noOwner = !owner })
 		s := b.signIn("alice", time.Hour)
@@ -202,7 +202,7 @@ X`)
 		}
 		// kill -9: the sockets close, nothing is taken away.
 		b.f.sock.close()
-		if !strings.Contains(nft(t, "list", "tables"), "vpnd") {
+		if !strings.Contains(runNFT(t, "list", "tables"), "vpnd") {
 			t.Fatal("the table is gone with its process")
 		}
 		b.serveWiki()
@@ -230,7 +230,7 @@ X`)
 		if got := host(); got != before {
 			t.Errorf("after the stop:\n%s\nwant\n%s", got, before)
 		}
-		if strings.Contains(nft(t, "list", "tables"), "vpnd") {
+		if strings.Contains(runNFT(t, "list", "tables"), "vpnd") {
 			t.Error("the table is still there")
 		}
 	})
@@ -272,10 +272,10 @@ func TestSetIsQuiet(t *testing.T) {
 		}
 		return out
 	}
-	before := handles(nft(t, "-a", "list", "table", "inet", "vpnd"))
+	before := handles(runNFT(t, "-a", "list", "table", "inet", "vpnd"))
 	b.set()
 	b.set()
-	if after := handles(nft(t, "-a", "list", "table", "inet", "vpnd")); !reflect.DeepEqual(before, after) {
+	if after := handles(runNFT(t, "-a", "list", "table", "inet", "vpnd")); !reflect.DeepEqual(before, after) {
 		t.Error("a repeated Set made rules anew")
 	}
 	b.quiet()

@@ -36,7 +36,7 @@ type dumpedElement struct {
 
 // readDump reads the table.
 func readDump(ctx context.Context) (*dump, error) {
-	k, err := openKernel(ctx)
+	k, err := openKernel(ctx, tableName)
 	if err != nil {
 		return nil, err
 	}
@@ -101,13 +101,13 @@ func dumpSet(k *kernel, name string) (*dumpedSet, error) {
 		return nil, err
 	}
 	for _, e := range elems {
-		key, err := e.data(unix.NFTA_SET_ELEM_KEY)
+		key, err := dataOf(e, unix.NFTA_SET_ELEM_KEY)
 		if err != nil {
 			return nil, err
 		}
 		x := dumpedElement{key: key.data, end: e.u32(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0}
 		if e[unix.NFTA_SET_ELEM_DATA] != nil {
-			if x.mapped, err = e.data(unix.NFTA_SET_ELEM_DATA); err != nil {
+			if x.mapped, err = dataOf(e, unix.NFTA_SET_ELEM_DATA); err != nil {
 				return nil, err
 			}
 		}

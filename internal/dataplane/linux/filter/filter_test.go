@@ -21,7 +21,7 @@ func families(t *testing.T, b *bed, f func(t *testing.T, gw, alice, bob, wiki ne
 
 func TestSignIn(t *testing.T) {
 	b := newBed(t, simple, nil)
-	nft(t, "list", "ruleset") // nft(8) must be able to read it
+	runNFT(t, "list", "ruleset") // runNFT(8) must be able to read it
 	for _, gw := range []netip.Addr{gw4, gw6} {
 		b.serve("", "portal", gw, portalPort)
 		b.serve("", "app", gw, appPort)

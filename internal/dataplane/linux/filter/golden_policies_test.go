@@ -113,7 +113,7 @@ func goldenElements(t *testing.T, rules *acl.Ruleset) string {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	for _, set := range filledSet.FindAllStringSubmatch(readable(nft(t, "list", "table", "inet", "vpnd")), -1) {
+	for _, set := range filledSet.FindAllStringSubmatch(readable(runNFT(t, "list", "table", "inet", "vpnd")), -1) {
 		out.WriteString(set[1] + " = {\n")
 		for _, e := range strings.Split(set[2], ",") {
 			out.WriteString("\t" + strings.TrimSpace(e) + "\n")

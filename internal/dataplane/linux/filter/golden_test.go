@@ -36,7 +36,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := readable(nft(t, "list", "table", "inet", "vpnd"))
+	got := readable(runNFT(t, "list", "table", "inet", "vpnd"))
 	if *update {
 		if err := os.WriteFile("testdata/listing.nft", []byte(got), 0o644); err != nil {
 			t.Fatal(err)

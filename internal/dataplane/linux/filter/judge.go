@@ -7,9 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (f ip) ctSrcReg(reg uint32) stmt { return ctOriginal(f.ctSrc, reg) }
-func (f ip) ctDstReg(reg uint32) stmt { return ctOriginal(f.ctDst, reg) }
-
 // Every packet of a flow, of both directions, is judged by the flow's original tuple, so
 // a reply lives exactly as long as what it answers, and so does an ICMP error about it.
 
@@ -78,16 +75,6 @@ func startsMidstream() []stmt {
 			bitwise(r0, 1, []byte{0x17}, []byte{0}), // FIN, SYN, RST, ACK
 			cmp(expr.CmpOpNeq, r0, []byte{0x02})),
 	)
-}
-
-const statusDNAT = 1 << 5 // IPS_DST_NAT
-
-func ctStatus(bit uint32) []stmt {
-	return []stmt{
-		ct(expr.CtKeySTATUS, r0),
-		bitwise(r0, 4, native32(bit), make([]byte, 4)),
-		cmp(expr.CmpOpNeq, r0, make([]byte, 4)),
-	}
 }
 
 func flowMark(op expr.CmpOp, mark uint32) []stmt {

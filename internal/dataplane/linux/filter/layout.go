@@ -83,7 +83,9 @@ func sessionSet(f ip) string { return "session" + f.suffix }
 func selfSet(f ip) string { return "self" + f.suffix }
 
 // classChain is the chain that a class's ports lead to.
-func classChain(class uint32) string { return "class_" + strconv.Itoa(int(class)) }
+func classChain(class uint32) string { return classPrefix + strconv.Itoa(int(class)) }
+
+const classPrefix = "class_"
 
 func freshName(d time.Duration) string {
 	if d == 0 {
@@ -111,9 +113,9 @@ func liveSet(f ip, d time.Duration) string  { return "live" + f.suffix + "_" + f
 // sets lists the sets of the table in a fixed order.
 func (l layout) sets() []set {
 	var out []set
-	handle := field{typeClassID, 4}
+	handle, mark := field{typ: typeClassID, len: 4}, field{typ: typeMark, len: 4}
 	for _, f := range l.families() {
-		addr := field{f.elementType, f.len}
+		addr := field{typ: f.elementType, len: f.len}
 		out = append(out,
 			set{name: roleSet(f), key: []field{addr}, data: typeClassID},
 			set{name: sourceSet(f), key: []field{addr}, data: typeClassID, interval: true},
@@ -127,18 +129,18 @@ func (l layout) sets() []set {
 		for _, d := range l.fresh {
 			out = append(out,
 				set{name: startSet(f, d), key: []field{addr}, data: typeMark, timeout: true},
-				set{name: liveSet(f, d), key: []field{addr, {typeMark, 4}}, timeout: true})
+				set{name: liveSet(f, d), key: []field{addr, mark}, timeout: true})
 			if l.labels {
-				out = append(out, set{name: quickSet(f, d), key: []field{addr, {typeMark, 4}, {typeMark, 4}}, timeout: true})
+				out = append(out, set{name: quickSet(f, d), key: []field{addr, mark, mark}, timeout: true})
 			}
 		}
 	}
 	for _, n := range l.levels {
-		key := []field{handle, {typeInetProto, 1}, {typeInetService, 2}}
+		key := []field{handle, {typ: typeInetProto, len: 1}, {typ: typeInetService, len: 2}}
 		if n == 16 {
 			key = key[:2]
 		}
-		out = append(out, set{name: classSet(n), key: key, verdict: true})
+		out = append(out, set{name: classSet(n), key: key, goTo: classPrefix})
 	}
 	for _, d := range l.allows() {
 		out = append(out, set{name: allowSet(d), key: []field{handle}, timeout: true})

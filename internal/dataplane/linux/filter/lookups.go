@@ -14,9 +14,10 @@ import (
 // that it comes to, and single elements. So it costs the same with fifty thousand devices
 // as with ten. Only the sets of prefixes, which come from the policy, are read whole.
 type kernel struct {
-	ctx  context.Context
-	conn *netlink.Conn
-	sets map[string]kernelSet
+	table string
+	ctx   context.Context
+	conn  *netlink.Conn
+	sets  map[string]kernelSet
 }
 
 // kernelSet is what the kernel says of a set.
@@ -25,12 +26,12 @@ type kernelSet struct {
 	interval bool
 }
 
-func openKernel(ctx context.Context) (*kernel, error) {
+func openKernel(ctx context.Context, table string) (*kernel, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open nf_tables: %w", err)
 	}
-	return &kernel{ctx: ctx, conn: conn, sets: make(map[string]kernelSet)}, nil
+	return &kernel{table: table, ctx: ctx, conn: conn, sets: make(map[string]kernelSet)}, nil
 }
 
 func (k *kernel) close() { _ = k.conn.Close() }
@@ -38,7 +39,7 @@ func (k *kernel) close() { _ = k.conn.Close() }
 // ask sends one request and returns the attributes of each answer. A list that somebody
 // changed while it was read is read again.
 func (k *kernel) ask(what string, typ uint16, flags netlink.HeaderFlags, attrs ...netlink.Attribute) ([]attributes, error) {
-	b := &batch{table: tableName}
+	b := &batch{table: k.table}
 	b.add(what, typ, flags|netlink.Request, attrs)
 	if b.err != nil {
 		return nil, b.err
@@ -81,7 +82,7 @@ func missing(err error) bool { return errors.Is(err, unix.ENOENT) }
 
 // there says whether the table exists.
 func (k *kernel) there() (bool, error) {
-	_, err := k.ask("read table "+tableName, unix.NFT_MSG_GETTABLE, 0, netlink.Attribute{Type: unix.NFTA_TABLE_NAME, Data: cstr(tableName)})
+	_, err := k.ask("read table "+k.table, unix.NFT_MSG_GETTABLE, 0, netlink.Attribute{Type: unix.NFTA_TABLE_NAME, Data: cstr(k.table)})
 	if missing(err) {
 		return false, nil
 	}
@@ -90,7 +91,7 @@ func (k *kernel) there() (bool, error) {
 
 func (k *kernel) hooked(chain string, hook uint32) (bool, error) {
 	list, err := k.ask("read chain "+chain, unix.NFT_MSG_GETCHAIN, 0,
-		netlink.Attribute{Type: unix.NFTA_CHAIN_TABLE, Data: cstr(tableName)},
+		netlink.Attribute{Type: unix.NFTA_CHAIN_TABLE, Data: cstr(k.table)},
 		netlink.Attribute{Type: unix.NFTA_CHAIN_NAME, Data: cstr(chain)})
 	if missing(err) {
 		return false, nil
@@ -104,7 +105,7 @@ func (k *kernel) hooked(chain string, hook uint32) (bool, error) {
 
 func (k *kernel) rules(chain string) ([][]step, error) {
 	list, err := k.ask("list rules of chain "+chain, unix.NFT_MSG_GETRULE, netlink.Dump,
-		netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: cstr(tableName)},
+		netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: cstr(k.table)},
 		netlink.Attribute{Type: unix.NFTA_RULE_CHAIN, Data: cstr(chain)})
 	if err != nil {
 		return nil, err
@@ -126,7 +127,7 @@ func (k *kernel) set(name string) (kernelSet, error) {
 		return s, nil
 	}
 	list, err := k.ask("read set "+name, unix.NFT_MSG_GETSET, 0,
-		netlink.Attribute{Type: unix.NFTA_SET_TABLE, Data: cstr(tableName)},
+		netlink.Attribute{Type: unix.NFTA_SET_TABLE, Data: cstr(k.table)},
 		netlink.Attribute{Type: unix.NFTA_SET_NAME, Data: cstr(name)})
 	if err != nil {
 		return kernelSet{}, err
@@ -146,7 +147,7 @@ func (k *kernel) find(name string, regs []byte) (mapped, bool, error) {
 	}
 	key := regs[:s.keyLen]
 	ref := []netlink.Attribute{
-		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstr(tableName)},
+		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstr(k.table)},
 		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: cstr(name)},
 	}
 	if s.interval {
@@ -169,7 +170,7 @@ func (k *kernel) find(name string, regs []byte) (mapped, bool, error) {
 	if err != nil || len(elems) != 1 {
 		return mapped{}, false, fmt.Errorf("look up an element of set %s: %d answers, %v", name, len(elems), err)
 	}
-	v, err := elems[0].data(unix.NFTA_SET_ELEM_DATA)
+	v, err := dataOf(elems[0], unix.NFTA_SET_ELEM_DATA)
 	return v, err == nil, err
 }
 
@@ -202,7 +203,7 @@ func inIntervals(list []attributes, key []byte) (mapped, bool, error) {
 	var at []byte
 	var ends bool
 	for _, e := range elems {
-		k, err := e.data(unix.NFTA_SET_ELEM_KEY)
+		k, err := dataOf(e, unix.NFTA_SET_ELEM_KEY)
 		if err != nil {
 			return mapped{}, false, err
 		}
@@ -218,6 +219,6 @@ func inIntervals(list []attributes, key []byte) (mapped, bool, error) {
 	if last == nil || ends {
 		return mapped{}, false, nil
 	}
-	v, err := last.data(unix.NFTA_SET_ELEM_DATA)
+	v, err := dataOf(last, unix.NFTA_SET_ELEM_DATA)
 	return v, err == nil, err
 }

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -51,6 +52,15 @@ const (
 	verdictAccept = 1 // NF_ACCEPT
 )
 
+// fate is what a chain does with a packet.
+type fate int
+
+const (
+	undecided fate = iota // goes on behind the rule or chain
+	accepted
+	dropped
+)
+
 // packet is the first packet of a flow on its way through the hooks.
 type packet struct {
 	flow      dataplane.Flow // as conntrack keeps it: before any rewriting
@@ -63,6 +73,9 @@ type packet struct {
 	label     [16]byte // of the flow
 	rewritten bool
 }
+
+// elsewhere is the name of an interface that no rule has.
+const elsewhere = "\x01"
 
 // depth is how far the kernel lets chains jump (NFT_JUMP_STACK_SIZE).
 const depth = 16
@@ -144,6 +157,29 @@ func (m *machine) load(at uint32, v []byte) error {
 }
 
 func (m *machine) get32(at uint32) uint32 { return binary.NativeEndian.Uint32(m.regs[at:]) }
+
+func matches(e *expr.Cmp, v []byte) bool {
+	if v == nil || len(e.Data) == 0 {
+		return false
+	}
+	n := min(len(v), len(e.Data)) // a name cut short is a prefix: "eth*"
+	c := bytes.Compare(v[:n], e.Data[:n])
+	switch e.Op {
+	case expr.CmpOpEq:
+		return c == 0
+	case expr.CmpOpNeq:
+		return c != 0
+	case expr.CmpOpLt:
+		return c < 0
+	case expr.CmpOpLte:
+		return c <= 0
+	case expr.CmpOpGt:
+		return c > 0
+	case expr.CmpOpGte:
+		return c >= 0
+	}
+	return false
+}
 
 // network is the packet's IP header, as far as rules look at it.
 func (p *packet) network() []byte {

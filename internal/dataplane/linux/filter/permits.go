@@ -28,7 +28,7 @@ func (f *Filter) Permits(ctx context.Context, flow dataplane.Flow) (bool, error)
 	if f.closed {
 		return false, ErrClosed
 	}
-	k, err := openKernel(ctx)
+	k, err := openKernel(ctx, tableName)
 	if err != nil {
 		return false, err
 	}

@@ -115,19 +115,19 @@ func TestPermitsByTheKernel(t *testing.T) {
 		}
 	}
 	want("as it should be", true, true, false)
-	nft(t, "insert", "rule", "inet", "vpnd", "forward", "ip", "daddr", "192.168.50.2", "drop")
+	runNFT(t, "insert", "rule", "inet", "vpnd", "forward", "ip", "daddr", "192.168.50.2", "drop")
 	want("a rule that drops", false, true, false)
 	b.f.mu.Lock()
 	b.f.built = false
 	b.f.mu.Unlock()
 	b.set()
 	want("built anew", true, true, false)
-	nft(t, "insert", "rule", "inet", "vpnd", "tunnel4", "meta", "mark", "set", "meta", "mark", "|", "0x10000", "accept")
+	runNFT(t, "insert", "rule", "inet", "vpnd", "tunnel4", "meta", "mark", "set", "meta", "mark", "|", "0x10000", "accept")
 	want("a rule that lets everybody through", true, true, true)
-	nft(t, "delete", "chain", "inet", "vpnd", "prerouting")
+	runNFT(t, "delete", "chain", "inet", "vpnd", "prerouting")
 	want("nothing marks", false, false, false)
 	// Routing knows no such thing as a mark for what is addressed to the gateway itself.
-	nft(t, "delete", "table", "inet", "vpnd")
+	runNFT(t, "delete", "table", "inet", "vpnd")
 	want("without the table", false, true, false)
 	if err := b.f.Close(); err != nil {
 		t.Fatal(err)

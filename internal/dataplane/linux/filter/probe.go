@@ -36,12 +36,12 @@ func probe(ctx context.Context, s *socket) (features, error) {
 	b := &batch{table: "vpnd_probe"}
 	b.addTable(tableFlagOwner | tableFlagPersist)
 	plain := &batch{table: "vpnd_probe_2"}
-	x := set{name: "x", key: []field{{typeMark, 4}}}
+	x := set{name: "x", key: []field{{typ: typeMark, len: 4}}}
 	plain.addTable(0)
 	plain.addSet(x, 1)
 	plain.delElements(x, []string{"\x00\x00\x00\x00"}, msgDestroySetElem)
 	plain.addChain("y", nil)
-	plain.probeLabels("y")
+	probeLabels(plain, "y")
 	plain.delChain("no_such_chain")
 	b.ops = append(b.ops, plain.ops...)
 	errs, err := s.send(ctx, b)

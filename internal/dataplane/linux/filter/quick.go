@@ -81,6 +81,6 @@ func (b *builder) setMark() []stmt {
 func quickSet(f ip, d time.Duration) string { return "quick" + f.suffix + "_" + freshName(d) }
 
 // probeLabels adds a rule that kernels without labels refuse.
-func (b *batch) probeLabels(chain string) {
-	b.addRule(rule{chain, one(immediate(r0, make([]byte, 16)), setCt(expr.CtKeyLABELS, r0))})
+func probeLabels(b *batch, chain string) {
+	b.addRule(rule{chain: chain, stmts: one(immediate(r0, make([]byte, 16)), setCt(expr.CtKeyLABELS, r0))})
 }

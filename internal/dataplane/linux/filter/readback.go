@@ -39,7 +39,7 @@ func readBack(l layout, suffix string) (contents, error) {
 				}
 			}
 			switch {
-			case s.verdict:
+			case s.goTo != "":
 				if v.data, err = classOf(e.Val); err != nil {
 					return nil, fmt.Errorf("read set %s: %w", s.name, err)
 				}
@@ -64,7 +64,7 @@ func classOf(b []byte) (uint32, error) {
 	for _, a := range attrs {
 		if a.Type&^unix.NLA_F_NESTED == unix.NFTA_VERDICT_CHAIN {
 			name := strings.TrimSuffix(strings.TrimRight(string(a.Data), "\x00"), ".b")
-			n, err := strconv.ParseUint(strings.TrimPrefix(name, "class_"), 10, 32)
+			n, err := strconv.ParseUint(strings.TrimPrefix(name, classPrefix), 10, 32)
 			return uint32(n), err
 		}
 	}

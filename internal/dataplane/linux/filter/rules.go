@@ -60,7 +60,7 @@ func (b *builder) goTo(chain string) stmt {
 }
 
 func (b *builder) base(name, kind string, num uint32, prio int32) {
-	b.chains = append(b.chains, link{name, &hook{kind, num, prio}})
+	b.chains = append(b.chains, link{name, &hook{kind: kind, num: num, priority: prio}})
 }
 
 func (b *builder) chain(names ...string) {
@@ -73,7 +73,7 @@ func (b *builder) rule(chain string, parts ...[]stmt) {
 	if !slices.ContainsFunc(b.chains, func(c link) bool { return c.hook != nil && c.name == chain }) {
 		chain += b.suffix
 	}
-	b.rules = append(b.rules, rule{chain, join(parts...)})
+	b.rules = append(b.rules, rule{chain: chain, stmts: join(parts...)})
 }
 
 // build gives chains and rules. Chains are made before rules, so order is for readers.
@@ -102,8 +102,6 @@ func (l layout) build(suffix string, classes map[uint32]bool) ([]link, []rule) {
 	}
 	return b.chains, b.rules
 }
-
-func one(s ...stmt) []stmt { return s }
 
 // hooks are the base chains.
 func (b *builder) hooks() {

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"encoding/binary"
+	"strconv"
 	"time"
 
 	"github.com/google/nftables/userdata"
@@ -26,7 +27,7 @@ type set struct {
 	name     string
 	key      []field
 	data     uint32 // type of a map's values, which are 4 bytes; 0 for a set
-	verdict  bool   // a map to verdicts: value n means "goto class_n"
+	goTo     string // a map to verdicts: value n means "goto" the chain of this name and n
 	timeout  bool
 	interval bool
 }
@@ -46,25 +47,12 @@ type value struct {
 	until time.Time // zero: for ever
 }
 
-// contents are the elements of all sets: set name, then key, then value. The key is that
-// of the kernel: concatenated, each field padded to 4 bytes.
-type contents map[string]map[string]value
-
-func (c contents) put(set, key string, v value) {
-	m := c[set]
-	if m == nil {
-		m = make(map[string]value)
-		c[set] = m
-	}
-	m[key] = v
-}
-
 func (b *batch) addSet(s set, id uint32) {
 	var flags, typ uint32
 	for _, f := range s.key {
 		typ = typ<<typeBits | f.typ
 	}
-	if s.data != 0 || s.verdict {
+	if s.data != 0 || s.goTo != "" {
 		flags |= unix.NFT_SET_MAP
 	}
 	if s.timeout {
@@ -93,7 +81,7 @@ func (b *batch) addSet(s set, id uint32) {
 			netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(s.data)},
 			netlink.Attribute{Type: unix.NFTA_SET_DATA_LEN, Data: be32(4)})
 	}
-	if s.verdict {
+	if s.goTo != "" {
 		attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(unix.NFT_DATA_VERDICT)})
 	}
 	attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_USERDATA, Data: order})
@@ -149,11 +137,11 @@ func (b *batch) addElements(s set, elems []element, clock func() time.Time, size
 			list.attr(unix.NFTA_DATA_VALUE, native32(e.value.data))
 			list.close(data)
 		}
-		if s.verdict {
+		if s.goTo != "" {
 			data := list.open(unix.NFTA_SET_ELEM_DATA)
 			verdict := list.open(unix.NFTA_DATA_VERDICT)
 			list.attr(unix.NFTA_VERDICT_CODE, be32(verdictGoto))
-			list.attr(unix.NFTA_VERDICT_CHAIN, cstr(classChain(e.value.data)+b.suffix))
+			list.attr(unix.NFTA_VERDICT_CHAIN, cstr(s.goTo+strconv.Itoa(int(e.value.data))+b.suffix))
 			list.close(verdict)
 			list.close(data)
 		}
@@ -241,5 +229,3 @@ func (l *elementList) begin(s set, key string) (at int) {
 // Keys of interval sets have one more byte. An interval's end comes before the start of
 // the next one at the same address, which is the order that the kernel wants.
 const intervalEnd, intervalStart = "\x00", "\x01"
-
-func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }

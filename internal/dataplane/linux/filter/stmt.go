@@ -80,6 +80,10 @@ func (f ip) loadDst(reg uint32) stmt {
 	return payload(expr.PayloadBaseNetworkHeader, f.dstOff, f.len, reg)
 }
 
+// ctSrcReg and ctDstReg load the addresses of the flow's first packet.
+func (f ip) ctSrcReg(reg uint32) stmt { return ctOriginal(f.ctSrc, reg) }
+func (f ip) ctDstReg(reg uint32) stmt { return ctOriginal(f.ctDst, reg) }
+
 // after is the register behind an address that begins at reg.
 func (f ip) after(reg uint32) uint32 { return reg + f.len/4 }
 
@@ -167,6 +171,17 @@ func ctState(bits uint32) []stmt {
 	}
 }
 
+const statusDNAT = 1 << 5 // IPS_DST_NAT
+
+// ctStatus matches when the flow has the status bit.
+func ctStatus(bit uint32) []stmt {
+	return []stmt{
+		ct(expr.CtKeySTATUS, r0),
+		bitwise(r0, 4, native32(bit), make([]byte, 4)),
+		cmp(expr.CmpOpNeq, r0, make([]byte, 4)),
+	}
+}
+
 // Reject kinds (include/uapi/linux/netfilter/nf_tables.h, enum nft_reject_types).
 func rejectProhibited() stmt {
 	return encode(&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
@@ -176,6 +191,9 @@ func rejectReset() stmt { return encode(&expr.Reject{Type: unix.NFT_REJECT_TCP_R
 func limitOver(perSecond uint64, burst uint32) stmt {
 	return encode(&expr.Limit{Type: expr.LimitTypePkts, Rate: perSecond, Unit: expr.LimitTimeSecond, Burst: burst, Over: true})
 }
+
+// one makes a list of statements.
+func one(s ...stmt) []stmt { return s }
 
 func join(parts ...[]stmt) []stmt {
 	var out []stmt

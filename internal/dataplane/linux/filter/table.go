@@ -223,7 +223,7 @@ func (f *Filter) shortenLocked(ctx context.Context, all contents) error {
 		var elems []element
 		for k, v := range all[s.name] {
 			if !v.until.IsZero() {
-				elems = append(elems, element{k, v})
+				elems = append(elems, element{key: k, value: v})
 			}
 		}
 		for part := range slices.Chunk(elems, chunk) {
@@ -252,7 +252,7 @@ func (f *Filter) addLocked(b *batch, l layout, add contents) time.Duration {
 	for _, s := range l.sets() {
 		elems := make([]element, 0, len(add[s.name]))
 		for k, v := range add[s.name] {
-			elems = append(elems, element{k, v})
+			elems = append(elems, element{key: k, value: v})
 		}
 		if s.interval {
 			slices.SortFunc(elems, func(a, b element) int { return strings.Compare(a.key, b.key) })

@@ -10,15 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fate is what a chain does with a packet.
-type fate int
-
-const (
-	undecided fate = iota // goes on behind the rule or chain
-	accepted
-	dropped
-)
-
 // walk follows one packet through a table. What it cannot tell it takes for a rule that
 // does not match, so it may complain too often rather than too seldom.
 type walk struct {
@@ -130,32 +121,6 @@ func (w *walk) rule(r *nftables.Rule) (verdict expr.VerdictKind, target string, 
 	}
 	return 0, "", false
 }
-
-func matches(e *expr.Cmp, v []byte) bool {
-	if v == nil || len(e.Data) == 0 {
-		return false
-	}
-	n := min(len(v), len(e.Data)) // a name cut short is a prefix: "eth*"
-	c := bytes.Compare(v[:n], e.Data[:n])
-	switch e.Op {
-	case expr.CmpOpEq:
-		return c == 0
-	case expr.CmpOpNeq:
-		return c != 0
-	case expr.CmpOpLt:
-		return c < 0
-	case expr.CmpOpLte:
-		return c <= 0
-	case expr.CmpOpGt:
-		return c > 0
-	case expr.CmpOpGte:
-		return c >= 0
-	}
-	return false
-}
-
-// elsewhere is the name of an interface that no rule has.
-const elsewhere = "\x01"
 
 func (w *walk) meta(key expr.MetaKey) []byte {
 	name := func(s string) string {
