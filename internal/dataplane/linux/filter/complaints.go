@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"vpnd/internal/dataplane/linux/run"
 )
 
 // An accept of ours cannot undo another table's drop. So a few packets that must pass are
@@ -104,10 +106,10 @@ func complaints(packets []traced, tun string) ([]string, error) {
 			}
 			w := &walk{ruleset: t, packet: p}
 			v := w.chain(c.Name, 0)
-			if v == undecided && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
-				v, w.where = dropped, c.Name+" (policy drop)"
+			if v == run.Undecided && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
+				v, w.where = run.Dropped, c.Name+" (policy drop)"
 			}
-			if v == dropped {
+			if v == run.Dropped {
 				what, where = append(what, p.what), w.where
 				lines = append(lines, remedy(t, c.Name, p, tun))
 			}

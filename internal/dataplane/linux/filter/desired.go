@@ -9,6 +9,7 @@ import (
 
 	"vpnd/acl"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // sameCompile says whether two Rulesets come from one Compile, so that only devices may
@@ -63,12 +64,12 @@ func (s session) chain(d time.Duration, now time.Time) (serial uint32, until tim
 
 // contents are the elements of all sets: set name, then key, then value. The key is that
 // of the kernel: concatenated, each field padded to 4 bytes.
-type contents map[string]map[string]value
+type contents map[string]map[string]nft.Value
 
-func (c contents) put(set, key string, v value) {
+func (c contents) put(set, key string, v nft.Value) {
 	m := c[set]
 	if m == nil {
-		m = make(map[string]value)
+		m = make(map[string]nft.Value)
 		c[set] = m
 	}
 	m[key] = v
@@ -76,15 +77,15 @@ func (c contents) put(set, key string, v value) {
 
 // device puts the elements of a device's address.
 func (c contents) device(a netip.Addr, p place) {
-	f := ipOf(a)
+	f := nft.IPOf(a)
 	key := string(a.AsSlice())
 	// No prefix of Sources or Destinations answers for a device without role or zone: the
 	// tunnel's own networks are in none of them.
 	if p.role != 0 {
-		c.put(roleSet(f), key, value{data: p.role << 16})
+		c.put(roleSet(f), key, nft.Value{Data: p.role << 16})
 	}
 	if p.zone != 0 {
-		c.put(zoneSet(f), key, value{data: p.zone})
+		c.put(zoneSet(f), key, nft.Value{Data: p.zone})
 	}
 }
 
@@ -97,7 +98,7 @@ func (c contents) siblings(p *acl.Ruleset, a netip.Addr, devices map[netip.Addr]
 		for _, pair := range [][2]netip.Addr{{a, s}, {s, a}} {
 			if _, zone, ok := p.Device(pair[1]); ok {
 				if twin := p.Twin(zone); twin != 0 {
-					c.put(selfSet(ipOf(a)), string(pair[0].AsSlice())+string(pair[1].AsSlice()), value{data: uint32(twin)})
+					c.put(selfSet(nft.IPOf(a)), string(pair[0].AsSlice())+string(pair[1].AsSlice()), nft.Value{Data: uint32(twin)})
 				}
 			}
 		}
@@ -109,15 +110,15 @@ func (c contents) session(l layout, a netip.Addr, p place, s session, now time.T
 	if !s.until.After(now) {
 		return
 	}
-	f := ipOf(a)
+	f := nft.IPOf(a)
 	key := string(a.AsSlice())
-	c.put(sessionSet(f), key, value{until: s.until})
+	c.put(sessionSet(f), key, nft.Value{Until: s.until})
 	for i, d := range l.fresh {
 		if serial, until, ok := s.chain(d, now); ok {
-			c.put(startSet(f, d), key, value{data: serial, until: until})
-			c.put(liveSet(f, d), key+string(native32(serial)), value{until: until})
+			c.put(startSet(f, d), key, nft.Value{Data: serial, Until: until})
+			c.put(liveSet(f, d), key+string(nft.Native32(serial)), nft.Value{Until: until})
 			if l.labels && p.role != 0 {
-				c.put(quickSet(f, d), key+string(native32(serial))+string(native32(l.tag.label(p.role, i))), value{until: until})
+				c.put(quickSet(f, d), key+string(nft.Native32(serial))+string(nft.Native32(l.tag.label(p.role, i))), nft.Value{Until: until})
 			}
 		}
 	}
@@ -139,13 +140,13 @@ func compile(p *acl.Ruleset, now time.Time) policyPart {
 	out := policyPart{contents: c, classes: make(map[uint32]bool)}
 	for _, s := range p.Sources() {
 		if s.Role != 0 {
-			c.prefix(sourceSet(ipOf(s.Prefix.Addr())), s.Prefix, uint32(s.Role)<<16)
+			c.prefix(sourceSet(nft.IPOf(s.Prefix.Addr())), s.Prefix, uint32(s.Role)<<16)
 		}
 	}
 	for _, d := range p.Destinations() {
-		f := ipOf(d.Prefix.Addr())
+		f := nft.IPOf(d.Prefix.Addr())
 		if d.Prefix.IsSingleIP() && d.Zone != 0 {
-			c.put(zoneSet(f), string(d.Prefix.Addr().AsSlice()), value{data: uint32(d.Zone)})
+			c.put(zoneSet(f), string(d.Prefix.Addr().AsSlice()), nft.Value{Data: uint32(d.Zone)})
 		} else if d.Zone != 0 {
 			c.prefix(zoneNetSet(f), d.Prefix, uint32(d.Zone))
 		}
@@ -167,7 +168,7 @@ func (p *policyPart) zone(zone acl.ZoneID, ports []acl.Ports) {
 		for _, b := range blocks(ports[:n]) {
 			p.classes[uint32(b.class)] = true
 			p.top = max(p.top, b.class)
-			p.contents.put(classSet(b.bits), classKey(zone, ports[0].Proto, b), value{data: uint32(b.class)})
+			p.contents.put(classSet(b.bits), classKey(zone, ports[0].Proto, b), nft.Value{Data: uint32(b.class)})
 			if !slices.Contains(p.levels, b.bits) {
 				p.levels = append(slices.Clone(p.levels), b.bits)
 				slices.Sort(p.levels)
@@ -180,14 +181,14 @@ func (p *policyPart) zone(zone acl.ZoneID, ports []acl.Ports) {
 // allow puts what is allowed.
 func (p *policyPart) allow(list []acl.Allow) {
 	for _, a := range list {
-		key := string(native32(uint32(a.Role)<<16 | uint32(a.Class)))
+		key := string(nft.Native32(uint32(a.Role)<<16 | uint32(a.Class)))
 		p.roles, p.top = max(p.roles, a.Role), max(p.top, a.Class)
 		set := allowSet(a.MFA)
 		if a.MFA != 0 && !a.Until.IsZero() {
 			set = timedSet(a.MFA)
 		}
-		if old, ok := p.contents[set][key]; !ok || longer(a.Until, old.until) {
-			p.contents.put(set, key, value{until: a.Until})
+		if old, ok := p.contents[set][key]; !ok || longer(a.Until, old.Until) {
+			p.contents.put(set, key, nft.Value{Until: a.Until})
 		}
 		if a.MFA == 0 {
 			p.off = true
@@ -242,14 +243,14 @@ func longer(a, b time.Time) bool {
 // prefix puts the two ends of a prefix into an interval map.
 func (c contents) prefix(set string, p netip.Prefix, data uint32) {
 	first := p.Masked().Addr()
-	c.put(set, string(first.AsSlice())+intervalStart, value{data: data})
+	c.put(set, string(first.AsSlice())+nft.IntervalStart, nft.Value{Data: data})
 	last := first.AsSlice()
 	for i := p.Bits(); i < len(last)*8; i++ {
 		last[i/8] |= 0x80 >> (i % 8)
 	}
 	end, _ := netip.AddrFromSlice(last)
 	if next := end.Next(); next.IsValid() {
-		c.put(set, string(next.AsSlice())+intervalEnd, value{})
+		c.put(set, string(next.AsSlice())+nft.IntervalEnd, nft.Value{})
 	}
 }
 
@@ -271,7 +272,7 @@ func (c contents) missing(o, out contents) {
 	for set, elems := range c {
 		other := o[set]
 		for k, v := range elems {
-			if w, ok := other[k]; !ok || w.data != v.data || !w.until.Equal(v.until) {
+			if w, ok := other[k]; !ok || w.Data != v.Data || !w.Until.Equal(v.Until) {
 				out.put(set, k, v)
 			}
 		}

@@ -201,7 +201,7 @@ X`)
 			t.Errorf("while running:\n%s\nwant\n%s", got, before)
 		}
 		// kill -9: the sockets close, nothing is taken away.
-		b.f.sock.close()
+		b.f.sock.Close()
 		if !strings.Contains(runNFT(t, "list", "tables"), "vpnd") {
 			t.Fatal("the table is gone with its process")
 		}
@@ -254,7 +254,7 @@ func TestSecondDaemon(t *testing.T) {
 	other.mu.Lock()
 	other.closed = true
 	other.mu.Unlock()
-	other.sock.close()
+	other.sock.Close()
 	other.watch.close()
 }
 

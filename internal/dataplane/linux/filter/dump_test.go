@@ -10,25 +10,28 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/dataplane/linux/nft"
+	"vpnd/internal/dataplane/linux/run"
 )
 
 // dump is the whole table as it was read back from the kernel at one moment, so that many
 // packets can be judged by it, also at later moments: what has an end is gone by then.
 type dump struct {
-	chains map[string][][]step
+	chains map[string][][]run.Step
 	hooks  map[string]uint32
 	sets   map[string]*dumpedSet
 	at     time.Duration // since it was read
 }
 
 type dumpedSet struct {
-	kernelSet
+	run.KernelSet
 	elems  map[string]dumpedElement
 	ranges []dumpedElement // of an interval set, by address; an end before a beginning
 }
 
 type dumpedElement struct {
-	mapped
+	run.Mapped
 	key  []byte
 	end  bool          // of an interval
 	left time.Duration // that it still lasted when it was read; 0: for ever
@@ -36,47 +39,47 @@ type dumpedElement struct {
 
 // readDump reads the table.
 func readDump(ctx context.Context) (*dump, error) {
-	k, err := openKernel(ctx, tableName)
+	k, err := run.Open(ctx, tableName)
 	if err != nil {
 		return nil, err
 	}
-	defer k.close()
-	d := &dump{chains: make(map[string][][]step), hooks: make(map[string]uint32), sets: make(map[string]*dumpedSet)}
-	chains, err := k.ask("list chains", unix.NFT_MSG_GETCHAIN, netlink.Dump)
+	defer k.Close()
+	d := &dump{chains: make(map[string][][]run.Step), hooks: make(map[string]uint32), sets: make(map[string]*dumpedSet)}
+	chains, err := k.Ask("list chains", unix.NFT_MSG_GETCHAIN, netlink.Dump)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range chains {
-		if c.str(unix.NFTA_CHAIN_TABLE) != tableName {
+		if c.Str(unix.NFTA_CHAIN_TABLE) != tableName {
 			continue
 		}
-		d.chains[c.str(unix.NFTA_CHAIN_NAME)] = nil
+		d.chains[c.Str(unix.NFTA_CHAIN_NAME)] = nil
 		if c[unix.NFTA_CHAIN_HOOK] != nil {
-			h, err := readAttributes(c[unix.NFTA_CHAIN_HOOK])
+			h, err := nft.ReadAttributes(c[unix.NFTA_CHAIN_HOOK])
 			if err != nil {
 				return nil, err
 			}
-			d.hooks[c.str(unix.NFTA_CHAIN_NAME)] = h.u32(unix.NFTA_HOOK_HOOKNUM)
+			d.hooks[c.Str(unix.NFTA_CHAIN_NAME)] = h.U32(unix.NFTA_HOOK_HOOKNUM)
 		}
 	}
-	rules, err := k.ask("list rules", unix.NFT_MSG_GETRULE, netlink.Dump, netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: cstr(tableName)})
+	rules, err := k.Ask("list rules", unix.NFT_MSG_GETRULE, netlink.Dump, netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: nft.CString(tableName)})
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range rules {
-		steps, err := decodeRule(r[unix.NFTA_RULE_EXPRESSIONS])
+		steps, err := run.DecodeRule(r[unix.NFTA_RULE_EXPRESSIONS])
 		if err != nil {
-			return nil, fmt.Errorf("a rule of chain %s: %w", r.str(unix.NFTA_RULE_CHAIN), err)
+			return nil, fmt.Errorf("a rule of chain %s: %w", r.Str(unix.NFTA_RULE_CHAIN), err)
 		}
-		name := r.str(unix.NFTA_RULE_CHAIN)
+		name := r.Str(unix.NFTA_RULE_CHAIN)
 		d.chains[name] = append(d.chains[name], steps)
 	}
-	sets, err := k.ask("list sets", unix.NFT_MSG_GETSET, netlink.Dump, netlink.Attribute{Type: unix.NFTA_SET_TABLE, Data: cstr(tableName)})
+	sets, err := k.Ask("list sets", unix.NFT_MSG_GETSET, netlink.Dump, netlink.Attribute{Type: unix.NFTA_SET_TABLE, Data: nft.CString(tableName)})
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range sets {
-		name := s.str(unix.NFTA_SET_NAME)
+		name := s.Str(unix.NFTA_SET_NAME)
 		if d.sets[name], err = dumpSet(k, name); err != nil {
 			return nil, err
 		}
@@ -84,30 +87,30 @@ func readDump(ctx context.Context) (*dump, error) {
 	return d, nil
 }
 
-func dumpSet(k *kernel, name string) (*dumpedSet, error) {
-	kind, err := k.set(name)
+func dumpSet(k *run.Kernel, name string) (*dumpedSet, error) {
+	kind, err := k.Set(name)
 	if err != nil {
 		return nil, err
 	}
-	s := &dumpedSet{kernelSet: kind, elems: make(map[string]dumpedElement)}
-	list, err := k.ask("list set "+name, unix.NFT_MSG_GETSETELEM, netlink.Dump,
-		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstr(tableName)},
-		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: cstr(name)})
+	s := &dumpedSet{KernelSet: kind, elems: make(map[string]dumpedElement)}
+	list, err := k.Ask("list set "+name, unix.NFT_MSG_GETSETELEM, netlink.Dump,
+		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: nft.CString(tableName)},
+		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: nft.CString(name)})
 	if err != nil {
 		return nil, err
 	}
-	elems, err := elementsOf(list)
+	elems, err := run.Elements(list)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range elems {
-		key, err := dataOf(e, unix.NFTA_SET_ELEM_KEY)
+		key, err := run.DataOf(e, unix.NFTA_SET_ELEM_KEY)
 		if err != nil {
 			return nil, err
 		}
-		x := dumpedElement{key: key.data, end: e.u32(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0}
+		x := dumpedElement{key: key.Data, end: e.U32(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0}
 		if e[unix.NFTA_SET_ELEM_DATA] != nil {
-			if x.mapped, err = dataOf(e, unix.NFTA_SET_ELEM_DATA); err != nil {
+			if x.Mapped, err = run.DataOf(e, unix.NFTA_SET_ELEM_DATA); err != nil {
 				return nil, err
 			}
 		}
@@ -115,7 +118,7 @@ func dumpSet(k *kernel, name string) (*dumpedSet, error) {
 			x.left = time.Duration(binary.BigEndian.Uint64(left)) * time.Millisecond
 		}
 		s.elems[string(x.key)] = x
-		if s.interval {
+		if s.Interval {
 			s.ranges = append(s.ranges, x)
 		}
 	}
@@ -131,12 +134,12 @@ func dumpSet(k *kernel, name string) (*dumpedSet, error) {
 	return s, nil
 }
 
-func (d *dump) hooked(chain string, hook uint32) (bool, error) {
+func (d *dump) Hooked(chain string, hook uint32) (bool, error) {
 	at, ok := d.hooks[chain]
 	return ok && at == hook, nil
 }
 
-func (d *dump) rules(chain string) ([][]step, error) {
+func (d *dump) Rules(chain string) ([][]run.Step, error) {
 	r, ok := d.chains[chain]
 	if !ok {
 		return nil, fmt.Errorf("there is no chain %s", chain)
@@ -144,13 +147,13 @@ func (d *dump) rules(chain string) ([][]step, error) {
 	return r, nil
 }
 
-func (d *dump) find(set string, regs []byte) (mapped, bool, error) {
+func (d *dump) Find(set string, regs []byte) (run.Mapped, bool, error) {
 	s := d.sets[set]
 	if s == nil {
-		return mapped{}, false, fmt.Errorf("there is no set %s", set)
+		return run.Mapped{}, false, fmt.Errorf("there is no set %s", set)
 	}
-	key := regs[:s.keyLen]
-	if s.interval {
+	key := regs[:s.KeyLen]
+	if s.Interval {
 		var last *dumpedElement
 		for i := range s.ranges {
 			if bytes.Compare(s.ranges[i].key, key) > 0 {
@@ -159,13 +162,13 @@ func (d *dump) find(set string, regs []byte) (mapped, bool, error) {
 			last = &s.ranges[i]
 		}
 		if last == nil || last.end {
-			return mapped{}, false, nil
+			return run.Mapped{}, false, nil
 		}
-		return last.mapped, true, nil
+		return last.Mapped, true, nil
 	}
 	e, ok := s.elems[string(key)]
 	if !ok || e.left != 0 && e.left <= d.at {
-		return mapped{}, false, nil
+		return run.Mapped{}, false, nil
 	}
-	return e.mapped, true, nil
+	return e.Mapped, true, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/internal/dataplane/linux/run"
 )
 
 // judged is a packet that the table and the policy judge differently.
@@ -21,7 +22,7 @@ type judged struct {
 type bench struct {
 	f *Filter
 	// twist makes what was read back wrong on purpose.
-	twist func(reader) reader
+	twist func(run.Reader) run.Reader
 	n     int // verdicts
 	yes   int // of them, those that allow
 }
@@ -76,7 +77,7 @@ func (b *bench) wrong(t *testing.T, s *scene, d *dump, read time.Time, x judged)
 		return false // what begins now, the filter adds now
 	}
 	d.at = x.at.Sub(read)
-	var from reader = d
+	var from run.Reader = d
 	if b.twist != nil {
 		from = b.twist(d)
 	}
@@ -182,13 +183,13 @@ func TestEquivalence(t *testing.T) {
 
 // twisted is a reader that is wrong about one set.
 type twisted struct {
-	reader
+	run.Reader
 	set   string // the beginning of its name
 	found bool
 }
 
-func (w twisted) find(set string, regs []byte) (mapped, bool, error) {
-	v, ok, err := w.reader.find(set, regs)
+func (w twisted) Find(set string, regs []byte) (run.Mapped, bool, error) {
+	v, ok, err := w.Reader.Find(set, regs)
 	if strings.HasPrefix(set, w.set) {
 		ok = w.found
 	}
@@ -206,7 +207,7 @@ func TestEquivalenceFails(t *testing.T) {
 		"codes are never fresh":                {set: "start4_15m", found: false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b.twist = func(r reader) reader { twist.reader = r; return twist }
+			b.twist = func(r run.Reader) run.Reader { twist.Reader = r; return twist }
 			for seed := range uint64(40) {
 				rng := rand.New(rand.NewPCG(seed, 11))
 				s := newScene(t, rng, 8)

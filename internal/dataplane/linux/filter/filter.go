@@ -15,6 +15,7 @@ import (
 
 	"vpnd/acl"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // Config is what a Filter needs to start.
@@ -45,7 +46,7 @@ type Filter struct {
 	now    func() time.Time
 
 	mu       sync.Mutex // guards what follows
-	sock     *socket
+	sock     *nft.Socket
 	closed   bool
 	built    bool            // the table is there, as far as we know
 	layout   layout          // of the table
@@ -77,21 +78,21 @@ func Open(ctx context.Context, c Config) (*Filter, error) {
 	if c.Mark == 0 {
 		return nil, errors.New("the packet filter needs a mark")
 	}
-	sock, err := openSocket()
+	sock, err := nft.Open()
 	if err != nil {
 		return nil, err
 	}
 	f := &Filter{c: c, sock: sock, now: time.Now,
 		devices: make(map[netip.Addr]place), sessions: make(map[netip.Addr]session)}
 	if f.kernel, err = probe(ctx, sock); err != nil {
-		sock.close()
+		sock.Close()
 		return nil, err
 	}
 	f.kernel.owner = f.kernel.owner && !c.noOwner
 	f.kernel.destroy = f.kernel.destroy && !c.noDestroy
 	f.kernel.labels = f.kernel.labels && !c.noLabels
 	if f.watch, err = startWatch(f); err != nil {
-		sock.close()
+		sock.Close()
 		return nil, err
 	}
 	return f, nil
@@ -159,12 +160,12 @@ func (f *Filter) Close() error {
 	if f.clock != nil {
 		f.clock.Stop()
 	}
-	b := &batch{table: tableName}
+	b := &nft.Batch{Table: tableName}
 	err := f.takeOver(b)
 	if err == nil {
-		err = f.sock.commit(context.Background(), b)
+		err = f.sock.Commit(context.Background(), b)
 	}
-	f.sock.close()
+	f.sock.Close()
 	f.mu.Unlock()
 	f.watch.close()
 	if err != nil {

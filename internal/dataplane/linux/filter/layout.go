@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 const tableName = "vpnd"
@@ -44,18 +46,18 @@ func (l layout) equal(o layout) bool {
 	return fmt.Sprintf("%+v", l) == fmt.Sprintf("%+v", o)
 }
 
-func (l layout) prefixes(f ip) (out []netip.Prefix) {
+func (l layout) prefixes(f nft.IP) (out []netip.Prefix) {
 	for _, p := range l.network {
-		if ipOf(p.Addr()).nfproto == f.nfproto {
+		if nft.IPOf(p.Addr()).NFProto == f.NFProto {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-func (l layout) addrs(f ip) (out []netip.Addr) {
+func (l layout) addrs(f nft.IP) (out []netip.Addr) {
 	for _, a := range l.gateway {
-		if ipOf(a).nfproto == f.nfproto {
+		if nft.IPOf(a).NFProto == f.NFProto {
 			out = append(out, a)
 		}
 	}
@@ -63,8 +65,8 @@ func (l layout) addrs(f ip) (out []netip.Addr) {
 }
 
 // families are those in which the tunnel has addresses.
-func (l layout) families() (out []ip) {
-	for _, f := range []ip{ip4, ip6} {
+func (l layout) families() (out []nft.IP) {
+	for _, f := range []nft.IP{nft.IP4, nft.IP6} {
 		if len(l.prefixes(f)) > 0 {
 			out = append(out, f)
 		}
@@ -74,13 +76,13 @@ func (l layout) families() (out []ip) {
 
 // Names of sets.
 
-func roleSet(f ip) string    { return "role" + f.suffix }
-func zoneSet(f ip) string    { return "zone" + f.suffix }
-func zoneNetSet(f ip) string { return "zone_net" + f.suffix }
-func sourceSet(f ip) string  { return "source_net" + f.suffix }
-func sessionSet(f ip) string { return "session" + f.suffix }
+func roleSet(f nft.IP) string    { return "role" + f.Suffix }
+func zoneSet(f nft.IP) string    { return "zone" + f.Suffix }
+func zoneNetSet(f nft.IP) string { return "zone_net" + f.Suffix }
+func sourceSet(f nft.IP) string  { return "source_net" + f.Suffix }
+func sessionSet(f nft.IP) string { return "session" + f.Suffix }
 
-func selfSet(f ip) string { return "self" + f.suffix }
+func selfSet(f nft.IP) string { return "self" + f.Suffix }
 
 // classChain is the chain that a class's ports lead to.
 func classChain(class uint32) string { return classPrefix + strconv.Itoa(int(class)) }
@@ -105,47 +107,47 @@ func freshName(d time.Duration) string {
 	return s
 }
 
-func allowSet(d time.Duration) string       { return "allow_" + freshName(d) }
-func timedSet(d time.Duration) string       { return "timed_" + freshName(d) }
-func startSet(f ip, d time.Duration) string { return "start" + f.suffix + "_" + freshName(d) }
-func liveSet(f ip, d time.Duration) string  { return "live" + f.suffix + "_" + freshName(d) }
+func allowSet(d time.Duration) string           { return "allow_" + freshName(d) }
+func timedSet(d time.Duration) string           { return "timed_" + freshName(d) }
+func startSet(f nft.IP, d time.Duration) string { return "start" + f.Suffix + "_" + freshName(d) }
+func liveSet(f nft.IP, d time.Duration) string  { return "live" + f.Suffix + "_" + freshName(d) }
 
 // sets lists the sets of the table in a fixed order.
-func (l layout) sets() []set {
-	var out []set
-	handle, mark := field{typ: typeClassID, len: 4}, field{typ: typeMark, len: 4}
+func (l layout) sets() []nft.Set {
+	var out []nft.Set
+	handle, mark := nft.Field{Typ: nft.TypeClassID, Len: 4}, nft.Field{Typ: nft.TypeMark, Len: 4}
 	for _, f := range l.families() {
-		addr := field{typ: f.elementType, len: f.len}
+		addr := nft.Field{Typ: f.ElementType, Len: f.Len}
 		out = append(out,
-			set{name: roleSet(f), key: []field{addr}, data: typeClassID},
-			set{name: sourceSet(f), key: []field{addr}, data: typeClassID, interval: true},
-			set{name: zoneSet(f), key: []field{addr}, data: typeClassID},
-			set{name: zoneNetSet(f), key: []field{addr}, data: typeClassID, interval: true},
+			nft.Set{Name: roleSet(f), Key: []nft.Field{addr}, Data: nft.TypeClassID},
+			nft.Set{Name: sourceSet(f), Key: []nft.Field{addr}, Data: nft.TypeClassID, Interval: true},
+			nft.Set{Name: zoneSet(f), Key: []nft.Field{addr}, Data: nft.TypeClassID},
+			nft.Set{Name: zoneNetSet(f), Key: []nft.Field{addr}, Data: nft.TypeClassID, Interval: true},
 		)
 		if l.self {
-			out = append(out, set{name: selfSet(f), key: []field{addr, addr}, data: typeClassID})
+			out = append(out, nft.Set{Name: selfSet(f), Key: []nft.Field{addr, addr}, Data: nft.TypeClassID})
 		}
-		out = append(out, set{name: sessionSet(f), key: []field{addr}, timeout: true})
+		out = append(out, nft.Set{Name: sessionSet(f), Key: []nft.Field{addr}, Timeout: true})
 		for _, d := range l.fresh {
 			out = append(out,
-				set{name: startSet(f, d), key: []field{addr}, data: typeMark, timeout: true},
-				set{name: liveSet(f, d), key: []field{addr, mark}, timeout: true})
+				nft.Set{Name: startSet(f, d), Key: []nft.Field{addr}, Data: nft.TypeMark, Timeout: true},
+				nft.Set{Name: liveSet(f, d), Key: []nft.Field{addr, mark}, Timeout: true})
 			if l.labels {
-				out = append(out, set{name: quickSet(f, d), key: []field{addr, mark, mark}, timeout: true})
+				out = append(out, nft.Set{Name: quickSet(f, d), Key: []nft.Field{addr, mark, mark}, Timeout: true})
 			}
 		}
 	}
 	for _, n := range l.levels {
-		key := []field{handle, {typ: typeInetProto, len: 1}, {typ: typeInetService, len: 2}}
+		key := []nft.Field{handle, {Typ: nft.TypeInetProto, Len: 1}, {Typ: nft.TypeInetService, Len: 2}}
 		if n == 16 {
 			key = key[:2]
 		}
-		out = append(out, set{name: classSet(n), key: key, goTo: classPrefix})
+		out = append(out, nft.Set{Name: classSet(n), Key: key, GoTo: classPrefix})
 	}
 	for _, d := range l.allows() {
-		out = append(out, set{name: allowSet(d), key: []field{handle}, timeout: true})
+		out = append(out, nft.Set{Name: allowSet(d), Key: []nft.Field{handle}, Timeout: true})
 		if d != 0 { // what ends by "hours" or "expires"
-			out = append(out, set{name: timedSet(d), key: []field{handle}, timeout: true})
+			out = append(out, nft.Set{Name: timedSet(d), Key: []nft.Field{handle}, Timeout: true})
 		}
 	}
 	return out

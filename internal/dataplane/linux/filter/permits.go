@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/linux/run"
 )
 
 // webPort is where devices find the portal, on the gateway's addresses.
@@ -28,13 +29,13 @@ func (f *Filter) Permits(ctx context.Context, flow dataplane.Flow) (bool, error)
 	if f.closed {
 		return false, ErrClosed
 	}
-	k, err := openKernel(ctx, tableName)
+	k, err := run.Open(ctx, tableName)
 	if err != nil {
 		return false, err
 	}
-	defer k.close()
+	defer k.Close()
 	w := way{iface: f.c.Interface, mark: f.c.Mark, gateway: f.gateway}
-	if there, err := k.there(); err != nil {
+	if there, err := k.Exists(); err != nil {
 		return false, err
 	} else if !there {
 		return w.withoutTable(flow), nil
@@ -76,40 +77,40 @@ func (w way) withoutTable(f dataplane.Flow) bool {
 }
 
 // permits follows the first packet of a flow through the hooks.
-func (w way) permits(from reader, f dataplane.Flow) (bool, error) {
+func (w way) permits(from run.Reader, f dataplane.Flow) (bool, error) {
 	if !w.concerns(f) {
 		return false, nil // no business of the tunnel's
 	}
-	m := &machine{from: from, packet: packet{flow: f, dst: f.Dst, port: f.DstPort}}
-	p := &m.packet
+	m := &run.Machine{From: from, Packet: run.Packet{Flow: f, Dst: f.Dst, Port: f.DstPort}}
+	p := &m.Packet
 	if w.own(f.Src) {
-		p.oif = w.iface
-		fate, err := m.hook("output", unix.NF_INET_LOCAL_OUT)
-		return fate == accepted, err
+		p.OIF = w.iface
+		fate, err := m.Hook("output", unix.NF_INET_LOCAL_OUT)
+		return fate == run.Accepted, err
 	}
-	p.iif = elsewhere
+	p.IIF = run.Elsewhere
 	if w.inTunnel(f.Src) {
-		p.iif = w.iface
+		p.IIF = w.iface
 	}
 	for _, chain := range []string{"redirect", "prerouting"} {
-		if fate, err := m.hook(chain, unix.NF_INET_PRE_ROUTING); fate != accepted || err != nil {
+		if fate, err := m.Hook(chain, unix.NF_INET_PRE_ROUTING); fate != run.Accepted || err != nil {
 			return false, err
 		}
 	}
-	if p.rewritten && !(w.own(f.Dst) && f.DstPort == webPort) {
+	if p.Rewritten && !(w.own(f.Dst) && f.DstPort == webPort) {
 		return false, nil // caught by the portal, which stands in for what was asked for
 	}
-	if w.own(p.dst) {
-		fate, err := m.hook("input", unix.NF_INET_LOCAL_IN)
-		return fate == accepted, err
+	if w.own(p.Dst) {
+		fate, err := m.Hook("input", unix.NF_INET_LOCAL_IN)
+		return fate == run.Accepted, err
 	}
-	if p.mark&w.mark == 0 {
+	if p.Mark&w.mark == 0 {
 		return false, nil // the routing rules prohibit it
 	}
-	p.oif = elsewhere
-	if w.inTunnel(p.dst) {
-		p.oif = w.iface
+	p.OIF = run.Elsewhere
+	if w.inTunnel(p.Dst) {
+		p.OIF = w.iface
 	}
-	fate, err := m.hook("forward", unix.NF_INET_FORWARD)
-	return fate == accepted, err
+	fate, err := m.Hook("forward", unix.NF_INET_FORWARD)
+	return fate == run.Accepted, err
 }

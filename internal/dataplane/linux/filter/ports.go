@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnd/acl"
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // A class is a chain, found by exact look-ups only. A zone's port ranges are cut into aligned
@@ -113,7 +114,7 @@ func appendBlocks(out []block, p acl.Ports) []block {
 
 // classKey is the key of a block in its map.
 func classKey(zone acl.ZoneID, proto uint8, b block) string {
-	key := native32(uint32(zone))
+	key := nft.Native32(uint32(zone))
 	key = append(key, proto, 0, 0, 0)
 	if b.bits < 16 {
 		key = append(binary.BigEndian.AppendUint16(key, b.port), 0, 0)

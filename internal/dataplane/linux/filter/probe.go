@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // features are what this kernel's nf_tables can do.
@@ -19,38 +21,38 @@ type features struct {
 
 func (k features) flags() uint32 {
 	if k.owner {
-		return tableFlagOwner | tableFlagPersist
+		return nft.TableFlagOwner | nft.TableFlagPersist
 	}
 	return 0
 }
 
 func (k features) deleteVerb() uint16 {
 	if k.destroy {
-		return msgDestroySetElem
+		return nft.MsgDestroySetElem
 	}
 	return unix.NFT_MSG_DELSETELEM
 }
 
 // probe tries features in a transaction that cannot succeed, so nothing changes.
-func probe(ctx context.Context, s *socket) (features, error) {
-	b := &batch{table: "vpnd_probe"}
-	b.addTable(tableFlagOwner | tableFlagPersist)
-	plain := &batch{table: "vpnd_probe_2"}
-	x := set{name: "x", key: []field{{typ: typeMark, len: 4}}}
-	plain.addTable(0)
-	plain.addSet(x, 1)
-	plain.delElements(x, []string{"\x00\x00\x00\x00"}, msgDestroySetElem)
-	plain.addChain("y", nil)
+func probe(ctx context.Context, s *nft.Socket) (features, error) {
+	b := &nft.Batch{Table: "vpnd_probe"}
+	b.AddTable(nft.TableFlagOwner | nft.TableFlagPersist)
+	plain := &nft.Batch{Table: "vpnd_probe_2"}
+	x := nft.Set{Name: "x", Key: []nft.Field{{Typ: nft.TypeMark, Len: 4}}}
+	plain.AddTable(0)
+	plain.AddSet(x, 1)
+	plain.DelElements(x, []string{"\x00\x00\x00\x00"}, nft.MsgDestroySetElem)
+	plain.AddChain("y", nil)
 	probeLabels(plain, "y")
-	plain.delChain("no_such_chain")
-	b.ops = append(b.ops, plain.ops...)
-	errs, err := s.send(ctx, b)
+	plain.DelChain("no_such_chain")
+	b.Ops = append(b.Ops, plain.Ops...)
+	errs, err := s.Send(ctx, b)
 	if err != nil {
 		return features{}, err
 	}
 	k := features{owner: true, destroy: true, labels: true}
 	for _, e := range errs {
-		switch e.index {
+		switch e.Index {
 		case 0:
 			k.owner = false
 		case 3:
@@ -70,7 +72,7 @@ func probe(ctx context.Context, s *socket) (features, error) {
 
 // takeOver begins a transaction with the removal of the table that is there, be it ours
 // or one that a former vpnd left behind.
-func (f *Filter) takeOver(b *batch) error {
+func (f *Filter) takeOver(b *nft.Batch) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nf_tables: %w", err)
@@ -83,10 +85,10 @@ func (f *Filter) takeOver(b *batch) error {
 		if t.Name != tableName {
 			continue
 		}
-		if t.Flags&tableFlagOwner != 0 && !f.built {
-			b.addTable(t.Flags &^ 1) // adopts it, if its owner is dead
+		if t.Flags&nft.TableFlagOwner != 0 && !f.built {
+			b.AddTable(t.Flags &^ 1) // adopts it, if its owner is dead
 		}
-		b.delTable()
+		b.DelTable()
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // Most packets belong to flows that have been judged before, and of that judgement only
@@ -41,20 +43,20 @@ func newTag() tag {
 //
 // The label goes by way of the packet's priority: nft(8) cannot list rules that look it up
 // together with something else.
-func (b *builder) quick(chain string, f ip, device func(uint32) stmt, match ...[]stmt) {
+func (b *builder) quick(chain string, f nft.IP, device func(uint32) nft.Stmt, match ...[]nft.Stmt) {
 	if !b.labels {
 		return
 	}
 	reset := b.setPriority0()
-	if chain == "tunnel" && f.nfproto == unix.NFPROTO_IPV4 {
+	if chain == "tunnel" && f.NFProto == unix.NFPROTO_IPV4 {
 		reset = nil // what is forwarded gets another one by its type of service (net/ipv4/ip_forward.c)
 	}
 	for _, d := range b.layout.fresh {
-		mark := f.after(r0)
-		b.rule(chain, join(match...),
-			one(ct(expr.CtKeyLABELS, r4), setMeta(expr.MetaKeyPRIORITY, r4),
-				device(r0), ct(expr.CtKeyMARK, mark), meta(expr.MetaKeyPRIORITY, mark+1), b.lookup(quickSet(f, d), r0)),
-			b.setMark(), reset, one(accept()))
+		mark := f.After(nft.R0)
+		b.rule(chain, nft.Join(match...),
+			nft.One(nft.Ct(expr.CtKeyLABELS, nft.R4), nft.SetMeta(expr.MetaKeyPRIORITY, nft.R4),
+				device(nft.R0), nft.Ct(expr.CtKeyMARK, mark), nft.Meta(expr.MetaKeyPRIORITY, mark+1), b.lookup(quickSet(f, d), nft.R0)),
+			b.setMark(), reset, nft.One(nft.Accept()))
 	}
 }
 
@@ -63,24 +65,24 @@ func (b *builder) quick(chain string, f ip, device func(uint32) stmt, match ...[
 func (b *builder) note(chain string, at int) {
 	if b.labels {
 		b.rule(chain,
-			one(ct(expr.CtKeyLABELS, r0), cmp(expr.CmpOpEq, r0, make([]byte, 16))),
-			one(meta(expr.MetaKeyPRIORITY, r0), bitwise(r0, 4, native32(most<<16), native32(b.tag.label(0, at))),
-				immediate(r1, make([]byte, 12)), setCt(expr.CtKeyLABELS, r0)))
+			nft.One(nft.Ct(expr.CtKeyLABELS, nft.R0), nft.Cmp(expr.CmpOpEq, nft.R0, make([]byte, 16))),
+			nft.One(nft.Meta(expr.MetaKeyPRIORITY, nft.R0), nft.Bitwise(nft.R0, 4, nft.Native32(most<<16), nft.Native32(b.tag.label(0, at))),
+				nft.Immediate(nft.R1, make([]byte, 12)), nft.SetCt(expr.CtKeyLABELS, nft.R0)))
 	}
-	b.rule(chain, one(b.goTo("permit")))
+	b.rule(chain, nft.One(b.goTo("permit")))
 }
 
 // setMark marks the packet as permitted.
-func (b *builder) setMark() []stmt {
-	return one(
-		meta(expr.MetaKeyMARK, r0),
-		bitwise(r0, 4, native32(^b.mark), native32(b.mark)),
-		setMeta(expr.MetaKeyMARK, r0))
+func (b *builder) setMark() []nft.Stmt {
+	return nft.One(
+		nft.Meta(expr.MetaKeyMARK, nft.R0),
+		nft.Bitwise(nft.R0, 4, nft.Native32(^b.mark), nft.Native32(b.mark)),
+		nft.SetMeta(expr.MetaKeyMARK, nft.R0))
 }
 
-func quickSet(f ip, d time.Duration) string { return "quick" + f.suffix + "_" + freshName(d) }
+func quickSet(f nft.IP, d time.Duration) string { return "quick" + f.Suffix + "_" + freshName(d) }
 
 // probeLabels adds a rule that kernels without labels refuse.
-func probeLabels(b *batch, chain string) {
-	b.addRule(rule{chain: chain, stmts: one(immediate(r0, make([]byte, 16)), setCt(expr.CtKeyLABELS, r0))})
+func probeLabels(b *nft.Batch, chain string) {
+	b.AddRule(nft.Rule{Chain: chain, Stmts: nft.One(nft.Immediate(nft.R0, make([]byte, 16)), nft.SetCt(expr.CtKeyLABELS, nft.R0))})
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // readBack reads the elements of all sets from the kernel. An element's until is when
@@ -24,32 +26,32 @@ func readBack(l layout, suffix string) (contents, error) {
 	c := contents{}
 	for _, s := range l.sets() {
 		now := time.Now() // before, so that no element seems to last longer than it does
-		elems, err := conn.GetSetElements(&nftables.Set{Table: table, Name: s.name + suffix})
+		elems, err := conn.GetSetElements(&nftables.Set{Table: table, Name: s.Name + suffix})
 		if err != nil {
-			return nil, fmt.Errorf("read set %s: %w", s.name, err)
+			return nil, fmt.Errorf("read set %s: %w", s.Name, err)
 		}
 		for _, e := range elems {
-			var v value
+			var v nft.Value
 			key := string(e.Key)
-			if s.interval {
+			if s.Interval {
 				if e.IntervalEnd {
-					key += intervalEnd
+					key += nft.IntervalEnd
 				} else {
-					key += intervalStart
+					key += nft.IntervalStart
 				}
 			}
 			switch {
-			case s.goTo != "":
-				if v.data, err = classOf(e.Val); err != nil {
-					return nil, fmt.Errorf("read set %s: %w", s.name, err)
+			case s.GoTo != "":
+				if v.Data, err = classOf(e.Val); err != nil {
+					return nil, fmt.Errorf("read set %s: %w", s.Name, err)
 				}
 			case len(e.Val) == 4:
-				v.data = binary.NativeEndian.Uint32(e.Val)
+				v.Data = binary.NativeEndian.Uint32(e.Val)
 			}
 			if e.Expires > 0 {
-				v.until = now.Add(e.Expires)
+				v.Until = now.Add(e.Expires)
 			}
-			c.put(s.name, key, v)
+			c.put(s.Name, key, v)
 		}
 	}
 	return c, nil
@@ -103,16 +105,16 @@ func (f *Filter) verifyLocked(now time.Time) (difference string, err error) {
 	}
 	want := f.snapshotLocked().all(f.layout, now)
 	for _, s := range f.layout.sets() {
-		for k, v := range want[s.name] {
-			h, ok := have[s.name][k]
-			soon := !v.until.IsZero() && v.until.Before(now.Add(time.Second))
-			if !ok && !soon || ok && (h.data != v.data || h.until.IsZero() != v.until.IsZero() || h.until.After(v.until.Add(time.Second))) {
-				return fmt.Sprintf("set %s: element %x is %v, want %v", s.name, k, h, v), nil
+		for k, v := range want[s.Name] {
+			h, ok := have[s.Name][k]
+			soon := !v.Until.IsZero() && v.Until.Before(now.Add(time.Second))
+			if !ok && !soon || ok && (h.Data != v.Data || h.Until.IsZero() != v.Until.IsZero() || h.Until.After(v.Until.Add(time.Second))) {
+				return fmt.Sprintf("set %s: element %x is %v, want %v", s.Name, k, h, v), nil
 			}
 		}
-		for k, h := range have[s.name] {
-			if _, ok := want[s.name][k]; !ok && (h.until.IsZero() || h.until.After(now.Add(time.Second))) {
-				return fmt.Sprintf("set %s: element %x (%v) should not be there", s.name, k, h), nil
+		for k, h := range have[s.Name] {
+			if _, ok := want[s.Name][k]; !ok && (h.Until.IsZero() || h.Until.After(now.Add(time.Second))) {
+				return fmt.Sprintf("set %s: element %x (%v) should not be there", s.Name, k, h), nil
 			}
 		}
 	}
@@ -130,7 +132,7 @@ func (f *Filter) verifyRulesLocked() (difference string, err error) {
 		want[c.name] = 0
 	}
 	for _, r := range rules {
-		want[r.chain]++
+		want[r.Chain]++
 	}
 	list, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
@@ -163,11 +165,11 @@ func countRules() (map[string]int, error) {
 		return nil, fmt.Errorf("open nf_tables: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	b := &batch{table: tableName}
-	b.add("list rules", unix.NFT_MSG_GETRULE, 0, []netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: cstr(tableName)}})
+	b := &nft.Batch{Table: tableName}
+	b.Add("list rules", unix.NFT_MSG_GETRULE, 0, []netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: nft.CString(tableName)}})
 	msgs, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(b.ops[0].header), Flags: netlink.Request | netlink.Dump},
-		Data:   b.ops[0].body,
+		Header: netlink.Header{Type: netlink.HeaderType(b.Ops[0].Header), Flags: netlink.Request | netlink.Dump},
+		Data:   b.Ops[0].Body,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list rules: %w", err)

@@ -8,12 +8,14 @@ import (
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // link is a chain of the table; hook is nil for one that is only jumped to.
 type link struct {
 	name string
-	hook *hook
+	hook *nft.Hook
 }
 
 // Priorities: conntrack attaches a flow at -200, nat rewrites destinations at -100. Our
@@ -34,33 +36,33 @@ type builder struct {
 	layout
 	suffix string
 	chains []link
-	rules  []rule
+	rules  []nft.Rule
 }
 
-func (b *builder) lookup(set string, reg uint32) stmt {
-	return encode(&expr.Lookup{SourceRegister: reg, SetName: set + b.suffix})
+func (b *builder) lookup(set string, reg uint32) nft.Stmt {
+	return nft.Encode(&expr.Lookup{SourceRegister: reg, SetName: set + b.suffix})
 }
 
 // lookupMap replaces the key that begins at reg by the value found in dst; a miss ends the rule.
-func (b *builder) lookupMap(set string, reg, dst uint32) stmt {
-	return encode(&expr.Lookup{SourceRegister: reg, DestRegister: dst, IsDestRegSet: true, SetName: set + b.suffix})
+func (b *builder) lookupMap(set string, reg, dst uint32) nft.Stmt {
+	return nft.Encode(&expr.Lookup{SourceRegister: reg, DestRegister: dst, IsDestRegSet: true, SetName: set + b.suffix})
 }
 
 // lookupVerdict goes where the map says; a miss ends the rule.
-func (b *builder) lookupVerdict(set string, reg uint32) stmt {
-	return encode(&expr.Lookup{SourceRegister: reg, DestRegister: 0, IsDestRegSet: true, SetName: set + b.suffix})
+func (b *builder) lookupVerdict(set string, reg uint32) nft.Stmt {
+	return nft.Encode(&expr.Lookup{SourceRegister: reg, DestRegister: 0, IsDestRegSet: true, SetName: set + b.suffix})
 }
 
-func (b *builder) jump(chain string) stmt {
-	return encode(&expr.Verdict{Kind: expr.VerdictJump, Chain: chain + b.suffix})
+func (b *builder) jump(chain string) nft.Stmt {
+	return nft.Encode(&expr.Verdict{Kind: expr.VerdictJump, Chain: chain + b.suffix})
 }
 
-func (b *builder) goTo(chain string) stmt {
-	return encode(&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain + b.suffix})
+func (b *builder) goTo(chain string) nft.Stmt {
+	return nft.Encode(&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain + b.suffix})
 }
 
 func (b *builder) base(name, kind string, num uint32, prio int32) {
-	b.chains = append(b.chains, link{name, &hook{kind: kind, num: num, priority: prio}})
+	b.chains = append(b.chains, link{name, &nft.Hook{Kind: kind, Num: num, Priority: prio}})
 }
 
 func (b *builder) chain(names ...string) {
@@ -69,15 +71,15 @@ func (b *builder) chain(names ...string) {
 	}
 }
 
-func (b *builder) rule(chain string, parts ...[]stmt) {
+func (b *builder) rule(chain string, parts ...[]nft.Stmt) {
 	if !slices.ContainsFunc(b.chains, func(c link) bool { return c.hook != nil && c.name == chain }) {
 		chain += b.suffix
 	}
-	b.rules = append(b.rules, rule{chain: chain, stmts: join(parts...)})
+	b.rules = append(b.rules, nft.Rule{Chain: chain, Stmts: nft.Join(parts...)})
 }
 
 // build gives chains and rules. Chains are made before rules, so order is for readers.
-func (l layout) build(suffix string, classes map[uint32]bool) ([]link, []rule) {
+func (l layout) build(suffix string, classes map[uint32]bool) ([]link, []nft.Rule) {
 	b := &builder{layout: l, suffix: suffix}
 	b.base("redirect", "nat", unix.NF_INET_PRE_ROUTING, prioRedirect)
 	b.base("prerouting", "filter", unix.NF_INET_PRE_ROUTING, prioVerdict)
@@ -108,91 +110,91 @@ func (b *builder) hooks() {
 	// What does not concern the tunnel leaves each hook after a few comparisons.
 	for _, f := range b.families() {
 		// By the packet's own source: what a device itself sends, and nothing else.
-		b.quick("tunnel", f, f.loadSrc, f.isProto())
+		b.quick("tunnel", f, f.LoadSrc, f.IsProto())
 	}
-	b.rule("prerouting", iif(expr.CmpOpEq, b.iface), one(b.goTo("tunnel")))
-	b.rule("prerouting", iif(expr.CmpOpEq, "lo"), one(accept()))
+	b.rule("prerouting", nft.IIF(expr.CmpOpEq, b.iface), nft.One(b.goTo("tunnel")))
+	b.rule("prerouting", nft.IIF(expr.CmpOpEq, "lo"), nft.One(nft.Accept()))
 	for _, f := range b.families() {
 		for _, p := range b.prefixes(f) {
-			b.rule("prerouting", f.isProto(), f.in(f.loadSrc, p, false), one(counter(), drop()))
+			b.rule("prerouting", f.IsProto(), f.In(f.LoadSrc, p, false), nft.One(nft.Counter(), nft.Drop()))
 		}
 		for _, a := range b.addrs(f) {
-			b.rule("prerouting", f.isProto(), f.in(f.loadDst, host(a), false), one(counter(), drop()))
+			b.rule("prerouting", f.IsProto(), f.In(f.LoadDst, host(a), false), nft.One(nft.Counter(), nft.Drop()))
 		}
 		for _, p := range b.prefixes(f) {
-			b.rule("prerouting", f.isProto(), f.in(f.loadDst, p, false), one(b.goTo("outside"+f.suffix)))
+			b.rule("prerouting", f.IsProto(), f.In(f.LoadDst, p, false), nft.One(b.goTo("outside"+f.Suffix)))
 		}
 	}
 
-	b.rule("input", iif(expr.CmpOpNeq, b.iface), one(accept()))
+	b.rule("input", nft.IIF(expr.CmpOpNeq, b.iface), nft.One(nft.Accept()))
 	b.neighbours("input")
-	b.rule("input", b.marked(), one(accept()))
-	b.rule("input", one(counter(), drop()))
+	b.rule("input", b.marked(), nft.One(nft.Accept()))
+	b.rule("input", nft.One(nft.Counter(), nft.Drop()))
 
-	others := join(iif(expr.CmpOpNeq, b.iface), oif(expr.CmpOpNeq, b.iface))
+	others := nft.Join(nft.IIF(expr.CmpOpNeq, b.iface), nft.OIF(expr.CmpOpNeq, b.iface))
 	if b.guard4 {
-		b.rule("forward", others, ip4.isProto(), one(counter(), drop()))
+		b.rule("forward", others, nft.IP4.IsProto(), nft.One(nft.Counter(), nft.Drop()))
 	}
 	if b.guard6 {
-		b.rule("forward", others, ip6.isProto(), one(counter(), drop()))
+		b.rule("forward", others, nft.IP6.IsProto(), nft.One(nft.Counter(), nft.Drop()))
 	}
-	b.rule("forward", b.marked(), one(accept()))
-	b.rule("forward", others, one(accept()))
-	b.rule("forward", one(counter(), drop()))
+	b.rule("forward", b.marked(), nft.One(nft.Accept()))
+	b.rule("forward", others, nft.One(nft.Accept()))
+	b.rule("forward", nft.One(nft.Counter(), nft.Drop()))
 
 	// The gateway's tunnel addresses answer in the tunnel only, also to the host itself. A
 	// socket that is bound to the tunnel's interface does not see to that: the kernel takes
 	// what the host sends to its own address for having come in by that address's interface.
 	for _, f := range b.families() {
 		for _, a := range b.addrs(f) {
-			b.rule("output", oif(expr.CmpOpEq, "lo"), f.isProto(), f.in(f.loadDst, host(a), false), l4proto(unix.IPPROTO_TCP), one(rejectReset()))
-			b.rule("output", oif(expr.CmpOpEq, "lo"), f.isProto(), f.in(f.loadDst, host(a), false), l4proto(unix.IPPROTO_UDP), one(counter(), drop()))
+			b.rule("output", nft.OIF(expr.CmpOpEq, "lo"), f.IsProto(), f.In(f.LoadDst, host(a), false), nft.L4Proto(unix.IPPROTO_TCP), nft.One(nft.RejectReset()))
+			b.rule("output", nft.OIF(expr.CmpOpEq, "lo"), f.IsProto(), f.In(f.LoadDst, host(a), false), nft.L4Proto(unix.IPPROTO_UDP), nft.One(nft.Counter(), nft.Drop()))
 		}
 	}
-	b.rule("output", oif(expr.CmpOpEq, "lo"), one(accept()))
-	b.rule("output", oif(expr.CmpOpEq, b.iface), one(b.goTo("towards")))
+	b.rule("output", nft.OIF(expr.CmpOpEq, "lo"), nft.One(nft.Accept()))
+	b.rule("output", nft.OIF(expr.CmpOpEq, b.iface), nft.One(b.goTo("towards")))
 	for _, f := range b.families() {
 		for _, p := range b.prefixes(f) {
 			// Resets by which a resource learns that a device's connection is dead.
-			b.rule("output", f.isProto(), f.in(f.loadSrc, p, false), l4proto(unix.IPPROTO_TCP), tcpReset(), one(accept()))
-			b.rule("output", f.isProto(), f.in(f.loadSrc, p, false), one(counter(), drop()))
-			b.rule("output", f.isProto(), f.in(f.loadDst, p, false), one(counter(), drop()))
+			b.rule("output", f.IsProto(), f.In(f.LoadSrc, p, false), nft.L4Proto(unix.IPPROTO_TCP), tcpReset(), nft.One(nft.Accept()))
+			b.rule("output", f.IsProto(), f.In(f.LoadSrc, p, false), nft.One(nft.Counter(), nft.Drop()))
+			b.rule("output", f.IsProto(), f.In(f.LoadDst, p, false), nft.One(nft.Counter(), nft.Drop()))
 		}
 	}
 
-	b.rule("redirect", iif(expr.CmpOpNeq, b.iface), one(accept()))
+	b.rule("redirect", nft.IIF(expr.CmpOpNeq, b.iface), nft.One(nft.Accept()))
 	b.neighbours("tunnel")
 	b.neighbours("towards")
 	for _, f := range b.families() {
-		b.rule("redirect", f.isProto(), one(b.goTo("captive"+f.suffix)))
-		b.rule("tunnel", f.isProto(), one(b.goTo("tunnel"+f.suffix)))
-		b.rule("towards", f.isProto(), one(b.goTo("towards"+f.suffix)))
+		b.rule("redirect", f.IsProto(), nft.One(b.goTo("captive"+f.Suffix)))
+		b.rule("tunnel", f.IsProto(), nft.One(b.goTo("tunnel"+f.Suffix)))
+		b.rule("towards", f.IsProto(), nft.One(b.goTo("towards"+f.Suffix)))
 		if b.masquerade {
 			for _, p := range b.prefixes(f) {
-				b.rule("masquerade", oif(expr.CmpOpNeq, b.iface), b.marked(), f.isProto(),
-					f.in(f.loadSrc, p, false), one(encode(&expr.Masq{})))
+				b.rule("masquerade", nft.OIF(expr.CmpOpNeq, b.iface), b.marked(), f.IsProto(),
+					f.In(f.LoadSrc, p, false), nft.One(nft.Encode(&expr.Masq{})))
 			}
 		}
 	}
-	b.rule("tunnel", one(counter(), drop()))
-	b.rule("towards", one(counter(), drop()))
+	b.rule("tunnel", nft.One(nft.Counter(), nft.Drop()))
+	b.rule("towards", nft.One(nft.Counter(), nft.Drop()))
 }
 
 // closed are the rules of a table that is being built: nothing passes for a moment, and
 // nobody is told, so that a connection that goes on behind it notices no more than a delay.
-func (l layout) closed() []rule {
+func (l layout) closed() []nft.Rule {
 	b := &builder{layout: l}
 	b.base("prerouting", "filter", unix.NF_INET_PRE_ROUTING, prioVerdict)
 	b.base("output", "filter", unix.NF_INET_LOCAL_OUT, prioFilter)
-	b.rule("prerouting", iif(expr.CmpOpEq, "lo"), one(accept()))
-	b.rule("prerouting", iif(expr.CmpOpEq, b.iface), one(drop()))
+	b.rule("prerouting", nft.IIF(expr.CmpOpEq, "lo"), nft.One(nft.Accept()))
+	b.rule("prerouting", nft.IIF(expr.CmpOpEq, b.iface), nft.One(nft.Drop()))
 	for _, f := range b.families() {
 		for _, p := range b.prefixes(f) {
-			b.rule("prerouting", f.isProto(), f.in(f.loadSrc, p, false), one(drop()))
-			b.rule("prerouting", f.isProto(), f.in(f.loadDst, p, false), one(drop()))
+			b.rule("prerouting", f.IsProto(), f.In(f.LoadSrc, p, false), nft.One(nft.Drop()))
+			b.rule("prerouting", f.IsProto(), f.In(f.LoadDst, p, false), nft.One(nft.Drop()))
 		}
 	}
-	b.rule("output", oif(expr.CmpOpEq, b.iface), one(drop()))
+	b.rule("output", nft.OIF(expr.CmpOpEq, b.iface), nft.One(nft.Drop()))
 	return b.rules
 }
 
@@ -202,25 +204,25 @@ func (b *builder) neighbours(chain string) {
 		return
 	}
 	for _, typ := range []byte{135, 136} { // RFC 4861: solicitation, advertisement
-		b.rule(chain, ip6.isProto(), l4proto(unix.IPPROTO_ICMPV6), l4(0, expr.CmpOpEq, typ), one(accept()))
+		b.rule(chain, nft.IP6.IsProto(), nft.L4Proto(unix.IPPROTO_ICMPV6), nft.L4(0, expr.CmpOpEq, typ), nft.One(nft.Accept()))
 	}
 }
 
 // marked matches packets that were permitted before routing.
-func (b *builder) marked() []stmt {
-	return []stmt{
-		meta(expr.MetaKeyMARK, r0),
-		bitwise(r0, 4, native32(b.mark), make([]byte, 4)),
-		cmp(expr.CmpOpEq, r0, native32(b.mark)),
+func (b *builder) marked() []nft.Stmt {
+	return []nft.Stmt{
+		nft.Meta(expr.MetaKeyMARK, nft.R0),
+		nft.Bitwise(nft.R0, 4, nft.Native32(b.mark), make([]byte, 4)),
+		nft.Cmp(expr.CmpOpEq, nft.R0, nft.Native32(b.mark)),
 	}
 }
 
 // verdicts are the two ends of every decision.
 func (b *builder) verdicts() {
-	b.rule("permit", b.setMark(), b.setPriority0(), one(accept()))
-	b.rule("refuse", one(limitOver(500, 1000), drop()))
-	b.rule("refuse", l4proto(unix.IPPROTO_TCP), one(rejectReset()))
-	b.rule("refuse", one(rejectProhibited()))
+	b.rule("permit", b.setMark(), b.setPriority0(), nft.One(nft.Accept()))
+	b.rule("refuse", nft.One(nft.LimitOver(500, 1000), nft.Drop()))
+	b.rule("refuse", nft.L4Proto(unix.IPPROTO_TCP), nft.One(nft.RejectReset()))
+	b.rule("refuse", nft.One(nft.RejectProhibited()))
 }
 
 // ports leads from zone (in the packet's priority, which serves as a scratch register),
@@ -228,22 +230,22 @@ func (b *builder) verdicts() {
 // something that no allow set has.
 func (b *builder) ports() {
 	for _, n := range b.levels {
-		s := one(meta(expr.MetaKeyPRIORITY, r0), ctOriginal(unix.NFT_CT_PROTOCOL, r1))
+		s := nft.One(nft.Meta(expr.MetaKeyPRIORITY, nft.R0), nft.CtOriginal(unix.NFT_CT_PROTOCOL, nft.R1))
 		if n < 16 {
-			s = append(s, ctOriginal(unix.NFT_CT_PROTO_DST, r2))
+			s = append(s, nft.CtOriginal(unix.NFT_CT_PROTO_DST, nft.R2))
 			if n > 0 {
 				m := binary.BigEndian.AppendUint16(nil, 0xffff<<n&0xffff)
-				s = append(s, bitwise(r2, 2, m, []byte{0, 0}))
+				s = append(s, nft.Bitwise(nft.R2, 2, m, []byte{0, 0}))
 			}
 		}
-		b.rule("ports", s, one(b.lookupVerdict(classSet(n), r0)))
+		b.rule("ports", s, nft.One(b.lookupVerdict(classSet(n), nft.R0)))
 	}
 	b.rule("ports", b.setPriority0())
 
 	b.rule("role", b.setPriority0())
 	for _, f := range b.families() {
 		for _, roles := range []string{roleSet(f), sourceSet(f)} {
-			b.rule("role", one(f.ctSrcReg(r0), b.lookupMap(roles, r0, r0), setMeta(expr.MetaKeyPRIORITY, r0), back()))
+			b.rule("role", nft.One(f.CtSrcReg(nft.R0), b.lookupMap(roles, nft.R0, nft.R0), nft.SetMeta(expr.MetaKeyPRIORITY, nft.R0), nft.Return()))
 		}
 	}
 }
@@ -256,60 +258,60 @@ func (b *builder) classRules(class uint32) {
 		b.rule(name, b.setPriority0())
 		return
 	}
-	b.rule(name, one(b.jump("role")))
-	b.rule(name, one(meta(expr.MetaKeyPRIORITY, r0), bitwise(r0, 4, native32(0xffff0000), native32(class)), setMeta(expr.MetaKeyPRIORITY, r0)))
+	b.rule(name, nft.One(b.jump("role")))
+	b.rule(name, nft.One(nft.Meta(expr.MetaKeyPRIORITY, nft.R0), nft.Bitwise(nft.R0, 4, nft.Native32(0xffff0000), nft.Native32(class)), nft.SetMeta(expr.MetaKeyPRIORITY, nft.R0)))
 }
 
-func (b *builder) setPriority0() []stmt {
-	return one(immediate(r0, make([]byte, 4)), setMeta(expr.MetaKeyPRIORITY, r0))
+func (b *builder) setPriority0() []nft.Stmt {
+	return nft.One(nft.Immediate(nft.R0, make([]byte, 4)), nft.SetMeta(expr.MetaKeyPRIORITY, nft.R0))
 }
 
 // captive leads browsers of devices without a session to the portal.
-func (b *builder) captive(f ip) {
-	name, web := "captive"+f.suffix, "captive_web"+f.suffix
+func (b *builder) captive(f nft.IP) {
+	name, web := "captive"+f.Suffix, "captive_web"+f.Suffix
 	b.chain(name, web)
-	b.rule(name, one(meta(expr.MetaKeyL4PROTO, r0), cmp(expr.CmpOpNeq, r0, []byte{unix.IPPROTO_TCP})), one(accept()))
+	b.rule(name, nft.One(nft.Meta(expr.MetaKeyL4PROTO, nft.R0), nft.Cmp(expr.CmpOpNeq, nft.R0, []byte{unix.IPPROTO_TCP})), nft.One(nft.Accept()))
 	for _, a := range b.addrs(f) {
-		b.rule(name, f.isProto(), f.in(f.loadDst, host(a), false), l4proto(unix.IPPROTO_TCP), dport(80), b.toPortal(f, a))
+		b.rule(name, f.IsProto(), f.In(f.LoadDst, host(a), false), nft.L4Proto(unix.IPPROTO_TCP), dport(80), b.toPortal(f, a))
 	}
-	b.rule(name, f.isProto(), one(f.loadSrc(r0), b.lookup(sessionSet(f), r0), accept()))
-	b.rule(name, l4proto(unix.IPPROTO_TCP), dport(80), one(b.goTo(web)))
+	b.rule(name, f.IsProto(), nft.One(f.LoadSrc(nft.R0), b.lookup(sessionSet(f), nft.R0), nft.Accept()))
+	b.rule(name, nft.L4Proto(unix.IPPROTO_TCP), dport(80), nft.One(b.goTo(web)))
 	for _, a := range b.addrs(f) {
-		b.rule(name, f.isProto(), f.in(f.loadDst, host(a), false), l4proto(unix.IPPROTO_TCP), dport(b.appPort), one(b.goTo(web)))
+		b.rule(name, f.IsProto(), f.In(f.LoadDst, host(a), false), nft.L4Proto(unix.IPPROTO_TCP), dport(b.appPort), nft.One(b.goTo(web)))
 	}
 	if b.off {
-		b.rule(web, one(b.jump("key"+f.suffix)))
-		b.rule(web, one(meta(expr.MetaKeyPRIORITY, r0), b.lookup(allowSet(0), r0), accept()))
+		b.rule(web, nft.One(b.jump("key"+f.Suffix)))
+		b.rule(web, nft.One(nft.Meta(expr.MetaKeyPRIORITY, nft.R0), b.lookup(allowSet(0), nft.R0), nft.Accept()))
 	}
 	if as := b.addrs(f); len(as) > 0 {
 		b.rule(web, b.toPortal(f, as[0]))
 	}
 }
 
-func dport(p uint16) []stmt {
-	return l4(2, expr.CmpOpEq, byte(p>>8), byte(p))
+func dport(p uint16) []nft.Stmt {
+	return nft.L4(2, expr.CmpOpEq, byte(p>>8), byte(p))
 }
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // tcpReset matches a TCP header with the RST bit.
-func tcpReset() []stmt { return tcpFlags(0x04, 0x04) }
+func tcpReset() []nft.Stmt { return tcpFlags(0x04, 0x04) }
 
-func tcpFlags(mask, want byte) []stmt {
-	return []stmt{
-		payload(expr.PayloadBaseTransportHeader, 13, 1, r0),
-		bitwise(r0, 1, []byte{mask}, []byte{0}),
-		cmp(expr.CmpOpEq, r0, []byte{want}),
+func tcpFlags(mask, want byte) []nft.Stmt {
+	return []nft.Stmt{
+		nft.Payload(expr.PayloadBaseTransportHeader, 13, 1, nft.R0),
+		nft.Bitwise(nft.R0, 1, []byte{mask}, []byte{0}),
+		nft.Cmp(expr.CmpOpEq, nft.R0, []byte{want}),
 	}
 }
 
 // toPortal rewrites the destination. It is a DNAT and not a redirect, because a redirect
 // takes whichever address of the interface the kernel likes, for IPv6 a link-local one.
-func (b *builder) toPortal(f ip, gateway netip.Addr) []stmt {
-	port := f.after(r0)
-	return []stmt{
-		immediate(r0, gateway.AsSlice()),
-		immediate(port, binary.BigEndian.AppendUint16(nil, b.portalPort)),
-		encode(&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nfproto), RegAddrMin: r0, RegProtoMin: port, Specified: true}),
+func (b *builder) toPortal(f nft.IP, gateway netip.Addr) []nft.Stmt {
+	port := f.After(nft.R0)
+	return []nft.Stmt{
+		nft.Immediate(nft.R0, gateway.AsSlice()),
+		nft.Immediate(port, binary.BigEndian.AppendUint16(nil, b.portalPort)),
+		nft.Encode(&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.NFProto), RegAddrMin: nft.R0, RegProtoMin: port, Specified: true}),
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vpnd/acl"
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // snapshot is what the table's elements were made from.
@@ -80,13 +81,13 @@ func (f *Filter) applyLocked(ctx context.Context, old snapshot, now time.Time) e
 // rebuildLocked replaces the whole table in one transaction: one that is not what it
 // should be, or that a former vpnd has left.
 func (f *Filter) rebuildLocked(ctx context.Context, want layout, now time.Time) error {
-	b := &batch{table: tableName}
+	b := &nft.Batch{Table: tableName}
 	err := f.takeOver(b)
 	f.built, f.garbage = false, nil // until this has worked
 	if err != nil {
 		return err
 	}
-	b.addTable(f.kernel.flags())
+	b.AddTable(f.kernel.flags())
 	return f.buildLocked(ctx, b, want, now)
 }
 
@@ -99,9 +100,9 @@ func (f *Filter) replaceLocked(ctx context.Context, want layout, now time.Time) 
 		return f.rebuildLocked(ctx, want, now)
 	}
 	old := &generation{f.layout, f.suffix, f.classes}
-	b := &batch{table: tableName}
+	b := &nft.Batch{Table: tableName}
 	if f.suffix == "" {
-		b.suffix = ".b"
+		b.Suffix = ".b"
 	}
 	if err := f.buildLocked(ctx, b, want, now); err != nil {
 		f.built = false
@@ -134,23 +135,23 @@ func (f *Filter) sweepLocked(ctx context.Context) error {
 	if g == nil || f.closed || !f.built {
 		return nil
 	}
-	b := &batch{table: tableName, suffix: g.suffix}
+	b := &nft.Batch{Table: tableName, Suffix: g.suffix}
 	chains, _ := g.layout.build(g.suffix, g.classes)
 	for _, c := range chains {
 		if c.hook == nil {
-			b.flushChain(c.name)
+			b.FlushChain(c.name)
 		}
 	}
 	for _, s := range g.layout.sets() {
-		b.delSet(s.name)
+		b.DelSet(s.Name)
 	}
 	for _, c := range chains {
 		if c.hook == nil {
-			b.delChain(c.name)
+			b.DelChain(c.name)
 		}
 	}
 	f.garbage = nil
-	if err := f.sock.commit(ctx, b); err != nil {
+	if err := f.sock.Commit(ctx, b); err != nil {
 		f.built = false
 		return fmt.Errorf("sweeping up after a change of policy: %w", err)
 	}
@@ -163,50 +164,50 @@ func (f *Filter) sweepLocked(ctx context.Context) error {
 // In one transaction the kernel would use new rules before their sets: since Linux 6.18.y
 // it makes a set of intervals searchable only some time after it has changed to the rules
 // of the same transaction (nft_set_rbtree.c, "commit"), and until then finds nothing in it.
-func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now time.Time) error {
+func (f *Filter) buildLocked(ctx context.Context, b *nft.Batch, want layout, now time.Time) error {
 	if err := f.part.check(); err != nil {
 		return err
 	}
 	for i, s := range want.sets() {
-		b.addSet(s, uint32(i+1))
+		b.AddSet(s, uint32(i+1))
 	}
-	over := &batch{table: tableName, suffix: b.suffix}
+	over := &nft.Batch{Table: tableName, Suffix: b.Suffix}
 	base := make(map[string]bool)
 	want.tag = newTag()
-	chains, rules := want.build(b.suffix, f.part.classes)
+	chains, rules := want.build(b.Suffix, f.part.classes)
 	for _, c := range chains {
-		b.addChain(c.name, c.hook)
+		b.AddChain(c.name, c.hook)
 		if c.hook != nil {
 			base[c.name] = true
-			over.flushChain(c.name)
+			over.FlushChain(c.name)
 		}
 	}
 	if !f.built {
 		for _, r := range want.closed() {
-			b.addRule(r)
+			b.AddRule(r)
 		}
 	}
 	for _, r := range rules {
-		if base[r.chain] {
-			over.addRule(r)
+		if base[r.Chain] {
+			over.AddRule(r)
 		} else {
-			b.addRule(r)
+			b.AddRule(r)
 		}
 	}
 	all := f.snapshotLocked().all(want, now)
 	begin := f.now()
 	allowed := f.addLocked(b, want, all)
-	commit := func() error { return f.sock.commit(ctx, b) }
+	commit := func() error { return f.sock.Commit(ctx, b) }
 	if f.built && f.kernel.owner {
-		commit = func() error { return f.watch.deaf(func() error { return f.sock.commit(ctx, b) }) }
+		commit = func() error { return f.watch.deaf(func() error { return f.sock.Commit(ctx, b) }) }
 	}
 	if err := commit(); err != nil {
 		return fmt.Errorf("building table %s: %w", tableName, err)
 	}
-	if err := f.sock.commit(ctx, over); err != nil {
+	if err := f.sock.Commit(ctx, over); err != nil {
 		return fmt.Errorf("changing over to the rules of table %s: %w", tableName, err)
 	}
-	f.built, f.layout, f.classes, f.suffix = true, want, f.part.classes, b.suffix
+	f.built, f.layout, f.classes, f.suffix = true, want, f.part.classes, b.Suffix
 	if f.now().Sub(begin) > allowed {
 		return f.shortenLocked(ctx, all)
 	}
@@ -217,24 +218,24 @@ func (f *Filter) buildLocked(ctx context.Context, b *batch, want layout, now tim
 // large transaction took so long that they would last longer than they should.
 func (f *Filter) shortenLocked(ctx context.Context, all contents) error {
 	for _, s := range f.layout.sets() {
-		if !s.timeout {
+		if !s.Timeout {
 			continue
 		}
-		var elems []element
-		for k, v := range all[s.name] {
-			if !v.until.IsZero() {
-				elems = append(elems, element{key: k, value: v})
+		var elems []nft.Element
+		for k, v := range all[s.Name] {
+			if !v.Until.IsZero() {
+				elems = append(elems, nft.Element{Key: k, Value: v})
 			}
 		}
-		for part := range slices.Chunk(elems, chunk) {
-			b := &batch{table: tableName, suffix: f.suffix}
+		for part := range slices.Chunk(elems, nft.Chunk) {
+			b := &nft.Batch{Table: tableName, Suffix: f.suffix}
 			keys := make([]string, len(part))
 			for i, e := range part {
-				keys[i] = e.key
+				keys[i] = e.Key
 			}
-			b.delElements(s, keys, f.kernel.deleteVerb())
-			b.addElements(s, part, f.now, 2*len(part))
-			if err := f.sock.commit(ctx, b); err != nil {
+			b.DelElements(s, keys, f.kernel.deleteVerb())
+			b.AddElements(s, part, f.now, 2*len(part))
+			if err := f.sock.Commit(ctx, b); err != nil {
 				f.built = false
 				return fmt.Errorf("correcting the ends of sessions: %w", err)
 			}
@@ -244,22 +245,22 @@ func (f *Filter) shortenLocked(ctx context.Context, all contents) error {
 }
 
 // addLocked adds elements to b, and returns within which time they must be in the kernel.
-func (f *Filter) addLocked(b *batch, l layout, add contents) time.Duration {
+func (f *Filter) addLocked(b *nft.Batch, l layout, add contents) time.Duration {
 	size := 0
 	for _, elems := range add {
 		size += len(elems)
 	}
 	for _, s := range l.sets() {
-		elems := make([]element, 0, len(add[s.name]))
-		for k, v := range add[s.name] {
-			elems = append(elems, element{key: k, value: v})
+		elems := make([]nft.Element, 0, len(add[s.Name]))
+		for k, v := range add[s.Name] {
+			elems = append(elems, nft.Element{Key: k, Value: v})
 		}
-		if s.interval {
-			slices.SortFunc(elems, func(a, b element) int { return strings.Compare(a.key, b.key) })
+		if s.Interval {
+			slices.SortFunc(elems, func(a, b nft.Element) int { return strings.Compare(a.Key, b.Key) })
 		}
-		b.addElements(s, elems, f.now, size)
+		b.AddElements(s, elems, f.now, size)
 	}
-	return margin/2 + time.Duration(size)*perOp
+	return nft.Margin/2 + time.Duration(size)*nft.PerOp
 }
 
 // sendLocked changes the elements that differ. A changed element is deleted and added
@@ -276,15 +277,15 @@ func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
 	if len(del) == 0 && len(add) == 0 && !moreClasses {
 		return nil
 	}
-	b := &batch{table: tableName, suffix: f.suffix}
+	b := &nft.Batch{Table: tableName, Suffix: f.suffix}
 	for _, s := range f.layout.sets() {
-		if s.interval && len(del[s.name])+len(add[s.name]) > 0 {
+		if s.Interval && len(del[s.Name])+len(add[s.Name]) > 0 {
 			// Kernels differ in what they think of intervals that change within a
 			// transaction. Prefixes change with the policy only: build anew.
 			return f.replaceLocked(ctx, f.layout, f.now())
 		}
-		if len(del[s.name]) > 0 {
-			b.delElements(s, slices.Sorted(maps.Keys(del[s.name])), f.kernel.deleteVerb())
+		if len(del[s.Name]) > 0 {
+			b.DelElements(s, slices.Sorted(maps.Keys(del[s.Name])), f.kernel.deleteVerb())
 		}
 	}
 	// Classes are only ever added here: fewer come with another policy.
@@ -297,14 +298,14 @@ func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
 		}
 	}
 	for _, c := range x.chains {
-		b.addChain(c.name, nil)
+		b.AddChain(c.name, nil)
 	}
 	for _, r := range x.rules {
-		b.addRule(r)
+		b.AddRule(r)
 	}
 	begin := f.now()
 	allowed := f.addLocked(b, f.layout, add)
-	if err := f.sock.commit(ctx, b); err != nil {
+	if err := f.sock.Commit(ctx, b); err != nil {
 		// What is there is unknown now: the next call begins from scratch.
 		f.built = false
 		return fmt.Errorf("changing table %s: %w", tableName, err)

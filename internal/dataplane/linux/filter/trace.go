@@ -8,6 +8,9 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/dataplane/linux/nft"
+	"vpnd/internal/dataplane/linux/run"
 )
 
 // walk follows one packet through a table. What it cannot tell it takes for a rule that
@@ -21,13 +24,13 @@ type walk struct {
 // registers of 4 bytes; nil stands for an unknown value.
 type registers map[uint32][]byte
 
-func (w *walk) chain(name string, depth int) fate {
+func (w *walk) chain(name string, depth int) run.Fate {
 	if depth > 16 {
-		return undecided
+		return run.Undecided
 	}
 	rules, err := w.rules(name)
 	if err != nil {
-		return undecided
+		return run.Undecided
 	}
 	for _, r := range rules {
 		verdict, target, ok := w.rule(r)
@@ -36,19 +39,19 @@ func (w *walk) chain(name string, depth int) fate {
 		}
 		switch verdict {
 		case expr.VerdictAccept:
-			return accepted
+			return run.Accepted
 		case expr.VerdictDrop:
 			w.where = name
-			return dropped
+			return run.Dropped
 		case expr.VerdictReturn:
-			return undecided
+			return run.Undecided
 		case expr.VerdictJump, expr.VerdictGoto:
-			if f := w.chain(target, depth+1); f != undecided || verdict == expr.VerdictGoto {
+			if f := w.chain(target, depth+1); f != run.Undecided || verdict == expr.VerdictGoto {
 				return f
 			}
 		}
 	}
-	return undecided
+	return run.Undecided
 }
 
 // rule says where a rule sends the packet; ok is false if it does not match, does
@@ -68,7 +71,7 @@ func (w *walk) rule(r *nftables.Rule) (verdict expr.VerdictKind, target string, 
 		case *expr.Fib:
 			regs[e.Register] = nil
 			if e.ResultADDRTYPE && e.FlagDADDR && w.packet.local {
-				regs[e.Register] = native32(unix.RTN_LOCAL)
+				regs[e.Register] = nft.Native32(unix.RTN_LOCAL)
 			}
 		case *expr.Immediate:
 			regs[e.Register] = e.Data
@@ -84,7 +87,7 @@ func (w *walk) rule(r *nftables.Rule) (verdict expr.VerdictKind, target string, 
 			}
 			regs[e.DestRegister] = x
 		case *expr.Cmp:
-			if !matches(e, regs[e.Register]) {
+			if !run.Matches(e, regs[e.Register]) {
 				return 0, "", false
 			}
 		case *expr.Range:
@@ -125,19 +128,19 @@ func (w *walk) rule(r *nftables.Rule) (verdict expr.VerdictKind, target string, 
 func (w *walk) meta(key expr.MetaKey) []byte {
 	name := func(s string) string {
 		if s == "" {
-			return elsewhere
+			return run.Elsewhere
 		}
 		return s
 	}
 	switch key {
 	case expr.MetaKeyIIFNAME:
-		return ifname(name(w.packet.iif))
+		return nft.IfName(name(w.packet.iif))
 	case expr.MetaKeyOIFNAME:
-		return ifname(name(w.packet.oif))
+		return nft.IfName(name(w.packet.oif))
 	case expr.MetaKeyIIF:
-		return native32(uint32(index(name(w.packet.iif))))
+		return nft.Native32(uint32(index(name(w.packet.iif))))
 	case expr.MetaKeyOIF:
-		return native32(uint32(index(name(w.packet.oif))))
+		return nft.Native32(uint32(index(name(w.packet.oif))))
 	case expr.MetaKeyL4PROTO:
 		return []byte{w.packet.proto}
 	case expr.MetaKeyNFPROTO:
@@ -165,11 +168,11 @@ func (w *walk) ct(key expr.CtKey) []byte {
 	switch key {
 	case expr.CtKeySTATE:
 		if w.packet.established {
-			return native32(expr.CtStateBitESTABLISHED)
+			return nft.Native32(expr.CtStateBitESTABLISHED)
 		}
-		return native32(expr.CtStateBitNEW)
+		return nft.Native32(expr.CtStateBitNEW)
 	case expr.CtKeySTATUS:
-		return native32(0)
+		return nft.Native32(0)
 	}
 	return nil
 }

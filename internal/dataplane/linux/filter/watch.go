@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/linux/nft"
 )
 
 // watcher listens to nf_tables' announcements and has the table rebuilt when somebody
@@ -105,7 +106,7 @@ func (w *watcher) run(stop *os.File) {
 			w.f.c.Logf("packet filter: watching nf_tables: %v", err)
 			return
 		default:
-			msgs, err := parseMessages(buf[:n])
+			msgs, err := nft.ParseMessages(buf[:n])
 			if err != nil {
 				w.f.c.Logf("packet filter: watching nf_tables: %v", err)
 			}
@@ -120,7 +121,7 @@ func (w *watcher) run(stop *os.File) {
 
 // drift says what an announcement did to our table.
 func (w *watcher) drift(m netlink.Message) (dataplane.Drift, bool) {
-	if uint16(m.Header.Type)>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.PID == w.f.sock.port || len(m.Data) < 4 || m.Data[0] != family {
+	if uint16(m.Header.Type)>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.PID == w.f.sock.Port || len(m.Data) < 4 || m.Data[0] != nft.Inet {
 		return dataplane.Drift{}, false
 	}
 	attrs, err := netlink.UnmarshalAttributes(m.Data[4:])

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnd/acl"
+	"vpnd/internal/dataplane/linux/run"
 )
 
 // wire is a gateway whose two sides are in the test's hands: TUN devices stand for the
@@ -179,7 +180,7 @@ func wireID(proto uint8, b []byte) (uint32, bool) {
 			at = 20
 		}
 	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
-		if len(b) < 8 || b[0] != echo4 && b[0] != echo6 {
+		if len(b) < 8 || b[0] != run.Echo4 && b[0] != run.Echo6 {
 			return 0, false
 		}
 	case unix.IPPROTO_UDP:
@@ -206,9 +207,9 @@ func wirePacket(p acl.Packet, id uint32) []byte {
 	case unix.IPPROTO_UDP:
 		l4, sum = append(append(ports, 0, 12, 0, 0), id32...), 6
 	case unix.IPPROTO_ICMP:
-		l4, sum = append([]byte{echo4, 0, 0, 0}, id32...), 2
+		l4, sum = append([]byte{run.Echo4, 0, 0, 0}, id32...), 2
 	case unix.IPPROTO_ICMPV6:
-		l4, sum = append([]byte{echo6, 0, 0, 0}, id32...), 2
+		l4, sum = append([]byte{run.Echo6, 0, 0, 0}, id32...), 2
 	case unix.IPPROTO_SCTP: // an INIT chunk, RFC 9260
 		l4 = append(append(ports, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 20), append(id32, 0, 0, 16, 0, 0, 1, 0, 1, 0, 0, 0, 1)...)
 		binary.LittleEndian.PutUint32(l4[8:], crc32.Checksum(l4, crc32.MakeTable(crc32.Castagnoli)))

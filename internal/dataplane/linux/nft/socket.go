@@ -1,4 +1,4 @@
-package filter
+package nft
 
 import (
 	"context"
@@ -12,33 +12,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is the one netlink socket by which all of our changes go: an owned table
+// Socket is the one netlink socket by which all of our changes go: an owned table
 // belongs to its port id, and the watcher knows our own changes by it.
-type socket struct {
+type Socket struct {
 	fd   int
-	port uint32
+	Port uint32
 	seq  uint32
 }
 
-func openSocket() (*socket, error) {
+func Open() (*Socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	s := &socket{fd: fd, seq: 1}
+	s := &Socket{fd: fd, seq: 1}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		s.close()
+		s.Close()
 		return nil, fmt.Errorf("bind a netlink socket: %w", err)
 	}
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
-		s.close()
+		s.Close()
 		return nil, fmt.Errorf("name of a netlink socket: %w", err)
 	}
-	s.port = sa.(*unix.SockaddrNetlink).Pid
+	s.Port = sa.(*unix.SockaddrNetlink).Pid
 	// A transaction is one datagram; that of a large state has megabytes.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 128<<20); err != nil {
-		s.close()
+		s.Close()
 		return nil, fmt.Errorf("enlarge the netlink send buffer (CAP_NET_ADMIN is needed): %w", err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
@@ -47,27 +47,27 @@ func openSocket() (*socket, error) {
 	return s, nil
 }
 
-func (s *socket) close() { _ = unix.Close(s.fd) }
+func (s *Socket) Close() { _ = unix.Close(s.fd) }
 
-// opError is a message that the kernel refused.
-type opError struct {
-	index int // of the batch's ops; -1: the transaction as a whole
+// Error is a message that the kernel refused.
+type Error struct {
+	Index int // of the batch's ops; -1: the transaction as a whole
 	what  string
 	errno unix.Errno
 }
 
-func (e *opError) Error() string { return fmt.Sprintf("nf_tables: %s: %v", e.what, e.errno) }
-func (e *opError) Unwrap() error { return e.errno }
+func (e *Error) Error() string { return fmt.Sprintf("nf_tables: %s: %v", e.what, e.errno) }
+func (e *Error) Unwrap() error { return e.errno }
 
-// commit sends b as one transaction. An element whose timeout runs out in this very moment
+// Commit sends b as one transaction. An element whose timeout runs out in this very moment
 // does not fail it: a deletion of what is gone is left out, and an addition that meets what
 // is just going (EBUSY) is tried again a moment later.
-func (s *socket) commit(ctx context.Context, b *batch) error {
-	if b.err != nil {
-		return b.err
+func (s *Socket) Commit(ctx context.Context, b *Batch) error {
+	if b.Err != nil {
+		return b.Err
 	}
 	for try := 0; !b.empty(); try++ {
-		errs, err := s.send(ctx, b)
+		errs, err := s.Send(ctx, b)
 		if err != nil {
 			return err
 		}
@@ -77,25 +77,25 @@ func (s *socket) commit(ctx context.Context, b *batch) error {
 		gone := make(map[int]bool)
 		going := false
 		for _, e := range errs {
-			if e.errno == unix.EBUSY && e.index >= 0 && !b.ops[e.index].isDel && try < 50 {
+			if e.errno == unix.EBUSY && e.Index >= 0 && !b.Ops[e.Index].isDel && try < 50 {
 				going = true
 				continue
 			}
-			if e.index < 0 || e.errno != unix.ENOENT || !b.ops[e.index].isDel {
+			if e.Index < 0 || e.errno != unix.ENOENT || !b.Ops[e.Index].isDel {
 				return e
 			}
-			gone[e.index] = true
+			gone[e.Index] = true
 		}
 		if try > 100 {
 			return errs[0]
 		}
-		kept := b.ops[:0:0]
-		for i, o := range b.ops {
+		kept := b.Ops[:0:0]
+		for i, o := range b.Ops {
 			if !gone[i] {
 				kept = append(kept, o)
 			}
 		}
-		b.ops = kept
+		b.Ops = kept
 		if going {
 			time.Sleep(time.Millisecond)
 		}
@@ -103,17 +103,17 @@ func (s *socket) commit(ctx context.Context, b *batch) error {
 	return nil
 }
 
-func (s *socket) send(ctx context.Context, b *batch) ([]*opError, error) {
+func (s *Socket) Send(ctx context.Context, b *Batch) ([]*Error, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	first := s.seq
-	last := first + uint32(len(b.ops)) // begin has first, the ops follow
+	last := first + uint32(len(b.Ops)) // begin has first, the ops follow
 	s.seq = last + 2
-	if err := unix.Sendto(s.fd, b.bytes(first, s.port), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, fmt.Errorf("send a transaction of %d messages to nf_tables: %w", len(b.ops), err)
+	if err := unix.Sendto(s.fd, b.bytes(first, s.Port), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, fmt.Errorf("send a transaction of %d messages to nf_tables: %w", len(b.Ops), err)
 	}
-	var errs []*opError
+	var errs []*Error
 	deadline := time.Now().Add(time.Minute)
 	buf := make([]byte, 64<<10)
 	for {
@@ -129,10 +129,10 @@ func (s *socket) send(ctx context.Context, b *batch) ([]*opError, error) {
 			switch {
 			case m.Header.Sequence == first && errno != 0:
 				// Refused as a whole: no permission, no memory, or a commit that failed.
-				return []*opError{{index: -1, what: "transaction", errno: errno}}, nil
+				return []*Error{{Index: -1, what: "transaction", errno: errno}}, nil
 			case errno != 0:
 				i := int(m.Header.Sequence - first - 1)
-				errs = append(errs, &opError{index: i, what: b.ops[i].what, errno: errno})
+				errs = append(errs, &Error{Index: i, what: b.Ops[i].what, errno: errno})
 			}
 			if m.Header.Sequence == last {
 				return errs, nil
@@ -142,7 +142,7 @@ func (s *socket) send(ctx context.Context, b *batch) ([]*opError, error) {
 }
 
 // receive waits for a datagram.
-func (s *socket) receive(buf []byte, deadline time.Time) ([]netlink.Message, error) {
+func (s *Socket) receive(buf []byte, deadline time.Time) ([]netlink.Message, error) {
 	for {
 		left := time.Until(deadline)
 		if left <= 0 {
@@ -162,11 +162,11 @@ func (s *socket) receive(buf []byte, deadline time.Time) ([]netlink.Message, err
 		if err != nil {
 			return nil, err
 		}
-		return parseMessages(buf[:n])
+		return ParseMessages(buf[:n])
 	}
 }
 
-func parseMessages(b []byte) ([]netlink.Message, error) {
+func ParseMessages(b []byte) ([]netlink.Message, error) {
 	var out []netlink.Message
 	for len(b) >= 16 {
 		n := int(binary.NativeEndian.Uint32(b))

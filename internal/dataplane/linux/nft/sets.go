@@ -1,4 +1,4 @@
-package filter
+package nft
 
 import (
 	"encoding/binary"
@@ -15,151 +15,151 @@ const (
 	typeInteger     = 4
 	typeIPv4        = 7
 	typeIPv6        = 8
-	typeInetProto   = 12
-	typeInetService = 13
-	typeMark        = 19
-	typeClassID     = 23 // tc(8) handle, "major:minor"; host byte order, like marks
+	TypeInetProto   = 12
+	TypeInetService = 13
+	TypeMark        = 19
+	TypeClassID     = 23 // tc(8) handle, "major:minor"; host byte order, like marks
 	typeBits        = 6  // per type in a concatenation
 )
 
-// set is a set or map of the table.
-type set struct {
-	name     string
-	key      []field
-	data     uint32 // type of a map's values, which are 4 bytes; 0 for a set
-	goTo     string // a map to verdicts: value n means "goto" the chain of this name and n
-	timeout  bool
-	interval bool
+// Set is a set or map of the table.
+type Set struct {
+	Name     string
+	Key      []Field
+	Data     uint32 // type of a map's values, which are 4 bytes; 0 for a set
+	GoTo     string // a map to verdicts: value n means "goto" the chain of this name and n
+	Timeout  bool
+	Interval bool
 }
 
-type field struct{ typ, len uint32 }
+type Field struct{ Typ, Len uint32 }
 
-func (s set) keyLen() (n uint32) {
-	for _, f := range s.key {
-		n += (f.len + 3) &^ 3
+func (s Set) keyLen() (n uint32) {
+	for _, f := range s.Key {
+		n += (f.Len + 3) &^ 3
 	}
 	return n
 }
 
-// value is what an element carries.
-type value struct {
-	data  uint32    // of a map
-	until time.Time // zero: for ever
+// Value is what an element carries.
+type Value struct {
+	Data  uint32    // of a map
+	Until time.Time // zero: for ever
 }
 
-func (b *batch) addSet(s set, id uint32) {
+func (b *Batch) AddSet(s Set, id uint32) {
 	var flags, typ uint32
-	for _, f := range s.key {
-		typ = typ<<typeBits | f.typ
+	for _, f := range s.Key {
+		typ = typ<<typeBits | f.Typ
 	}
-	if s.data != 0 || s.goTo != "" {
+	if s.Data != 0 || s.GoTo != "" {
 		flags |= unix.NFT_SET_MAP
 	}
-	if s.timeout {
+	if s.Timeout {
 		flags |= unix.NFT_SET_TIMEOUT
 	}
-	if s.interval {
+	if s.Interval {
 		flags |= unix.NFT_SET_INTERVAL
 	}
 	// nft(8) takes the byte order of keys and values from here: 2 is big endian, 1 the host's.
 	keyOrder := uint32(2)
-	if s.key[0].typ == typeClassID {
+	if s.Key[0].Typ == TypeClassID {
 		keyOrder = 1
 	}
 	order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, keyOrder)
 	attrs := []netlink.Attribute{
-		{Type: unix.NFTA_SET_TABLE, Data: cstr(b.table)},
-		{Type: unix.NFTA_SET_NAME, Data: cstr(s.name + b.suffix)},
+		{Type: unix.NFTA_SET_TABLE, Data: CString(b.Table)},
+		{Type: unix.NFTA_SET_NAME, Data: CString(s.Name + b.Suffix)},
 		{Type: unix.NFTA_SET_FLAGS, Data: be32(flags)},
 		{Type: unix.NFTA_SET_KEY_TYPE, Data: be32(typ)},
 		{Type: unix.NFTA_SET_KEY_LEN, Data: be32(s.keyLen())},
 		{Type: unix.NFTA_SET_ID, Data: be32(id)},
 	}
-	if s.data != 0 {
+	if s.Data != 0 {
 		order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, 1)
 		attrs = append(attrs,
-			netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(s.data)},
+			netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(s.Data)},
 			netlink.Attribute{Type: unix.NFTA_SET_DATA_LEN, Data: be32(4)})
 	}
-	if s.goTo != "" {
+	if s.GoTo != "" {
 		attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(unix.NFT_DATA_VERDICT)})
 	}
 	attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_USERDATA, Data: order})
-	b.add("add set "+s.name, unix.NFT_MSG_NEWSET, netlink.Create, attrs)
+	b.Add("add set "+s.Name, unix.NFT_MSG_NEWSET, netlink.Create, attrs)
 }
 
-func (b *batch) delSet(name string) {
-	b.add("delete set "+name, unix.NFT_MSG_DELSET, 0, []netlink.Attribute{
-		{Type: unix.NFTA_SET_TABLE, Data: cstr(b.table)},
-		{Type: unix.NFTA_SET_NAME, Data: cstr(name + b.suffix)},
+func (b *Batch) DelSet(name string) {
+	b.Add("delete set "+name, unix.NFT_MSG_DELSET, 0, []netlink.Attribute{
+		{Type: unix.NFTA_SET_TABLE, Data: CString(b.Table)},
+		{Type: unix.NFTA_SET_NAME, Data: CString(name + b.Suffix)},
 	})
 }
 
-// element is one element on its way to the kernel.
-type element struct {
-	key   string
-	value value
+// Element is one element on its way to the kernel.
+type Element struct {
+	Key   string
+	Value Value
 }
 
 const verdictGoto = 0xfffffffc // NFT_GOTO, -4
 
 // chunk is how many elements go into one message: an attribute holds at most 64 KiB.
-const chunk = 400
+const Chunk = 400
 
 // margin is taken off every timeout: the kernel counts from when it handles the message,
 // rounds up to its tick (at most 10 ms), and a large transaction takes a while.
 const (
-	margin   = 12 * time.Millisecond
-	perOp    = 4 * time.Microsecond
+	Margin   = 12 * time.Millisecond
+	PerOp    = 4 * time.Microsecond
 	shortest = time.Millisecond
 )
 
-// addElements adds elements, leaving out what has ended by now. size is the number of
+// AddElements adds elements, leaving out what has ended by now. size is the number of
 // elements in the whole transaction.
-func (b *batch) addElements(s set, elems []element, clock func() time.Time, size int) {
+func (b *Batch) AddElements(s Set, elems []Element, clock func() time.Time, size int) {
 	now := clock()
 	list := elementList{}
 	flush := func() {
 		if list.n > 0 {
-			b.elements("add elements to "+s.name, unix.NFT_MSG_NEWSETELEM, netlink.Create, s.name, list)
+			b.elements("add elements to "+s.Name, unix.NFT_MSG_NEWSETELEM, netlink.Create, s.Name, list)
 		}
 		list = elementList{}
 		now = clock()
 	}
 	for _, e := range elems {
-		left := e.value.until.Sub(now) - margin - time.Duration(size)*perOp
-		if !e.value.until.IsZero() && left < shortest {
+		left := e.Value.Until.Sub(now) - Margin - time.Duration(size)*PerOp
+		if !e.Value.Until.IsZero() && left < shortest {
 			continue
 		}
-		at := list.begin(s, e.key)
-		if s.data != 0 && (!s.interval || e.key[len(e.key)-1:] == intervalStart) {
+		at := list.begin(s, e.Key)
+		if s.Data != 0 && (!s.Interval || e.Key[len(e.Key)-1:] == IntervalStart) {
 			data := list.open(unix.NFTA_SET_ELEM_DATA)
-			list.attr(unix.NFTA_DATA_VALUE, native32(e.value.data))
+			list.attr(unix.NFTA_DATA_VALUE, Native32(e.Value.Data))
 			list.close(data)
 		}
-		if s.goTo != "" {
+		if s.GoTo != "" {
 			data := list.open(unix.NFTA_SET_ELEM_DATA)
 			verdict := list.open(unix.NFTA_DATA_VERDICT)
 			list.attr(unix.NFTA_VERDICT_CODE, be32(verdictGoto))
-			list.attr(unix.NFTA_VERDICT_CHAIN, cstr(s.goTo+strconv.Itoa(int(e.value.data))+b.suffix))
+			list.attr(unix.NFTA_VERDICT_CHAIN, CString(s.GoTo+strconv.Itoa(int(e.Value.Data))+b.Suffix))
 			list.close(verdict)
 			list.close(data)
 		}
-		if !e.value.until.IsZero() {
+		if !e.Value.Until.IsZero() {
 			list.attr(unix.NFTA_SET_ELEM_TIMEOUT, be64(uint64(left.Milliseconds())))
 		}
 		list.close(at)
-		if list.n == chunk {
+		if list.n == Chunk {
 			flush()
 		}
 	}
 	flush()
 }
 
-// delElements removes elements. verb is DELSETELEM, one element a message, so that one
+// DelElements removes elements. verb is DELSETELEM, one element a message, so that one
 // that has just ended can be left out; or DESTROYSETELEM, which does not mind.
-func (b *batch) delElements(s set, keys []string, verb uint16) {
-	n := chunk
+func (b *Batch) DelElements(s Set, keys []string, verb uint16) {
+	n := Chunk
 	if verb == unix.NFT_MSG_DELSETELEM {
 		n = 1
 	}
@@ -170,14 +170,14 @@ func (b *batch) delElements(s set, keys []string, verb uint16) {
 		for _, k := range part {
 			list.close(list.begin(s, k))
 		}
-		b.elements("delete elements of "+s.name, verb, 0, s.name, list)
+		b.elements("delete elements of "+s.Name, verb, 0, s.Name, list)
 	}
 }
 
-func (b *batch) elements(what string, verb uint16, flags netlink.HeaderFlags, set string, list elementList) {
-	b.add(what, verb, flags, []netlink.Attribute{
-		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstr(b.table)},
-		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: cstr(set + b.suffix)},
+func (b *Batch) elements(what string, verb uint16, flags netlink.HeaderFlags, set string, list elementList) {
+	b.Add(what, verb, flags, []netlink.Attribute{
+		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: CString(b.Table)},
+		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: CString(set + b.Suffix)},
 		{Type: unix.NFTA_SET_ELEM_LIST_ELEMENTS | unix.NLA_F_NESTED, Data: list.data},
 	})
 }
@@ -211,11 +211,11 @@ func (l *elementList) attr(typ uint16, data []byte) {
 }
 
 // begin begins an element with its key.
-func (l *elementList) begin(s set, key string) (at int) {
+func (l *elementList) begin(s Set, key string) (at int) {
 	l.n++
 	at = l.open(unix.NFTA_LIST_ELEM)
-	if s.interval {
-		if key[len(key)-1:] == intervalEnd {
+	if s.Interval {
+		if key[len(key)-1:] == IntervalEnd {
 			l.attr(unix.NFTA_SET_ELEM_FLAGS, be32(unix.NFT_SET_ELEM_INTERVAL_END))
 		}
 		key = key[:len(key)-1]
@@ -228,4 +228,4 @@ func (l *elementList) begin(s set, key string) (at int) {
 
 // Keys of interval sets have one more byte. An interval's end comes before the start of
 // the next one at the same address, which is the order that the kernel wants.
-const intervalEnd, intervalStart = "\x00", "\x01"
+const IntervalEnd, IntervalStart = "\x00", "\x01"
