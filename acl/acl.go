@@ -6,6 +6,7 @@
 package acl
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -72,4 +73,34 @@ type Verdict struct {
 	Reason Reason
 	Grant  int       // index in Ruleset.Grants of the grant that allows (the one that lasts longest), or comes nearest; -1 if none
 	Until  time.Time // when this verdict, unrenewed, stops holding; zero if it does not depend on time. For OutsideTime: when the grant's hours begin again
+}
+
+// String is the reason as a sentence for the person at the source.
+func (r Reason) String() string {
+	switch r {
+	case Allowed:
+		return "allowed"
+	case NoGrant:
+		return "no grant of the policy covers this"
+	case NoSession:
+		return "a code is needed first: sign in"
+	case StaleCode:
+		return "a fresher code is needed: sign in again"
+	case OutsideTime:
+		return "granted at another time only"
+	case PeerOffline:
+		return "the device at the other end is not signed in"
+	default:
+		return fmt.Sprintf("reason %d", uint8(r))
+	}
+}
+
+// Word is the reason as a word that programs may branch on.
+func (r Reason) Word() string {
+	words := []string{Allowed: "allowed", NoGrant: "no_grant", NoSession: "no_session", StaleCode: "stale_code",
+		OutsideTime: "outside_time", PeerOffline: "peer_offline"}
+	if int(r) < len(words) {
+		return words[r]
+	}
+	return fmt.Sprintf("reason_%d", uint8(r))
 }

@@ -3,6 +3,7 @@ package acl
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // set is an immutable set of rule numbers: a bit string without its zero ends.
@@ -26,6 +27,22 @@ func newSet(words []uint64) set {
 	}
 	return set{skip, append([]uint64(nil), words[skip:end]...)}
 }
+
+// setOf is the set of sorted numbers.
+func setOf(sorted []uint32) set {
+	if len(sorted) == 0 {
+		return set{}
+	}
+	skip := int(sorted[0] >> 6)
+	words := make([]uint64, int(sorted[len(sorted)-1]>>6)-skip+1)
+	for _, n := range sorted {
+		words[int(n>>6)-skip] |= 1 << (n & 63)
+	}
+	return set{skip, words}
+}
+
+// shares tells whether two sets that are not empty are the same one in memory.
+func (s set) shares(o set) bool { return &s.words[0] == &o.words[0] }
 
 // first returns the least number that is in both sets.
 func first(a, b set) (int, bool) {
@@ -51,6 +68,41 @@ func first(a, b set) (int, bool) {
 func (s set) meets(o set) bool {
 	_, ok := first(s, o)
 	return ok
+}
+
+// has tells whether a number is in s.
+func (s set) has(n int) bool { return s.word(n>>6)&(1<<(n&63)) != 0 }
+
+// filter is the set of those numbers of s that keep says yes to.
+func (s set) filter(keep func(int) bool) set {
+	words := make([]uint64, len(s.words))
+	s.each(func(n int) bool {
+		if keep(n) {
+			words[n>>6-s.skip] |= 1 << (n & 63)
+		}
+		return true
+	})
+	out := newSet(words)
+	if len(out.words) > 0 {
+		out.skip += s.skip
+	}
+	return out
+}
+
+// with is s and the numbers of a list.
+func (s set) with(list []uint32) set {
+	if len(list) == 0 {
+		return s
+	}
+	x := newScratch(max((s.skip+len(s.words))*64, int(slices.Max(list))+1))
+	x.or(s)
+	x.addAll(list)
+	return newSet(x)
+}
+
+// appendKey appends a text that equal sets share and others do not.
+func (s set) appendKey(dst []byte) []byte {
+	return appendKey(binary.BigEndian.AppendUint32(dst, uint32(s.skip)), s.words)
 }
 
 // within tells whether every number of s is in o.

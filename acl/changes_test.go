@@ -13,7 +13,7 @@ func TestChanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := Compile(p, testOptions, goldenSubjects)
+		r, err := Compile(p, Small, Few)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,13 +28,20 @@ func TestChanges(t *testing.T) {
 	} {
 		var lines []string
 		for _, c := range Changes(Diff(compile(test.before), compile(test.after))) {
-			words := append([]string{}, strings.Split(strings.TrimRight(placeNames(c.Sources), "\x00"), "\x00")...)
+			words := append([]string{}, names(c.Sources)...)
 			words = append(words, c.Effect())
-			words = append(words, strings.Split(strings.TrimRight(placeNames(c.Destinations), "\x00"), "\x00")...)
+			words = append(words, names(c.Destinations)...)
 			lines = append(lines, strings.Join(append(words, c.Spans...), " "))
 		}
 		if got := strings.Join(lines, "\n"); got != test.want {
 			t.Errorf("%s -> %s:\ngot  %s\nwant %s", test.before, test.after, got, test.want)
 		}
 	}
+}
+
+func names(places []Place) (out []string) {
+	for _, p := range places {
+		out = append(out, p.Name)
+	}
+	return out
 }

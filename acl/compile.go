@@ -2,7 +2,6 @@ package acl
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -41,16 +40,16 @@ type device struct {
 // maxPrefixes is the most disjoint prefixes of sources or destinations.
 const maxPrefixes = 500_000
 
-// Compile gives p its meaning for these devices. Policies whose tests fail, or that
-// pass a limit, are refused with an ErrorList.
+// Compile gives p its meaning for these devices. Policies that pass a limit are refused
+// with an ErrorList. It does not run the policy's tests: review.Check does.
 func Compile(p *Policy, o Options, subjects []Subject) (*Ruleset, error) {
 	if o.Session <= 0 {
 		return nil, fmt.Errorf("compiling the policy: the session length is %s, it must be more than nothing", o.Session)
 	}
-	f := &faults{src: p.src}
+	f := p.Faults()
 	pr := newProgram(p, o, f)
 	if f.list.Fatal() {
-		return nil, append(slices.Clone(p.warnings), f.sorted()...)
+		return nil, append(p.Warnings(), f.sorted()...)
 	}
 	b := newBuilder(pr)
 	c := &compiled{program: pr, devices: &bart.Table[*device]{}}
@@ -93,33 +92,38 @@ func Compile(p *Policy, o Options, subjects []Subject) (*Ruleset, error) {
 		if what := c.passes(); what != "" {
 			return nil, tooLarge(p, what)
 		}
-		f.checkNames(p, o, subjects)
-		c.runTests(subjects, f)
+		checkNames(p, o, subjects, f)
 	}
-	c.warnings = append(slices.Clone(p.warnings), f.sorted()...)
+	c.warnings = append(p.Warnings(), f.sorted()...)
 	if c.warnings.Fatal() {
 		return nil, c.warnings
 	}
 	return &Ruleset{c}, nil
 }
 
-// Check compiles p and returns every fault and warning, those of its tests included.
-func (p *Policy) Check(o Options, subjects []Subject) ErrorList {
-	r, err := Compile(p, o, subjects)
-	if list, ok := errors.AsType[ErrorList](err); ok {
-		return list
+// checkNames looks for names that nobody has. Where no users are known at all, as in a
+// check without a daemon, nothing is said.
+func checkNames(p *Policy, o Options, subjects []Subject, f *faults) {
+	if o.Users == nil && len(subjects) == 0 {
+		return
 	}
-	if err != nil {
-		return ErrorList{{Line: 1, Column: 1, Message: err.Error()}}
+	known := map[string]bool{}
+	for _, u := range o.Users {
+		known[strings.ToLower(u)] = true
 	}
-	return r.Warnings()
+	for _, s := range subjects {
+		if s.User != "" {
+			known[strings.ToLower(s.User)] = true
+		}
+	}
+	p.CheckNames(f, known, o.Users != nil)
 }
 
 // Warnings are what is doubtful about the policy though it means something.
 func (r *Ruleset) Warnings() ErrorList { return slices.Clone(r.c.warnings) }
 
 func tooLarge(p *Policy, what string) ErrorList {
-	f := &faults{src: p.src}
+	f := p.Faults()
 	f.errorf(place{0, 0}, "the policy comes to %s: name wider prefixes and port ranges, or fewer", what)
 	return f.list
 }
@@ -211,8 +215,7 @@ func (pr *program) selected(by map[selector][]uint32, s *Subject, into scratch) 
 	user := strings.ToLower(s.User)
 	into.addAll(by[selector{kind: memberTarget}])
 	into.addAll(by[selector{userTarget, user}])
-	groups, _ := pr.policy.groupsOf.get([]byte(user))
-	for _, g := range groups {
+	for _, g := range pr.policy.groupsOfLower(user) {
 		into.addAll(by[selector{groupTarget, g}])
 	}
 }
@@ -300,12 +303,10 @@ func (c *compiled) firstShape() uint64 {
 		b = append(append(b, spansText(r.spans)...), 0)
 	}
 	for _, s := range c.roles {
-		b = appendKey(append(b, 'r'), s.words)
-		b = binary.BigEndian.AppendUint32(b, uint32(s.skip))
+		b = s.appendKey(append(b, 'r'))
 	}
 	for _, z := range c.zones {
-		b = appendKey(append(b, 'z'), z.set.words)
-		b = binary.BigEndian.AppendUint32(b, uint32(z.set.skip))
+		b = z.set.appendKey(append(b, 'z'))
 		b = binary.BigEndian.AppendUint32(b, uint32(z.twin))
 	}
 	for _, x := range c.sources {

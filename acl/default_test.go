@@ -6,33 +6,16 @@ import (
 	"time"
 )
 
-var (
-	testNow     = time.Date(2026, 3, 4, 10, 0, 0, 0, time.UTC) // a Wednesday
-	testOptions = Options{
-		Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd77::/64")},
-		Gateway: []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1")},
-		Session: 12 * time.Hour,
-	}
-)
-
-func subject(device, user string, tags []string, addrs ...string) Subject {
-	s := Subject{Device: device, User: user, Tags: tags}
-	for _, a := range addrs {
-		s.Addrs = append(s.Addrs, netip.MustParseAddr(a))
-	}
-	return s
-}
-
 func TestDefaultPolicy(t *testing.T) {
 	p, err := Parse([]byte(DefaultPolicy()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Compile(p, testOptions, []Subject{subject("alice/phone", "Alice", nil, "10.77.0.2", "fd77::2")})
+	r, err := Compile(p, Small, []Subject{Device("alice/phone", "Alice", nil, "10.77.0.2", "fd77::2")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	live := Session{Until: testNow.Add(time.Hour), Code: testNow.Add(-11 * time.Hour)}
+	live := Session{Until: Now.Add(time.Hour), Code: Now.Add(-11 * time.Hour)}
 	for _, test := range []struct {
 		src, dst string
 		proto    uint8
@@ -48,12 +31,12 @@ func TestDefaultPolicy(t *testing.T) {
 		{"10.77.0.3", "10.77.0.1", protoTCP, 8080, live, NoGrant},
 		{"10.77.0.2", "10.77.0.2", protoTCP, 8080, live, NoGrant},
 	} {
-		v := r.Verdict(Packet{Src: netip.MustParseAddr(test.src), Dst: netip.MustParseAddr(test.dst), Proto: test.proto, DstPort: test.port, SrcSession: test.session}, testNow)
+		v := r.Verdict(Packet{Src: netip.MustParseAddr(test.src), Dst: netip.MustParseAddr(test.dst), Proto: test.proto, DstPort: test.port, SrcSession: test.session}, Now)
 		if v.Reason != test.want || v.Allow != (test.want == Allowed) {
 			t.Errorf("%+v: %+v", test, v)
 		}
 	}
-	if got := r.Reaches(netip.MustParseAddr("10.77.0.2"), live, testNow); len(got) != 2 {
+	if got := r.Reaches(netip.MustParseAddr("10.77.0.2"), live, Now); len(got) != 2 {
 		t.Error(got)
 	}
 }

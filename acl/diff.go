@@ -36,7 +36,7 @@ func (d Difference) Ports() string { return spanText(d.Proto, d.First, d.Last) }
 // every port, also inside of prefixes and ranges. Gains and losses are exact; that
 // conditions differ is judged by how they are written.
 func Diff(before, after *Ruleset) []Difference {
-	d := differ{a: before.c, b: after.c, lists: newPlaceLists()}
+	d := differ{a: before, b: after, lists: newPlaceLists()}
 	d.name()
 	d.number()
 	var out []Difference
@@ -44,7 +44,7 @@ func Diff(before, after *Ruleset) []Difference {
 		sources, destinations := d.sources(is4), d.destinations(is4)
 		for _, s := range sources {
 			for _, t := range destinations {
-				list := d.compare(s, t, d.a.zones[t.a].set, d.b.zones[t.b].set)
+				list := d.compare(s, t, d.a.RulesTo(ZoneID(t.a)), d.b.RulesTo(ZoneID(t.b)))
 				if len(list) == 0 {
 					continue
 				}
@@ -58,9 +58,9 @@ func Diff(before, after *Ruleset) []Difference {
 	return d.merge(out)
 }
 
-// differ compares two compiled policies.
+// differ compares two Rulesets.
 type differ struct {
-	a, b    *compiled
+	a, b    *Ruleset
 	names   map[netip.Prefix]string
 	says    [2][]int // of every rule before and after: a number of what it grants
 	numbers []int    // scratch
@@ -82,42 +82,28 @@ type piece struct {
 }
 
 func (d *differ) sources(is4 bool) []piece {
-	role := func(c *compiled, a netip.Addr) uint32 {
-		if x, ok := c.devices.Lookup(a); ok {
-			return uint32(x.role)
-		}
-		id, _ := c.src.Lookup(a)
-		return uint32(id)
-	}
 	var cuts []netip.Prefix
-	for _, c := range []*compiled{d.a, d.b} {
-		for _, x := range c.sources {
+	for _, r := range []*Ruleset{d.a, d.b} {
+		for _, x := range r.Sources() {
 			cuts = append(cuts, x.Prefix)
 		}
 	}
-	return d.pieces(is4, cuts, role)
+	return d.pieces(is4, cuts, func(r *Ruleset, a netip.Addr) uint32 { return uint32(r.RoleAt(a)) })
 }
 
 func (d *differ) destinations(is4 bool) []piece {
-	zone := func(c *compiled, a netip.Addr) uint32 {
-		if x, ok := c.devices.Lookup(a); ok {
-			return uint32(x.zone)
-		}
-		id, _ := c.dst.Lookup(a)
-		return uint32(id)
-	}
 	var cuts []netip.Prefix
-	for _, c := range []*compiled{d.a, d.b} {
-		for _, x := range c.destinations {
+	for _, r := range []*Ruleset{d.a, d.b} {
+		for _, x := range r.Destinations() {
 			cuts = append(cuts, x.Prefix)
 		}
 	}
-	return d.pieces(is4, cuts, zone)
+	return d.pieces(is4, cuts, func(r *Ruleset, a netip.Addr) uint32 { return uint32(r.ZoneAt(a)) })
 }
 
 // pieces splits the address space of a family where anything is cut, and groups what is
 // numbered alike before and after. Numbers that are 0 both times are left out.
-func (d *differ) pieces(is4 bool, cuts []netip.Prefix, number func(*compiled, netip.Addr) uint32) []piece {
+func (d *differ) pieces(is4 bool, cuts []netip.Prefix, number func(*Ruleset, netip.Addr) uint32) []piece {
 	type bound struct {
 		at   addr
 		more int // prefixes that begin here, less those that have ended before
@@ -196,7 +182,7 @@ func (d *differ) attach(out, list []Difference, s, t piece) []Difference {
 
 // split takes the pairs of devices of one user away, which own looks after.
 func (d *differ) split(s, t piece) [][2]piece {
-	if len(d.a.self)+len(d.b.self) == 0 || !s.device || !t.device {
+	if len(d.a.RulesToSelf())+len(d.b.RulesToSelf()) == 0 || !s.device || !t.device {
 		return [][2]piece{{s, t}}
 	}
 	toOf := map[string]bool{}
@@ -226,7 +212,7 @@ func (d *differ) split(s, t piece) [][2]piece {
 // own compares what devices of one user reach of each other, where autogroup:self plays
 // a part.
 func (d *differ) own(out []Difference, is4 bool) []Difference {
-	if len(d.a.self) == 0 && len(d.b.self) == 0 {
+	if len(d.a.RulesToSelf())+len(d.b.RulesToSelf()) == 0 {
 		return out
 	}
 	byUser := map[string][]netip.Prefix{}
@@ -235,20 +221,19 @@ func (d *differ) own(out []Difference, is4 bool) []Difference {
 			byUser[u] = append(byUser[u], p)
 		}
 	}
-	twin := func(c *compiled, p netip.Prefix) set {
-		x, ok := c.devices.Lookup(p.Addr())
-		if !ok {
+	twin := func(r *Ruleset, p netip.Prefix) set {
+		x := r.Enrolled(p.Addr())
+		if x == nil {
 			return set{}
 		}
-		z := c.zones[x.zone]
-		if z.twin != 0 {
-			z = c.zones[z.twin]
+		if t := r.Twin(x.zone); t != 0 {
+			return r.RulesTo(t)
 		}
-		return z.set
+		return r.RulesTo(x.zone)
 	}
-	role := func(c *compiled, p netip.Prefix) uint32 {
-		x, ok := c.devices.Lookup(p.Addr())
-		if !ok {
+	role := func(r *Ruleset, p netip.Prefix) uint32 {
+		x := r.Enrolled(p.Addr())
+		if x == nil {
 			return 0
 		}
 		return uint32(x.role)

@@ -10,18 +10,18 @@ import (
 // name finds names for prefixes: hosts', devices'.
 func (d *differ) name() {
 	d.names, d.devices = map[netip.Prefix]string{}, map[family]int{}
-	for _, c := range []*compiled{d.a, d.b} {
-		for name, h := range c.policy.hosts {
-			if old := d.names[h.prefix]; old == "" || name < old {
-				d.names[h.prefix] = name
+	for _, r := range []*Ruleset{d.a, d.b} {
+		for _, name := range r.Policy().Hosts() {
+			if p, ok := r.Policy().HostPrefix(name); ok && (d.names[p] == "" || name < d.names[p]) {
+				d.names[p] = name
 			}
 		}
 	}
-	for _, c := range []*compiled{d.a, d.b} {
-		for _, a := range c.options.Gateway {
+	for _, r := range []*Ruleset{d.a, d.b} {
+		for _, a := range r.Options().Gateway {
 			d.names[netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen())] = appHost
 		}
-		for p, x := range c.devices.All() {
+		for p, x := range r.AllEnrolled() {
 			d.names[p] = x.subject.Device
 		}
 	}
@@ -35,8 +35,8 @@ func (d *differ) name() {
 // addresses are those of all devices, of before and after.
 func (d *differ) addresses() map[netip.Prefix]bool {
 	all := map[netip.Prefix]bool{}
-	for _, c := range []*compiled{d.a, d.b} {
-		for p := range c.devices.All() {
+	for _, r := range []*Ruleset{d.a, d.b} {
+		for p := range r.AllEnrolled() {
 			all[p] = true
 		}
 	}
@@ -45,12 +45,11 @@ func (d *differ) addresses() map[netip.Prefix]bool {
 
 // userOf is the user of an untagged device that is the same before and after.
 func (d *differ) userOf(p netip.Prefix) string {
-	x, ok1 := d.a.devices.Lookup(p.Addr())
-	y, ok2 := d.b.devices.Lookup(p.Addr())
+	x, y := d.a.Enrolled(p.Addr()), d.b.Enrolled(p.Addr())
 	switch {
-	case ok1 && ok2 && x.user == y.user, ok1 && !ok2:
+	case x != nil && (y == nil || x.user == y.user):
 		return x.user
-	case ok2 && !ok1:
+	case y != nil && x == nil:
 		return y.user
 	}
 	return ""

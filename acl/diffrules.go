@@ -9,12 +9,12 @@ import (
 // compare lists the differences between what a source reaches before and after, port
 // range by port range, without their ends.
 func (d *differ) compare(s, t piece, before, after set) (out []Difference) {
-	ra, rb := d.a.roles[s.a], d.b.roles[s.b]
+	ra, rb := d.a.RulesFrom(RoleID(s.a)), d.b.RulesFrom(RoleID(s.b))
 	if d.alike(ra, before, rb, after) {
 		return nil
 	}
 	code := s.device || t.device // else nobody is there to give one
-	x, y := d.a.reached(ra, before, code), d.b.reached(rb, after, code)
+	x, y := reached(d.a, ra, before, code), reached(d.b, rb, after, code)
 	emit := func(proto uint8, first, last uint16, a, b string) {
 		if a == b {
 			return
@@ -82,10 +82,10 @@ func (d *differ) alike(ra, before, rb, after set) bool {
 // number gives rules that grant the same ports under the same condition the same number.
 func (d *differ) number() {
 	known := map[string]int{}
-	for i, c := range []*compiled{d.a, d.b} {
-		d.says[i] = make([]int, len(c.rules))
-		for n, r := range c.rules {
-			key := spansText(r.spans) + "\x00" + c.conds[r.cond].text(c.options.Session)
+	for i, r := range []*Ruleset{d.a, d.b} {
+		d.says[i] = make([]int, len(r.Rules()))
+		for n, x := range r.Rules() {
+			key := spansText(x.spans) + "\x00" + r.Condition(n).text(r.Options().Session)
 			if _, ok := known[key]; !ok {
 				known[key] = len(known)
 			}
@@ -102,42 +102,29 @@ type ranged struct {
 
 // reached lists what a role reaches by rules; without anybody who could give a code, only
 // by those that ask for none.
-func (c *compiled) reached(role, rules set, code bool) []ranged {
-	mine := newScratch(len(c.rules))
-	rules.each(func(n int) bool {
-		if _, ok := first(role, singleton(n)); ok && (code || c.conds[c.rules[n].cond].mfa == 0) {
-			mine.add(n)
-		}
-		return true
-	})
-	var out []ranged
-	c.sweep(newSet(mine), nil, newScratch(len(c.rules)), func(proto uint8, first, last uint16, covering scratch) {
-		out = append(out, ranged{span{proto, first, last}, c.condsText(newSet(covering))})
+func reached(r *Ruleset, role, to set, code bool) (out []ranged) {
+	mine := to.filter(func(n int) bool { return role.has(n) && (code || !r.Condition(n).asksCode()) })
+	r.Sweep(mine, func(proto uint8, first, last uint16, covering set) {
+		out = append(out, ranged{span{proto, first, last}, condsText(r, covering)})
 	})
 	return out
 }
 
-// condsText names the conditions of rules, without those that another one outdoes.
-func (c *compiled) condsText(rules set) string {
-	var conds []cond
-	rules.each(func(n int) bool {
-		conds = append(conds, c.conds[c.rules[n].cond])
+// condsText names the conditions of rules that cover a port, without those that another one outdoes.
+func condsText(r *Ruleset, covering set) string {
+	var conds []*cond
+	covering.each(func(n int) bool {
+		conds = append(conds, r.Condition(n))
 		return true
 	})
 	var texts []string
 	for i, k := range conds {
-		outdone := slices.ContainsFunc(conds[:i], func(o cond) bool { return o.outdoes(k) }) ||
-			slices.ContainsFunc(conds[i+1:], func(o cond) bool { return o.outdoes(k) && !k.outdoes(o) })
+		outdone := slices.ContainsFunc(conds[:i], func(o *cond) bool { return o.outdoes(k) }) ||
+			slices.ContainsFunc(conds[i+1:], func(o *cond) bool { return o.outdoes(k) && !k.outdoes(o) })
 		if !outdone {
-			texts = append(texts, cmp.Or(strings.TrimPrefix(k.text(c.options.Session), "; "), "always"))
+			texts = append(texts, cmp.Or(strings.TrimPrefix(k.text(r.Options().Session), "; "), "always"))
 		}
 	}
 	slices.Sort(texts)
 	return strings.Join(slices.Compact(texts), " or ")
-}
-
-// outdoes tells whether k holds whenever o does.
-func (k cond) outdoes(o cond) bool {
-	sameHours := k.hours == nil || o.hours != nil && k.hours.String() == o.hours.String()
-	return sameHours && compareMFA(k.mfa, o.mfa) >= 0 && compareUntil(k.expires, o.expires) >= 0
 }

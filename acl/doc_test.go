@@ -3,9 +3,7 @@ package acl
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,122 +15,69 @@ import (
 
 // docSubjects and docOptions are the people and devices that docs/policy.md speaks of.
 var docSubjects = []Subject{
-	subject("alice/laptop", "alice", nil, "10.77.0.2", "fd77::2"),
-	subject("alice/phone", "alice", nil, "10.77.0.3", "fd77::3"),
-	subject("bob/phone", "bob", nil, "10.77.0.4", "fd77::4"),
-	subject("carol/laptop", "carol", nil, "10.77.0.5", "fd77::5"),
-	subject("dave/laptop", "dave", nil, "10.77.0.6", "fd77::6"),
-	subject("bob/web1", "bob", []string{"tag:web"}, "10.77.0.7", "fd77::7"),
-	subject("alice/leipzig", "alice", []string{"tag:site"}, "10.77.0.8", "fd77::8"),
-	subject("emergency/card", "emergency", nil, "10.77.0.9", "fd77::9"),
+	Device("alice/laptop", "alice", nil, "10.77.0.2", "fd77::2"),
+	Device("alice/phone", "alice", nil, "10.77.0.3", "fd77::3"),
+	Device("bob/phone", "bob", nil, "10.77.0.4", "fd77::4"),
+	Device("carol/laptop", "carol", nil, "10.77.0.5", "fd77::5"),
+	Device("dave/laptop", "dave", nil, "10.77.0.6", "fd77::6"),
+	Device("bob/web1", "bob", []string{"tag:web"}, "10.77.0.7", "fd77::7"),
+	Device("alice/leipzig", "alice", []string{"tag:site"}, "10.77.0.8", "fd77::8"),
+	Device("emergency/card", "emergency", nil, "10.77.0.9", "fd77::9"),
 }
 
-var docOptions = Options{Network: testOptions.Network, Gateway: testOptions.Gateway, Session: 12 * time.Hour,
+var docOptions = Options{Network: Small.Network, Gateway: Small.Gateway, Session: 12 * time.Hour,
 	Users: []string{"alice", "bob", "carol", "dave", "emergency"}}
-
-// docPart is a piece of docs/policy.md that is executed: a fenced block, or a table.
-type docPart struct {
-	line  int
-	info  string // of a block: "hujson", "hujson refused", "text"; of a table: its header
-	lines []string
-}
-
-func (p docPart) text() string { return strings.Join(p.lines, "\n") + "\n" }
-
-// cells are the cells of a table's rows, without the marks of code.
-func (p docPart) cells() (rows [][]string) {
-	for _, l := range p.lines {
-		row := strings.Split(strings.Trim(l, "|"), " | ")
-		for i := range row {
-			row[i] = strings.TrimSpace(row[i])
-			if s, ok := strings.CutPrefix(row[i], "`"); ok && strings.Count(s, "`") == 1 {
-				row[i] = strings.TrimSuffix(s, "`")
-			}
-		}
-		rows = append(rows, row)
-	}
-	return rows
-}
-
-func readDoc(t *testing.T) (text string, parts []docPart) {
-	b, err := os.ReadFile("../docs/policy.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var open *docPart
-	inTable := false
-	for i, l := range strings.Split(string(b), "\n") {
-		fence, isFence := strings.CutPrefix(l, "```")
-		switch {
-		case isFence && open == nil:
-			open = &docPart{line: i + 1, info: fence}
-		case isFence:
-			parts = append(parts, *open)
-			open = nil
-		case open != nil:
-			open.lines = append(open.lines, l)
-		case strings.HasPrefix(l, "|") && !inTable:
-			parts = append(parts, docPart{line: i + 1, info: l})
-		case strings.HasPrefix(l, "|---"):
-		case strings.HasPrefix(l, "|"):
-			p := &parts[len(parts)-1]
-			p.lines = append(p.lines, l)
-		}
-		inTable = open == nil && !isFence && strings.HasPrefix(l, "|")
-	}
-	if open != nil {
-		t.Fatalf("the block of line %d has no end", open.line)
-	}
-	return string(b), parts
-}
 
 const verdictHeader = "| from | to | when | last code | answer |"
 
 // TestDocExamples executes every policy of docs/policy.md, its messages and verdicts.
 func TestDocExamples(t *testing.T) {
-	_, parts := readDoc(t)
+	_, parts, err := ReadDoc("../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var accepted, refused, verdicts int
 	for i, p := range parts {
-		if !strings.HasPrefix(p.info, "hujson") {
+		if !strings.HasPrefix(p.Info, "hujson") {
 			continue
 		}
 		var said string // the messages shown
-		if i+1 < len(parts) && parts[i+1].info == "text" {
-			said = parts[i+1].text()
+		if i+1 < len(parts) && parts[i+1].Info == "text" {
+			said = parts[i+1].Text()
 		}
-		t.Run("line "+strconv.Itoa(p.line), func(t *testing.T) {
-			policy, rules, problems := docCheck(p.text(), docOptions, docSubjects)
+		t.Run("line "+strconv.Itoa(p.Line), func(t *testing.T) {
+			policy, rules, problems := docCheck(p.Text(), docOptions, docSubjects)
 			if got := shown(problems); got != said {
 				t.Errorf("it says\n%s\nthe page shows\n%s", got, said)
 			}
-			if p.info == "hujson refused" {
+			if p.Info == "hujson refused" {
 				refused++
 				if !problems.Fatal() {
 					t.Error("marked as refused, but it is taken")
 				}
 				return
 			}
-			if p.info != "hujson" {
-				t.Fatalf("what is %q?", p.info)
+			if p.Info != "hujson" {
+				t.Fatalf("what is %q?", p.Info)
 			}
 			if rules == nil {
 				t.Fatal("it is refused")
 			}
 			accepted++
-			if err := bySchema(t, policy.Text()); err != nil {
+			if err := Conforms(policy.Text()); err != nil {
 				t.Errorf("the schema does not take it: %v", err)
 			}
 			// It holds too where nobody has enrolled yet, as in a check without a daemon.
-			if _, _, problems := docCheck(p.text(), testOptions, nil); problems.Fatal() {
+			if _, _, problems := docCheck(p.Text(), Small, nil); problems.Fatal() {
 				t.Errorf("without devices: %v", problems)
 			}
 			testsBite(t, policy)
 			for _, table := range parts[i+1:] {
-				if strings.HasPrefix(table.info, "hujson") {
+				if strings.HasPrefix(table.Info, "hujson") {
 					break
 				}
-				if table.info == verdictHeader {
-					for _, row := range table.cells() {
+				if table.Info == verdictHeader {
+					for _, row := range table.Cells() {
 						verdicts++
 						if got := docVerdict(t, policy, rules, row); got != row[4] {
 							t.Errorf("%v: got %q", row, got)
@@ -153,11 +98,8 @@ func docCheck(text string, o Options, subjects []Subject) (*Policy, *Ruleset, Er
 	if err != nil {
 		return nil, nil, err.(ErrorList)
 	}
-	r, err := Compile(p, o, subjects)
-	if err != nil {
-		return p, nil, err.(ErrorList)
-	}
-	return p, r, r.Warnings()
+	r, list := Check(p, o, subjects)
+	return p, r, list
 }
 
 // shown are problems as "vpnctl policy check policy.hujson" prints them.
@@ -175,11 +117,11 @@ func testsBite(t *testing.T, p *Policy) {
 	for _, x := range []struct {
 		section string
 		grants  any
-		has     func(*test) int
+		has     func(map[string]any) bool
 	}{
-		{"accept", []any{}, func(x *test) int { return len(x.accept) }},
+		{"accept", []any{}, func(x map[string]any) bool { return x["accept"] != nil }},
 		{"deny", []any{map[string]any{"src": []string{"*", "0.0.0.0/0", "::/0"}, "dst": []string{"*"}, "ip": []string{"*"}, "mfa": "off"}},
-			func(x *test) int { return len(x.deny) }},
+			func(x map[string]any) bool { return x["deny"] != nil }},
 	} {
 		plain, err := hujson.Standardize(p.Text())
 		if err != nil {
@@ -192,8 +134,8 @@ func testsBite(t *testing.T, p *Policy) {
 		delete(whole, "acls")
 		whole["grants"] = x.grants
 		list, _ := whole["tests"].([]any)
-		for i, one := range p.tests {
-			if x.has(one) == 0 {
+		for i := range list {
+			if !x.has(list[i].(map[string]any)) {
 				continue
 			}
 			whole["tests"] = list[i : i+1]
@@ -229,8 +171,8 @@ func docVerdict(t *testing.T, p *Policy, r *Ruleset, row []string) string {
 		return Session{Code: now.Add(-age), Until: now.Add(12*time.Hour - age)}
 	}
 	to, want, _ := strings.Cut(row[1], " ")
-	spans, err := parseIP(want)
-	if err != nil || len(spans) == 0 || spans[0].first != spans[0].last && hasPorts(spans[0].proto) {
+	_, q, err := ParseQuestion("x", want)
+	if err != nil {
 		t.Fatalf("%v: %q is no protocol with a port: %v", row, want, err)
 	}
 	var answers []string
@@ -239,10 +181,8 @@ func docVerdict(t *testing.T, p *Policy, r *Ruleset, row []string) string {
 			if src.Is4() != dst.Is4() {
 				continue
 			}
-			x := Packet{Src: src, Dst: dst, Proto: spans[0].proto, DstPort: spans[0].last, DstSession: session(0)}
-			if x.Proto == protoICMP && !src.Is4() {
-				x.Proto = protoICMPv6
-			}
+			x := q.Packet(src, dst)
+			x.DstSession = session(0)
 			if row[3] != "none" {
 				age, err := time.ParseDuration(row[3])
 				if err != nil {
@@ -272,75 +212,39 @@ func docAddresses(p *Policy, name string) []netip.Addr {
 			return s.Addrs
 		}
 	}
-	if name == appHost {
+	if name == "app" {
 		return docOptions.Gateway
 	}
-	if h, ok := p.hosts[name]; ok {
-		return []netip.Addr{h.prefix.Addr()}
+	if x, ok := p.HostPrefix(name); ok {
+		return []netip.Addr{x.Addr()}
 	}
 	return []netip.Addr{netip.MustParseAddr(name)}
 }
 
-// TestDocComplete: the page has every word of the grammar, every form that is refused by
-// name, and the limits, as they are.
-func TestDocComplete(t *testing.T) {
-	text, parts := readDoc(t)
-	var policies strings.Builder
-	tables := map[string][][]string{}
+// TestDocLimits: the page has the limits as they are.
+func TestDocLimits(t *testing.T) {
+	_, parts, err := ReadDoc("../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows [][]string
 	for _, p := range parts {
-		if p.info == "hujson" {
-			policies.WriteString(p.text())
-		}
-		if strings.HasPrefix(p.info, "|") {
-			tables[p.info] = append(tables[p.info], p.cells()...)
+		if p.Info == "| limit | at most |" {
+			rows = append(rows, p.Cells()...)
 		}
 	}
-	for _, names := range [][]string{file.names(), grantObject.names(), aclObject.names(), testObject.names()} {
-		for _, n := range names {
-			if !strings.Contains(policies.String(), strconv.Quote(n)+":") {
-				t.Errorf("no example has %q", n)
-			}
-		}
-	}
-	for _, n := range slices.Concat(slices.Collect(maps.Keys(autogroups)), slices.Collect(maps.Keys(protocols))) {
-		if !strings.Contains(text, "`"+n+"`") {
-			t.Errorf("the page does not name %s", n)
-		}
-	}
-	targets := map[string]string{}
-	for _, f := range foreignTargets {
-		targets[f.prefix] = f.instead
-	}
-	for header, want := range map[string]map[string]string{
-		"| in a policy | instead |":              file.foreign,
-		"| in a grant | instead |":               grantObject.foreign,
-		"| in an entry of `acls` | instead |":    aclObject.foreign,
-		"| in a test | instead |":                testObject.foreign,
-		"| as source or destination | instead |": targets,
-		"| limit | at most |": {
-			"text, in bytes":                             fmt.Sprint(maxText),
-			"values in the text":                         fmt.Sprint(maxValues),
-			"entries of `acls` and `grants`":             fmt.Sprint(maxGrants),
-			"members of all groups, nested ones counted": fmt.Sprint(maxMembers),
-			"levels of groups or IP sets":                fmt.Sprint(maxNesting),
-			"disjoint prefixes":                          fmt.Sprint(maxPrefixes),
-			"time zones":                                 fmt.Sprint(maxZones),
-			"characters of a note":                       fmt.Sprint(maxNote),
-			"bytes of a name":                            fmt.Sprint(maxName),
-			"pairs of ends that the tests look at":       fmt.Sprint(maxTestWork),
-		},
-	} {
-		var got, all []string
-		for _, row := range tables[header] {
-			got = append(got, fmt.Sprintf("| `%s` | %s |", row[0], row[1]))
-		}
-		for name, instead := range want {
-			all = append(all, fmt.Sprintf("| `%s` | %s |", name, instead))
-		}
-		slices.Sort(got)
-		slices.Sort(all)
-		if !slices.Equal(got, all) {
-			t.Errorf("%s\ngot\n%s\nwant\n%s", header, strings.Join(got, "\n"), strings.Join(all, "\n"))
-		}
+	if said := SameTable(rows, map[string]string{
+		"text, in bytes":                             fmt.Sprint(maxText),
+		"values in the text":                         fmt.Sprint(maxValues),
+		"entries of `acls` and `grants`":             fmt.Sprint(maxGrants),
+		"members of all groups, nested ones counted": fmt.Sprint(maxMembers),
+		"levels of groups or IP sets":                fmt.Sprint(maxNesting),
+		"disjoint prefixes":                          fmt.Sprint(maxPrefixes),
+		"time zones":                                 fmt.Sprint(maxZones),
+		"characters of a note":                       fmt.Sprint(maxNote),
+		"bytes of a name":                            fmt.Sprint(maxName),
+		"pairs of ends that the tests look at":       fmt.Sprint(maxTestWork),
+	}); said != "" {
+		t.Error(said)
 	}
 }

@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -40,6 +41,13 @@ func (l ErrorList) Error() string {
 // Fatal tells whether one of the faults is more than a warning.
 func (l ErrorList) Fatal() bool {
 	return slices.ContainsFunc(l, func(e Error) bool { return !e.Warning })
+}
+
+// Sort puts the faults into the order of the text.
+func (l ErrorList) Sort() {
+	slices.SortStableFunc(l, func(a, b Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 }
 
 // maxErrors bounds the faults that are told of one text: nobody reads more, and a
@@ -120,12 +128,7 @@ func (f *faults) warnf(p place, format string, args ...any)  { f.add(p, true, fo
 
 // sorted returns the faults in the order of the text.
 func (f *faults) sorted() ErrorList {
-	slices.SortStableFunc(f.list, func(a, b Error) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Column - b.Column
-	})
+	f.list.Sort()
 	if f.more > 0 {
 		last := f.list[len(f.list)-1]
 		// A thousand names of people who are to come are no reason to refuse a policy.

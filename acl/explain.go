@@ -29,19 +29,17 @@ type Step struct {
 }
 
 // Explain says why p may pass at now or not. It is Verdict with its reasons.
-func (r *Ruleset) Explain(p Packet, now time.Time) Explanation {
-	c := r.c
+func Explain(r *Ruleset, p Packet, now time.Time) Explanation {
 	p.Src, p.Dst = p.Src.Unmap(), p.Dst.Unmap()
-	role, zone, at := c.ends(p.Src, p.Dst)
-	at.now, at.src, at.dst = now, p.SrcSession, p.DstSession
-	e := Explanation{Verdict: r.Verdict(p, now), Source: c.nameOf(p.Src), Destination: c.nameOf(p.Dst)}
-	places := newPlaces(c.policy, c.options, &faults{src: c.policy.src})
-	for _, n := range common(nil, c.roles[role], c.zones[zone].set) {
-		rule := &c.rules[n]
-		s := Step{Grant: c.grants[rule.grant], Ports: spansText(rule.spans), Verdict: c.conds[rule.cond].hold(&at, c.options.Session)}
-		s.Verdict.Grant = rule.grant
-		s.From = c.through(places, rule.src, p.Src, netip.Addr{})
-		s.To = c.through(places, rule.dst, p.Dst, p.Src)
+	role, zone := r.Ends(p.Src, p.Dst)
+	x := explainer{r, r.AddressBook()}
+	e := Explanation{Verdict: r.Verdict(p, now), Source: x.nameOf(p.Src), Destination: x.nameOf(p.Dst)}
+	for _, n := range common(nil, r.RulesFrom(role), r.RulesTo(zone)) {
+		rule := &r.Rules()[n]
+		s := Step{Ports: spansText(rule.spans), Verdict: r.Holds(n, p, now)}
+		s.Grant, _ = r.Grant(rule.grant)
+		s.From = x.through(rule.src, p.Src, netip.Addr{})
+		s.To = x.through(rule.dst, p.Dst, p.Src)
 		if slices.ContainsFunc(rule.spans, func(x span) bool {
 			return x.proto == p.Proto && x.first <= p.DstPort && p.DstPort <= x.last
 		}) {
@@ -53,9 +51,9 @@ func (r *Ruleset) Explain(p Packet, now time.Time) Explanation {
 	}
 	slices.SortStableFunc(e.Covering, func(a, b Step) int {
 		switch {
-		case better(a.Verdict, b.Verdict):
+		case a.Verdict.Better(b.Verdict):
 			return -1
-		case better(b.Verdict, a.Verdict):
+		case b.Verdict.Better(a.Verdict):
 			return 1
 		default:
 			return 0
@@ -65,16 +63,22 @@ func (r *Ruleset) Explain(p Packet, now time.Time) Explanation {
 	return e
 }
 
+// explainer finds the names of addresses.
+type explainer struct {
+	*Ruleset
+	book *places
+}
+
 // nameOf names an address: its device, the host that is just it, or itself.
-func (c *compiled) nameOf(a netip.Addr) string {
-	if d, ok := c.devices.Lookup(a); ok {
+func (x explainer) nameOf(a netip.Addr) string {
+	if d := x.Enrolled(a); d != nil {
 		return d.subject.Device
 	}
-	if slices.ContainsFunc(c.options.Gateway, func(g netip.Addr) bool { return g.Unmap() == a }) {
+	if slices.ContainsFunc(x.Options().Gateway, func(g netip.Addr) bool { return g.Unmap() == a }) {
 		return appHost
 	}
-	for _, name := range c.policy.Hosts() {
-		if h, ok := c.policy.hosts[name]; ok && h.prefix.IsSingleIP() && h.prefix.Addr() == a {
+	for _, name := range x.Policy().Hosts() {
+		if p, ok := x.Policy().HostPrefix(name); ok && p.IsSingleIP() && p.Addr() == a {
 			return name
 		}
 	}
@@ -83,13 +87,13 @@ func (c *compiled) nameOf(a netip.Addr) string {
 
 // through says which of a grant's targets an address is selected by. For a destination,
 // from is the source.
-func (c *compiled) through(places *places, targets []target, a, from netip.Addr) string {
-	d, isDevice := c.devices.Lookup(a)
+func (x explainer) through(targets []target, a, from netip.Addr) string {
+	d := x.Enrolled(a)
 	var ways []string
 	for _, t := range targets {
 		switch {
-		case places.has(t):
-			for _, p := range places.of(t) {
+		case x.book.has(t):
+			for _, p := range x.book.of(t) {
 				if p.Contains(a) {
 					way := t.String()
 					if t.kind != prefixTarget {
@@ -99,58 +103,24 @@ func (c *compiled) through(places *places, targets []target, a, from netip.Addr)
 					break
 				}
 			}
-		case t.kind == anyTarget && (isDevice || from.IsValid()):
+		case t.kind == anyTarget && (d != nil || from.IsValid()):
 			ways = append(ways, "*")
 		case t.kind == selfTarget:
-			if s, ok := c.devices.Lookup(from); ok && isDevice && s.user != "" && s.user == d.user && a != from {
+			if s := x.Enrolled(from); s != nil && d != nil && s.user != "" && s.user == d.user && a != from {
 				ways = append(ways, "autogroup:self")
 			}
-		case !isDevice:
+		case d == nil:
 		case t.kind == taggedTarget && d.user == "", t.kind == memberTarget && d.user != "":
 			ways = append(ways, t.String())
 		case t.kind == tagTarget && slices.Contains(d.subject.Tags, t.name):
 			ways = append(ways, t.name)
 		case t.kind == userTarget && d.user != "" && t.name == d.user:
 			ways = append(ways, t.name)
-		case t.kind == groupTarget && d.user != "" && c.policy.isIn(t.name, d.user):
-			ways = append(ways, c.policy.chain(t.name, d.user))
+		case t.kind == groupTarget && d.user != "" && x.Policy().isIn(t.name, d.user):
+			ways = append(ways, x.Policy().chain(t.name, d.user))
 		}
 	}
 	return strings.Join(ways, ", ")
-}
-
-// chain says how a group comes to have a user: "group:all through group:ops".
-func (p *Policy) chain(name, user string) string {
-	g := p.groups[name]
-	if slices.ContainsFunc(g.users, func(m member) bool { return m.name == user }) {
-		return name
-	}
-	for _, m := range g.groups {
-		if _, in := slices.BinarySearch(p.groups[m.name].flat, user); in {
-			return name + " through " + p.chain(m.name, user)
-		}
-	}
-	return name
-}
-
-// String is the reason as a sentence for the person at the source.
-func (r Reason) String() string {
-	switch r {
-	case Allowed:
-		return "allowed"
-	case NoGrant:
-		return "no grant of the policy covers this"
-	case NoSession:
-		return "a code is needed first: sign in"
-	case StaleCode:
-		return "a fresher code is needed: sign in again"
-	case OutsideTime:
-		return "granted at another time only"
-	case PeerOffline:
-		return "the device at the other end is not signed in"
-	default:
-		return fmt.Sprintf("reason %d", uint8(r))
-	}
 }
 
 // String is the explanation as a few lines of text.

@@ -22,12 +22,12 @@ func TestExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Compile(p, testOptions, goldenSubjects)
+	r, err := Compile(p, Small, Few)
 	if err != nil {
 		t.Fatal(err)
 	}
-	live := Session{Until: testNow.Add(time.Hour), Code: testNow.Add(-5 * time.Minute)}
-	stale := Session{Until: testNow.Add(time.Hour), Code: testNow.Add(-time.Hour)}
+	live := Session{Until: Now.Add(time.Hour), Code: Now.Add(-5 * time.Minute)}
+	stale := Session{Until: Now.Add(time.Hour), Code: Now.Add(-time.Hour)}
 	for _, test := range []struct {
 		src, dst string
 		port     uint16
@@ -48,8 +48,8 @@ func TestExplain(t *testing.T) {
 		{"10.77.0.99", "10.1.2.3", 5432, live, Session{}, []string{"10.77.0.99 -> db: denied: no grant"}},
 	} {
 		packet := Packet{Src: netip.MustParseAddr(test.src), Dst: netip.MustParseAddr(test.dst), Proto: protoTCP, DstPort: test.port, SrcSession: test.session, DstSession: test.peer}
-		e := r.Explain(packet, testNow)
-		if e.Verdict != r.Verdict(packet, testNow) {
+		e := Explain(r, packet, Now)
+		if e.Verdict != r.Verdict(packet, Now) {
 			t.Errorf("%+v: Explain and Verdict part", test)
 		}
 		if len(e.Covering) > 0 && e.Covering[0].Verdict != e.Verdict {
@@ -80,12 +80,12 @@ func TestReaches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Compile(p, testOptions, goldenSubjects)
+	r, err := Compile(p, Small, Few)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, x := range r.Reaches(netip.MustParseAddr("fd77::2"), Session{Until: testNow.Add(time.Hour), Code: testNow.Add(-time.Hour)}, testNow) {
+	for _, x := range r.Reaches(netip.MustParseAddr("fd77::2"), Session{Until: Now.Add(time.Hour), Code: Now.Add(-time.Hour)}, Now) {
 		where := x.Name
 		if x.Prefix.IsValid() {
 			where += " " + prefixText(x.Prefix)
@@ -103,7 +103,7 @@ func TestReaches(t *testing.T) {
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if list := r.Reaches(netip.MustParseAddr("10.77.0.99"), Session{}, testNow); list != nil {
+	if list := r.Reaches(netip.MustParseAddr("10.77.0.99"), Session{}, Now); list != nil {
 		t.Errorf("nobody reaches %v", list)
 	}
 }

@@ -51,25 +51,6 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzParseQuestion: what is asked about is one flow, and written again it is the same.
-func FuzzParseQuestion(f *testing.F) {
-	for _, s := range []string{"db:5432", "udp:db:53", "icmp:[fd00::1]", "[fd00::1]:22", "47:*", "tcp::", "icmp:", ""} {
-		f.Add(s, "")
-		f.Add("db", s)
-	}
-	f.Fuzz(func(t *testing.T, destination, port string) {
-		_, q, err := acl.ParseQuestion(destination, port)
-		if err != nil {
-			return
-		}
-		_, again, err := acl.ParseQuestion("x", q.String())
-		if err != nil || again.String() != q.String() {
-			t.Fatalf("%q %q is %s, which is %s, %v", destination, port, q, again, err)
-		}
-		q.Packet(deviceAddr(1, true), deviceAddr(1, false))
-	})
-}
-
 // inside checks that an ErrorList points into the text.
 func inside(t *testing.T, text []byte, err error) {
 	var list acl.ErrorList

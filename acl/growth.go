@@ -53,7 +53,7 @@ func extends[T any](before, after []T, setOf func(T) set) bool {
 		return false
 	}
 	// Number 0 is the empty set of everybody; what came last says where a table came from.
-	return n == 1 || &setOf(before[n-1]).words[0] == &setOf(after[n-1]).words[0]
+	return n == 1 || setOf(before[n-1]).shares(setOf(after[n-1]))
 }
 
 // Loses tells whether the device at a may be refused something that it was allowed, in

@@ -50,10 +50,13 @@ func hostiles() []hostile {
 // compileHostile parses and compiles a text.
 func compileHostile(text string) error {
 	p, err := Parse([]byte(text))
-	if err == nil {
-		_, err = Compile(p, testOptions, []Subject{subject("a/b", "a1", nil, "10.77.0.2", "fd77::2")})
+	if err != nil {
+		return err
 	}
-	return err
+	if _, list := Check(p, Small, []Subject{Device("a/b", "a1", nil, "10.77.0.2", "fd77::2")}); list.Fatal() {
+		return list
+	}
+	return nil
 }
 
 // TestHostile: a hostile text is refused for the right reason, or compiled, and takes a

@@ -35,9 +35,6 @@ func TestElements(t *testing.T) {
 	if _, ok := errors.AsType[acl.ErrorList](err); !ok || !strings.Contains(err.Error(), "elements") || !strings.Contains(err.Error(), "2000000") {
 		t.Errorf("3,000 roles with 1,000 classes: %v", err)
 	}
-	if list := p.Check(benchOptions, subjects); !list.Fatal() {
-		t.Error("Check lets them pass")
-	}
 	// What was accepted once is compiled for ever.
 	o := benchOptions
 	o.Stored = true

@@ -5,28 +5,16 @@ import (
 	"strings"
 )
 
-// checkNames warns about names of users that nobody has, and refuses bare names of
-// destinations that are neither a user nor a host. Where no users are known at all, as
-// in a check without a daemon, nothing is said.
-func (f *faults) checkNames(p *Policy, o Options, subjects []Subject) {
-	if o.Users == nil && len(subjects) == 0 {
-		return
-	}
-	known := map[string]bool{}
-	for _, u := range o.Users {
-		known[strings.ToLower(u)] = true
-	}
-	for _, s := range subjects {
-		if s.User != "" {
-			known[strings.ToLower(s.User)] = true
-		}
-	}
+// CheckNames warns about names of users that nobody has (known is in lower case). Where
+// all users are known it refuses bare names of destinations that are neither a user nor a
+// host.
+func (p *Policy) CheckNames(f *faults, known map[string]bool, all bool) {
 	check := func(t target, isDst bool) {
 		switch {
 		case t.kind == hostTarget && known[strings.ToLower(t.name)]:
 			f.warnf(t.at, "%q is the host here, not the user of that name: for the user write %q", t.name, t.name+"@")
 		case t.kind != userTarget || known[t.name]:
-		case isDst && t.bare && o.Users != nil:
+		case isDst && t.bare && all:
 			f.errorf(t.at, "there is no host and no user %q: define it in \"hosts\", or write %q for a user who is to come%s", t.name, t.name+"@", f.hint(t.name, p.Hosts))
 		default:
 			f.warnf(t.at, "there is no user %q yet", t.name)

@@ -247,6 +247,12 @@ func (d *decoder) definedName(kind, name string, key *hujson.Value) bool {
 // Warnings are what is doubtful in the text though it means something.
 func (p *Policy) Warnings() ErrorList { return slices.Clone(p.warnings) }
 
+// Faults collects what else is found wrong with the text.
+func (p *Policy) Faults() *faults { return &faults{src: p.src} }
+
+// Position is the line and column, both from 1, at which a part of the text begins.
+func (p *Policy) Position(at place) (line, column int) { return p.src.position(at.start) }
+
 // Text is the text that was parsed.
 func (p *Policy) Text() []byte { return slices.Clone(p.src.text) }
 
@@ -280,14 +286,32 @@ func (p *Policy) Listed(group string) []string {
 
 // GroupsOf are the groups that a user is in, through nested groups too, sorted.
 func (p *Policy) GroupsOf(user string) []string {
-	list, _ := p.groupsOf.get([]byte(strings.ToLower(user)))
-	return slices.Clone(list)
+	return slices.Clone(p.groupsOfLower(strings.ToLower(user)))
+}
+
+// groupsOfLower is GroupsOf of a name in lower case. The list must not be changed.
+func (p *Policy) groupsOfLower(user string) []string {
+	list, _ := p.groupsOf.get([]byte(user))
+	return list
 }
 
 // isIn tells whether a user, in lower case, is in a group.
 func (p *Policy) isIn(group, user string) bool {
-	list, _ := p.groupsOf.get([]byte(user))
-	return slices.Contains(list, group)
+	return slices.Contains(p.groupsOfLower(user), group)
+}
+
+// chain says how a group comes to have a user: "group:all through group:ops".
+func (p *Policy) chain(name, user string) string {
+	g := p.groups[name]
+	if slices.ContainsFunc(g.users, func(m member) bool { return m.name == user }) {
+		return name
+	}
+	for _, m := range g.groups {
+		if _, in := slices.BinarySearch(p.groups[m.name].flat, user); in {
+			return name + " through " + p.chain(m.name, user)
+		}
+	}
+	return name
 }
 
 // Tags are the tags that there are, sorted.
@@ -317,8 +341,24 @@ func (p *Policy) Hosts() []string {
 	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(p.hosts)), appHost)))
 }
 
+// HostPrefix is what a host stands for; ok is false if there is none, or it is the gateway.
+func (p *Policy) HostPrefix(name string) (prefix netip.Prefix, ok bool) {
+	h, ok := p.hosts[name]
+	return h.prefix, ok
+}
+
 // IPSets are the names of the IP sets, sorted.
 func (p *Policy) IPSets() []string { return slices.Sorted(maps.Keys(p.ipsets)) }
+
+// Entries are the grants of "acls" and "grants", in the order of the text. They must not
+// be changed.
+func (p *Policy) Entries() []*grant { return p.grants }
+
+// Tests are the entries of "tests". They must not be changed.
+func (p *Policy) Tests() []*test { return p.tests }
+
+// IPSet is an entry of "ipsets"; nil if there is none.
+func (p *Policy) IPSet(name string) *ipset { return p.ipsets[name] }
 
 // grant is an entry of "grants" or "acls".
 type grant struct {

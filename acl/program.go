@@ -53,7 +53,7 @@ type cond struct {
 }
 
 // text is the condition as people read it; "" if it is the common one.
-func (c cond) text(session time.Duration) string {
+func (c *cond) text(session time.Duration) string {
 	var s string
 	switch {
 	case c.mfa == 0:
@@ -70,13 +70,22 @@ func (c cond) text(session time.Duration) string {
 	return s
 }
 
+// asksCode tells whether a code must have been given, however long ago.
+func (c *cond) asksCode() bool { return c.mfa > 0 }
+
+// outdoes tells whether c holds whenever o does.
+func (c *cond) outdoes(o *cond) bool {
+	sameHours := c.hours == nil || o.hours != nil && c.hours.String() == o.hours.String()
+	return sameHours && compareMFA(c.mfa, o.mfa) >= 0 && compareUntil(c.expires, o.expires) >= 0
+}
+
 // selector is a way to select devices, as a map's key.
 type selector struct {
 	kind targetKind // anyTarget, memberTarget, taggedTarget, userTarget, groupTarget or tagTarget
 	name string
 }
 
-func (t target) selector() selector {
+func selectorOf(t target) selector {
 	switch t.kind {
 	case anyTarget, memberTarget, taggedTarget:
 		return selector{kind: t.kind}
@@ -92,17 +101,17 @@ func newProgram(p *Policy, o Options, f *faults) *program {
 		pr.network = append(pr.network, n.Masked())
 	}
 	pr.normalise(f)
-	places := newPlaces(p, o, f)
+	book := newPlaces(p, o, f)
 	srcOf, dstOf := map[netip.Prefix][]uint32{}, map[netip.Prefix][]uint32{}
 	for i := range pr.rules {
 		r, n := &pr.rules[i], uint32(i)
 		for _, t := range r.src {
-			if places.has(t) {
-				for _, x := range places.of(t) {
+			if book.has(t) {
+				for _, x := range book.of(t) {
 					appendRule(srcOf, x, n)
 				}
 			} else {
-				appendRule(pr.src, t.selector(), n)
+				appendRule(pr.src, selectorOf(t), n)
 			}
 		}
 		for _, t := range r.dst {
@@ -113,12 +122,12 @@ func newProgram(p *Policy, o Options, f *faults) *program {
 				for _, x := range everywhere {
 					appendRule(dstOf, x, n)
 				}
-			case places.has(t):
-				for _, x := range places.of(t) {
+			case book.has(t):
+				for _, x := range book.of(t) {
 					appendRule(dstOf, x, n)
 				}
 			default:
-				appendRule(pr.dst, t.selector(), n)
+				appendRule(pr.dst, selectorOf(t), n)
 			}
 		}
 	}
@@ -169,7 +178,7 @@ func (pr *program) normalise(f *faults) {
 	}
 	session := pr.options.Session
 	var all []whole
-	for _, g := range pr.policy.grants {
+	for _, g := range pr.policy.Entries() {
 		w := whole{grant: g, cond: cond{mfa: session, hours: g.hours, expires: g.expires}, src: sortTargets(g.src)}
 		switch {
 		case g.off:
@@ -230,7 +239,7 @@ func (pr *program) normalise(f *faults) {
 	for i, w := range all {
 		c := condIndex[w.cond.text(session)]
 		pr.conds[c] = w.cond
-		line, column := pr.policy.src.position(w.grant.at.start)
+		line, column := pr.policy.Position(w.grant.at)
 		pr.grants = append(pr.grants, GrantInfo{Line: line, Column: column, Text: w.key, Note: w.grant.note})
 		var numbers []uint32
 		for _, x := range w.parts {

@@ -107,7 +107,7 @@ var (
 
 // Addresses are those of a host of the policy, of "app", of an address; of a network its
 // first one, and network says so. ErrNoHost means that the name may be a user's.
-func (r *Ruleset) Addresses(name string) (addrs []netip.Addr, network bool, err error) {
+func Addresses(r *Ruleset, name string) (addrs []netip.Addr, network bool, err error) {
 	t, err := parseTarget(name)
 	if err != nil {
 		return nil, false, err
@@ -115,16 +115,15 @@ func (r *Ruleset) Addresses(name string) (addrs []netip.Addr, network bool, err 
 	switch t.kind {
 	case nameTarget, hostTarget:
 		if t.name == appHost {
-			for _, a := range r.c.options.Gateway {
+			for _, a := range r.Options().Gateway {
 				addrs = append(addrs, a.Unmap())
 			}
 			return addrs, false, nil
 		}
-		h, ok := r.c.policy.hosts[t.name]
-		if !ok {
+		var ok bool
+		if t.prefix, ok = r.Policy().HostPrefix(t.name); !ok {
 			return nil, false, ErrNoHost
 		}
-		t.prefix = h.prefix
 	case prefixTarget:
 	case userTarget:
 		return nil, false, ErrNoHost
@@ -136,14 +135,4 @@ func (r *Ruleset) Addresses(name string) (addrs []netip.Addr, network bool, err 
 		a = a.Next() // the first of a network is nobody's
 	}
 	return []netip.Addr{a}, !t.prefix.IsSingleIP(), nil
-}
-
-// Word is the reason as a word that programs may branch on.
-func (r Reason) Word() string {
-	words := []string{Allowed: "allowed", NoGrant: "no_grant", NoSession: "no_session", StaleCode: "stale_code",
-		OutsideTime: "outside_time", PeerOffline: "peer_offline"}
-	if int(r) < len(words) {
-		return words[r]
-	}
-	return fmt.Sprintf("reason_%d", uint8(r))
 }

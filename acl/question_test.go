@@ -69,15 +69,15 @@ func TestAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Compile(p, testOptions, goldenSubjects)
+	r, err := Compile(p, Small, Few)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
 		"db": "10.1.2.3", "host:db": "10.1.2.3", "lan": "10.1.0.1", "pair": "10.1.2.4", "10.9.0.0/24": "10.9.0.1",
-		"fd00::1": "fd00::1", "app": testOptions.Gateway[0].String(),
+		"fd00::1": "fd00::1", "app": Small.Gateway[0].String(),
 	} {
-		if got, network, err := r.Addresses(name); err != nil || !slices.Contains(got, netip.MustParseAddr(want)) || network != slices.Contains([]string{"lan", "pair", "10.9.0.0/24"}, name) {
+		if got, network, err := Addresses(r, name); err != nil || !slices.Contains(got, netip.MustParseAddr(want)) || network != slices.Contains([]string{"lan", "pair", "10.9.0.0/24"}, name) {
 			t.Errorf("%s: %v %v", name, got, err)
 		}
 	}
@@ -85,8 +85,27 @@ func TestAddresses(t *testing.T) {
 		"alice": ErrNoHost, "db@": ErrNoHost, "group:a": ErrNotOne, "tag:web": ErrNotOne, "*": ErrNotOne, "autogroup:self": ErrNotOne,
 		"autogroup:internet": nil, "10.1.2.3/24": nil, "": nil,
 	} {
-		if got, _, err := r.Addresses(name); err == nil || want != nil && !errors.Is(err, want) {
+		if got, _, err := Addresses(r, name); err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %v %v", name, got, err)
 		}
 	}
+}
+
+// FuzzParseQuestion: what is asked about is one flow, and written again it is the same.
+func FuzzParseQuestion(f *testing.F) {
+	for _, s := range []string{"db:5432", "udp:db:53", "icmp:[fd00::1]", "[fd00::1]:22", "47:*", "tcp::", "icmp:", ""} {
+		f.Add(s, "")
+		f.Add("db", s)
+	}
+	f.Fuzz(func(t *testing.T, destination, port string) {
+		_, q, err := ParseQuestion(destination, port)
+		if err != nil {
+			return
+		}
+		_, again, err := ParseQuestion("x", q.String())
+		if err != nil || again.String() != q.String() {
+			t.Fatalf("%q %q is %s, which is %s, %v", destination, port, q, again, err)
+		}
+		q.Packet(netip.MustParseAddr("10.64.0.3"), netip.MustParseAddr("fd77::3"))
+	})
 }

@@ -17,7 +17,7 @@ func (r *Ruleset) Reaches(a netip.Addr, s Session, now time.Time) []Reach {
 	if !ok {
 		return nil
 	}
-	places := newPlaces(c.policy, c.options, &faults{src: c.policy.src})
+	book := newPlaces(c.policy, c.options, c.policy.Faults())
 	var out []Reach
 	all := newScratch(len(c.rules)) // what the device is a source of at any address
 	for _, from := range d.subject.Addrs {
@@ -31,8 +31,8 @@ func (r *Ruleset) Reaches(a netip.Addr, s Session, now time.Time) []Reach {
 			var prefixes []netip.Prefix
 			if t.kind == anyTarget {
 				prefixes = everywhere[:]
-			} else if places.has(t) {
-				prefixes = places.of(t)
+			} else if book.has(t) {
+				prefixes = book.of(t)
 			}
 			for _, p := range prefixes {
 				if p.Addr().Is4() == is4 {
@@ -43,7 +43,7 @@ func (r *Ruleset) Reaches(a netip.Addr, s Session, now time.Time) []Reach {
 	}
 	role := newSet(all)
 	for _, t := range c.named(role) {
-		if t.kind != anyTarget && !places.has(t) {
+		if t.kind != anyTarget && !book.has(t) {
 			out = c.reachDevices(out, role, t, s, now)
 		}
 	}
@@ -92,7 +92,7 @@ func (c *compiled) reachDevices(out []Reach, role set, t target, s Session, now 
 	if t.kind == selfTarget {
 		rules.addAll(c.self)
 	} else {
-		rules.addAll(c.program.dst[t.selector()])
+		rules.addAll(c.program.dst[selectorOf(t)])
 	}
 	at := circumstances{now: now, srcDev: true, dstDev: true, src: s, dst: Session{Until: now.Add(c.options.Session), Code: now}}
 	return c.reachRules(out, role, newSet(rules), Reach{Name: t.String()}, true, &at)
@@ -100,15 +100,9 @@ func (c *compiled) reachDevices(out []Reach, role set, t target, s Session, now 
 
 func (c *compiled) reachRules(out []Reach, role, rules set, like Reach, is4 bool, at *circumstances) []Reach {
 	// A rule that does not have this role as its source plays no part.
-	mine := newScratch(len(c.rules))
-	rules.each(func(n int) bool {
-		if _, ok := first(role, singleton(n)); ok {
-			mine.add(n)
-		}
-		return true
-	})
+	mine := rules.filter(role.has)
 	start := len(out)
-	c.sweep(newSet(mine), nil, newScratch(len(c.rules)), func(proto uint8, first, last uint16, covering scratch) {
+	c.sweep(mine, nil, newScratch(len(c.rules)), func(proto uint8, first, last uint16, covering scratch) {
 		if is4 && proto == protoICMPv6 || !is4 && proto == protoICMP {
 			return
 		}
@@ -123,5 +117,3 @@ func (c *compiled) reachRules(out []Reach, role, rules set, like Reach, is4 bool
 	})
 	return out
 }
-
-func singleton(n int) set { return set{n / 64, []uint64{1 << (n % 64)}} }

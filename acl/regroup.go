@@ -8,44 +8,6 @@ import (
 	"github.com/tailscale/hujson"
 )
 
-// Regroup is the short way to the Ruleset of a text that differs from r's own in the
-// people of one group alone, which is how a policy changes most often: its cost is that of
-// comparing the texts, while Parse and Compile look at every grant and every device. The
-// users are those whose groups have changed: to be in force for their devices, the Ruleset
-// needs them put again by With.
-//
-// ok is false for any other text, also one with a fault: then Parse and Compile say what
-// it means. It is for policies that were accepted before (Options.Stored), of which nobody
-// wants to know what is doubtful in the text.
-func (r *Ruleset) Regroup(text string) (next *Ruleset, users []string, ok bool) {
-	c := r.c
-	// Roles and zones that nobody has any more stay: at some time they are too many.
-	if !c.options.Stored || len(c.roles)+len(c.zones) > 2*c.made+maxOver {
-		return nil, nil, false
-	}
-	e, ok := c.policy.findEdit([]byte(text))
-	if !ok {
-		return nil, nil, false
-	}
-	p, users, ok := c.policy.regroup(e)
-	if !ok {
-		return nil, nil, false
-	}
-	pr, n := *c.program, *c
-	n.program, pr.policy = &pr, p
-	pr.grants = slices.Clone(pr.grants)
-	for i := range pr.grants {
-		g := &pr.grants[i]
-		g.Line, g.Column = e.moved(g.Line, g.Column)
-	}
-	n.warnings = slices.Clone(n.warnings)
-	for i := range n.warnings {
-		w := &n.warnings[i]
-		w.Line, w.Column = e.moved(w.Line, w.Column)
-	}
-	return &Ruleset{&n}, users, true
-}
-
 // edit is a text in the place of another one, from which it differs between two places
 // inside of a group's list.
 type edit struct {
@@ -55,6 +17,19 @@ type edit struct {
 	delta     int   // by how much what follows has moved
 
 	was, is [2]int // line and column of the end of what differs, in old and in text
+}
+
+// Regroup is the policy of a text that differs from p's own in the people of one group
+// alone: its cost is that of comparing the texts. The users are those whose groups have
+// changed, and moved says where in the new text a place of the old one is. ok is false for
+// any other text, also one with a fault.
+func (p *Policy) Regroup(text []byte) (next *Policy, users []string, moved func(line, column int) (int, int), ok bool) {
+	e, ok := p.findEdit(text)
+	if !ok {
+		return nil, nil, nil, false
+	}
+	next, users, ok = p.regroup(e)
+	return next, users, e.moved, ok
 }
 
 // findEdit finds what differs between the policy's text and another one.

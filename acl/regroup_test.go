@@ -149,7 +149,7 @@ func (g *regrouper) same(t *testing.T, rng *rand.Rand, full *acl.Ruleset) {
 		if got, want := r.Verdict(p, acltest.Now), full.Verdict(p, acltest.Now); got != want {
 			t.Errorf("%+v: got %+v, want %+v", p, got, want)
 		}
-		if got, want := fmt.Sprint(r.Explain(p, acltest.Now)), fmt.Sprint(full.Explain(p, acltest.Now)); got != want {
+		if got, want := fmt.Sprint(acl.Explain(r, p, acltest.Now)), fmt.Sprint(acl.Explain(full, p, acltest.Now)); got != want {
 			t.Errorf("%+v: got %s, want %s", p, got, want)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"maps"
 	"slices"
 )
 
@@ -42,33 +41,6 @@ type class struct {
 type condSet struct {
 	cond uint32
 	set  set
-}
-
-// layered is an immutable map: a small one that is copied lies over a large one that
-// is shared.
-type layered[V any] struct{ base, over map[string]V }
-
-const maxOver = 256
-
-func (x layered[V]) get(key []byte) (V, bool) {
-	if v, ok := x.over[string(key)]; ok {
-		return v, true
-	}
-	v, ok := x.base[string(key)]
-	return v, ok
-}
-
-func (x layered[V]) with(key string, v V) layered[V] {
-	y := layered[V]{base: x.base, over: make(map[string]V, len(x.over)+1)}
-	if len(x.over) >= maxOver {
-		y.base = make(map[string]V, len(x.base)+len(x.over))
-		maps.Copy(y.base, x.base)
-		maps.Copy(y.base, x.over)
-	} else {
-		maps.Copy(y.over, x.over)
-	}
-	y.over[key] = v
-	return y
 }
 
 // maxPorts is the most port ranges of all zones together.
@@ -218,16 +190,13 @@ func (pr *program) newClass(s set) class {
 		return true
 	})
 	slices.Sort(list)
-	words := make(scratch, len(s.words))
+	var numbers []uint32
 	for i := 0; i < len(list); {
 		k := uint32(list[i] >> 32)
-		words.clear()
-		for ; i < len(list) && uint32(list[i]>>32) == k; i++ {
-			words.add(int(uint32(list[i])) - s.skip*64)
+		for numbers = numbers[:0]; i < len(list) && uint32(list[i]>>32) == k; i++ {
+			numbers = append(numbers, uint32(list[i]))
 		}
-		x := newSet(words)
-		x.skip += s.skip
-		c.conds = append(c.conds, condSet{k, x})
+		c.conds = append(c.conds, condSet{k, setOf(numbers)})
 	}
 	return c
 }

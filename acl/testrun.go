@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,9 +27,9 @@ type end struct {
 // "deny" that holds, holds always, and an "accept" that holds says what the policy
 // gives when its hour has come.
 type tester struct {
-	c        *compiled
+	r        *Ruleset
 	f        *faults
-	places   *places
+	book     *places
 	subjects []Subject
 	byUser   map[string][]int
 	work     int
@@ -48,11 +49,34 @@ type knownEnds struct {
 	text string
 }
 
-func (c *compiled) runTests(subjects []Subject, f *faults) {
-	if len(c.policy.tests) == 0 {
-		return
+// Check parses nothing: it compiles p, runs its tests against these devices, and returns
+// every fault and warning. With faults there is no Ruleset.
+func Check(p *Policy, o Options, subjects []Subject) (*Ruleset, ErrorList) {
+	r, err := Compile(p, o, subjects)
+	if list, ok := errors.AsType[ErrorList](err); ok {
+		return nil, list
 	}
-	t := &tester{c: c, f: f, places: newPlaces(c.policy, c.options, f), subjects: subjects,
+	if err != nil {
+		return nil, ErrorList{{Line: 1, Column: 1, Message: err.Error()}}
+	}
+	list := r.Warnings()
+	if failed := RunTests(r, subjects); len(failed) > 0 {
+		list = append(list, failed...)
+		list.Sort()
+		return nil, list
+	}
+	return r, list
+}
+
+// RunTests runs the tests of the policy that r was compiled from, with the devices that it
+// was compiled with, and returns those that fail.
+func RunTests(r *Ruleset, subjects []Subject) ErrorList {
+	tests := r.Policy().Tests()
+	if len(tests) == 0 {
+		return nil
+	}
+	f := r.Policy().Faults()
+	t := &tester{r: r, f: f, book: r.AddressBook(), subjects: subjects,
 		byUser: map[string][]int{}, known: map[knownEnds][]end{}}
 	for i, s := range subjects {
 		if len(s.Tags) == 0 {
@@ -60,7 +84,7 @@ func (c *compiled) runTests(subjects []Subject, f *faults) {
 			t.byUser[u] = append(t.byUser[u], i)
 		}
 	}
-	for _, x := range c.policy.tests {
+	for _, x := range tests {
 		for _, src := range x.src {
 			for _, d := range x.accept {
 				t.check(src, d, x.protos, true)
@@ -70,10 +94,11 @@ func (c *compiled) runTests(subjects []Subject, f *faults) {
 			}
 			if t.work > maxTestWork {
 				f.errorf(x.at, "the tests look at more than %d pairs of source and destination: test narrower ones", maxTestWork)
-				return
+				return f.sorted()
 			}
 		}
 	}
+	return f.sorted()
 }
 
 // check holds one source of a test against one destination.
@@ -106,7 +131,7 @@ func (t *tester) check(src target, dst testDst, protos []uint8, accept bool) {
 					return
 				}
 			} else if left := subtract(want, covered); !slices.Equal(left, want) {
-				info := t.c.grants[by]
+				info, _ := t.r.Grant(by)
 				t.f.errorf(dst.at, "the test fails: %s reaches %s by the grant in line %d: narrow that grant, or take it out of \"deny\"", s.label, d.label, info.Line)
 				return
 			}
@@ -120,28 +145,25 @@ func (t *tester) check(src target, dst testDst, protos []uint8, accept bool) {
 // covered returns the ports that s reaches on d, by any of the protocols, and the grant
 // of one of them.
 func (t *tester) covered(s, d end, protos []uint8) (ports []addrRange, by int) {
-	c := t.c
-	rules := d.rules
-	if d.device && s.device && s.user != "" && s.user == d.user && len(c.self) > 0 {
-		x := newScratch(len(c.rules))
-		x.or(rules)
-		x.addAll(c.self)
-		rules = newSet(x)
+	to := d.rules
+	if d.device && s.device && s.user != "" && s.user == d.user {
+		to = to.with(t.r.RulesToSelf())
 	}
-	if _, ok := first(s.rules, rules); !ok {
+	if !s.rules.meets(to) {
 		return nil, -1
 	}
-	rules.each(func(n int) bool {
-		if _, ok := first(s.rules, singleton(n)); !ok {
+	to.each(func(n int) bool {
+		if !s.rules.has(n) {
 			return true
 		}
-		if c.conds[c.rules[n].cond].mfa > 0 && !s.device && !d.device {
+		if t.r.Condition(n).asksCode() && !s.device && !d.device {
 			return true // nobody there could give a code
 		}
-		for _, x := range c.rules[n].spans {
+		rule := &t.r.Rules()[n]
+		for _, x := range rule.spans {
 			if slices.Contains(protos, x.proto) {
 				ports = append(ports, addrRange{addr{0, uint64(x.first)}, addr{0, uint64(x.last)}})
-				by = c.rules[n].grant
+				by = rule.grant
 			}
 		}
 		return true
@@ -176,7 +198,8 @@ func (t *tester) ends(x target, as side) []end {
 	case userTarget:
 		list = t.user(list, as, x.name)
 	case groupTarget:
-		for _, u := range t.c.policy.groups[x.name].flat {
+		members, _ := t.r.Policy().Members(x.name)
+		for _, u := range members {
 			list = t.user(list, as, u)
 		}
 	case memberTarget:
@@ -193,7 +216,7 @@ func (t *tester) ends(x target, as side) []end {
 			list = t.addresses(list, as, everywhere[:])
 		}
 	default:
-		list = t.addresses(list, as, t.places.of(x))
+		list = t.addresses(list, as, t.book.of(x))
 	}
 	list = t.distinct(list)
 	t.known[key] = list
@@ -223,7 +246,7 @@ func (t *tester) devices(list []end, as side, match func(*Subject) bool) []end {
 // device appends every address of a subject.
 func (t *tester) device(list []end, as side, s *Subject) []end {
 	for _, a := range s.Addrs {
-		if d, ok := t.c.devices.Lookup(a.Unmap()); ok {
+		if d := t.r.Enrolled(a); d != nil {
 			list = append(list, t.enrolled(as, d, a.Unmap()))
 		}
 	}
@@ -233,26 +256,22 @@ func (t *tester) device(list []end, as side, s *Subject) []end {
 func (t *tester) enrolled(as side, d *device, a netip.Addr) end {
 	e := end{label: fmt.Sprintf("%s (%s)", d.subject.Device, a), user: d.user, is4: a.Is4(), is6: !a.Is4(), device: true}
 	if as == asSource {
-		e.rules = t.c.roles[d.role]
+		e.rules = t.r.RulesFrom(d.role)
 	} else {
-		e.rules = t.c.zones[d.zone].set
+		e.rules = t.r.RulesTo(d.zone)
 	}
 	return e
 }
 
 // hypothetical is a device that does not exist yet, whatever its address will be.
 func (t *tester) hypothetical(as side, s Subject, label string) end {
-	rules := newScratch(len(t.c.rules))
+	e := end{label: label, user: strings.ToLower(s.User), is4: true, is6: true, device: true}
 	if as == asSource {
-		t.c.selected(t.c.program.src, &s, rules)
+		e.rules = t.r.SourceRules(&s)
 	} else {
-		t.c.selected(t.c.program.dst, &s, rules)
-		// A grant to everything reaches it wherever it comes.
-		for _, n := range t.c.program.dstEverywhere() {
-			rules.add(int(n))
-		}
+		e.rules = t.r.DestinationRules(&s)
 	}
-	return end{label: label, rules: newSet(rules), user: strings.ToLower(s.User), is4: true, is6: true, device: true}
+	return e
 }
 
 // addresses appends what prefixes hold: the devices among them, and the pieces of the
@@ -260,37 +279,35 @@ func (t *tester) hypothetical(as side, s Subject, label string) end {
 func (t *tester) addresses(list []end, as side, prefixes []netip.Prefix) []end {
 	for _, p := range prefixes {
 		is4 := p.Addr().Is4()
-		for a, d := range t.c.devices.Subnets(p) {
+		for a, d := range t.r.EnrolledIn(p) {
 			list = append(list, t.enrolled(as, d, a.Addr()))
 		}
-		if p.IsSingleIP() {
-			if _, isDevice := t.c.devices.Lookup(p.Addr()); isDevice {
-				continue
-			}
+		if p.IsSingleIP() && t.r.Enrolled(p.Addr()) != nil {
+			continue
 		}
 		all := []addrRange{rangeOf(p)}
 		if !p.IsSingleIP() {
-			for _, n := range t.c.network {
+			for _, n := range t.r.Options().Network {
 				if n.Addr().Is4() == is4 {
-					all = subtract(all, []addrRange{rangeOf(n)})
+					all = subtract(all, []addrRange{rangeOf(n.Masked())})
 				}
 			}
 		}
 		rest := slices.Clone(all)
-		piece := func(x netip.Prefix, rules set) {
+		piece := func(x netip.Prefix, of set) {
 			if x.Addr().Is4() == is4 && x.Overlaps(p) {
 				rest = subtract(rest, []addrRange{rangeOf(x)})
-				list = append(list, end{label: prefixText(narrower(x, p)), rules: rules, is4: is4, is6: !is4})
+				list = append(list, end{label: prefixText(narrower(x, p)), rules: of, is4: is4, is6: !is4})
 			}
 			t.work++
 		}
 		if as == asSource {
-			for _, x := range t.c.sources {
-				piece(x.Prefix, t.c.roles[x.Role])
+			for _, x := range t.r.Sources() {
+				piece(x.Prefix, t.r.RulesFrom(x.Role))
 			}
 		} else {
-			for _, x := range t.c.destinations {
-				piece(x.Prefix, t.c.zones[x.Zone].set)
+			for _, x := range t.r.Destinations() {
+				piece(x.Prefix, t.r.RulesTo(x.Zone))
 			}
 		}
 		if len(rest) > 0 {
@@ -313,9 +330,8 @@ func (t *tester) distinct(list []end) []end {
 	seen := map[string]bool{}
 	var key []byte
 	return slices.DeleteFunc(list, func(e end) bool {
-		key = appendKey(key[:0], e.rules.words)
-		key = fmt.Append(key, e.rules.skip, " ", e.is4, e.is6, e.device)
-		if len(t.c.self) > 0 {
+		key = fmt.Append(e.rules.appendKey(key[:0]), " ", e.is4, e.is6, e.device)
+		if len(t.r.RulesToSelf()) > 0 {
 			key = append(key, e.user...)
 		}
 		if seen[string(key)] {

@@ -67,7 +67,7 @@ func (c *compiled) decide(role set, x *class, at *circumstances) Verdict {
 		}
 		v := c.conds[x.conds[i].cond].hold(at, c.options.Session)
 		v.Grant = c.rules[n].grant
-		if better(v, best) {
+		if v.Better(best) {
 			best = v
 		}
 	}
@@ -145,8 +145,8 @@ func sooner(a, b time.Time) time.Time {
 // nearness orders the reasons by how near they are to allowing.
 var nearness = [...]uint8{Allowed: 5, PeerOffline: 4, StaleCode: 3, NoSession: 2, OutsideTime: 1, NoGrant: 0}
 
-// better tells whether a is a better answer than b.
-func better(a, b Verdict) bool {
+// Better tells whether a is a better answer than b.
+func (a Verdict) Better(b Verdict) bool {
 	if x, y := nearness[a.Reason], nearness[b.Reason]; x != y {
 		return x > y
 	}

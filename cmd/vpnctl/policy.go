@@ -118,10 +118,7 @@ func parsePolicy(policy string) (*vpnv1.CheckPolicyResponse, error) {
 	var list acl.ErrorList
 	p, err := acl.Parse([]byte(policy))
 	if err == nil {
-		var rules *acl.Ruleset
-		if rules, err = acl.Compile(p, alone, nil); err == nil {
-			list = rules.Warnings()
-		}
+		_, list = acl.Check(p, alone, nil)
 	}
 	if err != nil && !errors.As(err, &list) {
 		return nil, err

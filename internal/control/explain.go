@@ -99,7 +99,7 @@ func (s *Service) explain(ctx context.Context, source, destination string, q acl
 			}
 			p := q.Packet(src, dst)
 			p.SrcSession, p.DstSession = worth(v, from.device, now), worth(v, to.device, now)
-			a := FlowAnswer{Explanation: rules.Explain(p, now), Src: src, Dst: dst, Question: q}
+			a := FlowAnswer{Explanation: acl.Explain(rules, p, now), Src: src, Dst: dst, Question: q}
 			portal := p.Proto == 6 && p.DstPort == portalPort && slices.Contains(set.GatewayAddrs(), dst)
 			a.describe(from, to, p, now, portal)
 			switch {
@@ -175,7 +175,7 @@ func findEnd(v *peers.View, rules *acl.Ruleset, name string) (flowEnd, error) {
 		}
 		return flowEnd{}, notFound("device", name, "vpnctl device ls")
 	}
-	addrs, network, err := rules.Addresses(name)
+	addrs, network, err := acl.Addresses(rules, name)
 	switch {
 	case err == nil && len(addrs) == 1:
 		if d := v.DeviceByAddr(addrs[0]); d != nil {

@@ -54,18 +54,15 @@ func compilePolicy(v *peers.View, o acl.Options, text string, devices []acl.Subj
 	for u := range v.Users() {
 		o.Users = append(o.Users, u.Name)
 	}
-	var rules *acl.Ruleset
 	p, err := acl.Parse([]byte(text))
-	if err == nil {
-		rules, err = acl.Compile(p, o, devices)
-	}
-	if err == nil {
-		return rules, rules.Warnings(), nil
-	}
 	if list, ok := errors.AsType[acl.ErrorList](err); ok {
 		return nil, list, nil
 	}
-	return nil, nil, refuse(CodeInvalid, "The policy is refused: %v.", err)
+	if err != nil {
+		return nil, nil, refuse(CodeInvalid, "The policy is refused: %v.", err)
+	}
+	rules, list := acl.Check(p, o, devices)
+	return rules, list, nil
 }
 
 // subjects are the devices as the policy sees them.

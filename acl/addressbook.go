@@ -16,29 +16,31 @@ type places struct {
 }
 
 func newPlaces(p *Policy, o Options, f *faults) *places {
-	pl := &places{policy: p, hosts: map[string][]netip.Prefix{}, sets: map[string]prefixSet{}, lists: map[string][]netip.Prefix{}}
+	b := &places{policy: p, hosts: map[string][]netip.Prefix{}, sets: map[string]prefixSet{}, lists: map[string][]netip.Prefix{}}
 	for _, a := range o.Gateway {
 		a = a.Unmap()
-		pl.hosts[appHost] = append(pl.hosts[appHost], netip.PrefixFrom(a, a.BitLen()))
+		b.hosts[appHost] = append(b.hosts[appHost], netip.PrefixFrom(a, a.BitLen()))
 	}
-	for name, h := range p.hosts {
-		pl.hosts[name] = []netip.Prefix{h.prefix}
+	for _, name := range p.Hosts() {
+		if x, ok := p.HostPrefix(name); ok {
+			b.hosts[name] = []netip.Prefix{x}
+		}
 	}
 	for _, name := range p.IPSets() {
-		s := pl.ipset(name)
-		pl.lists[name] = s.prefixes()
-		if pl.work > maxPlaceWork {
-			f.errorf(p.ipsets[name].at, "the IP sets take too much work: use fewer elements, and put the \"remove\" after all \"add\"")
+		s := b.ipset(name)
+		b.lists[name] = s.prefixes()
+		if b.work > maxPlaceWork {
+			f.errorf(p.IPSet(name).at, "the IP sets take too much work: use fewer elements, and put the \"remove\" after all \"add\"")
 			break
 		}
 	}
-	return pl
+	return b
 }
 
 // ipset puts an IP set together; its elements work in order. Parse has made sure that
 // none contains itself.
-func (pl *places) ipset(name string) prefixSet {
-	if s, ok := pl.sets[name]; ok {
+func (b *places) ipset(name string) prefixSet {
+	if s, ok := b.sets[name]; ok {
 		return s
 	}
 	var s prefixSet
@@ -49,16 +51,16 @@ func (pl *places) ipset(name string) prefixSet {
 			pending = nil
 		}
 	}
-	for _, op := range pl.policy.ipsets[name].ops {
-		if pl.work += len(s.v4) + len(s.v6) + 1; pl.work > maxPlaceWork {
+	for _, op := range b.policy.IPSet(name).ops {
+		if b.work += len(s.v4) + len(s.v6) + 1; b.work > maxPlaceWork {
 			break
 		}
 		t := op.target
 		var list []netip.Prefix
 		switch t.kind {
 		case ipsetTarget:
-			o := pl.ipset(t.name)
-			pl.work += len(o.v4) + len(o.v6)
+			o := b.ipset(t.name)
+			b.work += len(o.v4) + len(o.v6)
 			flush()
 			if op.remove {
 				s.removeSet(o)
@@ -67,7 +69,7 @@ func (pl *places) ipset(name string) prefixSet {
 			}
 			continue
 		case hostTarget:
-			list = pl.hosts[t.name]
+			list = b.hosts[t.name]
 		default:
 			list = []netip.Prefix{t.prefix}
 		}
@@ -79,22 +81,22 @@ func (pl *places) ipset(name string) prefixSet {
 		}
 	}
 	flush()
-	pl.sets[name] = s
+	b.sets[name] = s
 	return s
 }
 
 // has tells whether a target stands for addresses rather than for devices.
-func (pl *places) has(t target) bool {
+func (b *places) has(t target) bool {
 	return t.kind == prefixTarget || t.kind == hostTarget || t.kind == ipsetTarget
 }
 
-func (pl *places) of(t target) []netip.Prefix {
+func (b *places) of(t target) []netip.Prefix {
 	switch t.kind {
 	case prefixTarget:
 		return []netip.Prefix{t.prefix}
 	case hostTarget:
-		return pl.hosts[t.name]
+		return b.hosts[t.name]
 	default:
-		return pl.lists[t.name]
+		return b.lists[t.name]
 	}
 }
