@@ -1,10 +1,10 @@
 package peers
 
-import "vpnd/acl"
+import "vpnd/acl/rules"
 
 // Subject is the device as the policy sees it; ok is false when it or its owner is
 // disabled, or not there any more: then the policy must not know it.
-func (v *View) Subject(d *Device) (s acl.Subject, ok bool) {
+func (v *View) Subject(d *Device) (s rules.Subject, ok bool) {
 	if d == nil || d.Disabled {
 		return s, false
 	}
@@ -12,10 +12,10 @@ func (v *View) Subject(d *Device) (s acl.Subject, ok bool) {
 	if u == nil || u.Disabled {
 		return s, false
 	}
-	return acl.Subject{Device: u.Name + "/" + d.Name, User: u.Name, Tags: d.Tags, Addrs: d.Addrs}, true
+	return rules.Subject{Device: u.Name + "/" + d.Name, User: u.Name, Tags: d.Tags, Addrs: d.Addrs}, true
 }
 
 // PolicyOptions are the settings that give a policy its meaning.
-func (s Settings) PolicyOptions() acl.Options {
-	return acl.Options{Network: s.Network, Gateway: s.GatewayAddrs(), Session: s.Session}
+func (s Settings) PolicyOptions() rules.Options {
+	return rules.Options{Network: s.Network, Gateway: s.GatewayAddrs(), Session: s.Session}
 }

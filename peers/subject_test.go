@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 )
 
 func TestSubject(t *testing.T) {
@@ -16,7 +16,7 @@ func TestSubject(t *testing.T) {
 	n := device("Alice", "db")
 	n.Tags = []string{"tag:db"}
 	d := must(c, DeviceAdd{u.ID, n}).Device
-	want := acl.Subject{Device: "Alice/db", User: "Alice", Tags: []string{"tag:db"}, Addrs: d.Addrs}
+	want := rules.Subject{Device: "Alice/db", User: "Alice", Tags: []string{"tag:db"}, Addrs: d.Addrs}
 	if got, ok := c.View().Subject(d); !ok || !cmp.Equal(got, want, cmpopts.EquateComparable(netip.Addr{})) {
 		t.Errorf("got %+v %v, want %+v", got, ok, want)
 	}

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/control"
 	"vpnd/peers"
 	"vpnd/peers/conf"
@@ -37,7 +37,7 @@ type fakeService struct {
 	codes    map[string]bool
 	active   bool
 	expires  time.Time
-	reaches  []acl.Reach
+	reaches  []rules.Reach
 	fail     error // answered by everything, if not nil
 	finishes []control.FinishRequest
 	froms    []netip.Addr
@@ -209,29 +209,29 @@ func (f *fakeService) set(change func(*fakeService)) {
 	change(f)
 }
 
-func reach(name, prefix string, proto uint8, first, last uint16, reason acl.Reason, until time.Time) acl.Reach {
-	return acl.Reach{Name: name, Prefix: netip.MustParsePrefix(prefix), Proto: proto, First: first, Last: last,
-		Verdict: acl.Verdict{Allow: reason == acl.Allowed, Reason: reason, Until: until}}
+func reach(name, prefix string, proto uint8, first, last uint16, reason rules.Reason, until time.Time) rules.Reach {
+	return rules.Reach{Name: name, Prefix: netip.MustParsePrefix(prefix), Proto: proto, First: first, Last: last,
+		Verdict: rules.Verdict{Allow: reason == rules.Allowed, Reason: reason, Until: until}}
 }
 
-func openReaches() []acl.Reach {
+func openReaches() []rules.Reach {
 	end := time.Now().Add(12 * time.Hour).Truncate(time.Second)
-	return []acl.Reach{
-		reach("app", "10.77.0.1/32", 6, 8080, 8080, acl.Allowed, end),
-		reach("app", "fd42:7::1/128", 6, 8080, 8080, acl.Allowed, end),
-		reach("wiki", "192.168.40.7/32", 6, 443, 443, acl.Allowed, end.Add(-9*time.Hour)),
-		reach("wiki", "192.168.40.7/32", 1, 0, 0, acl.Allowed, end.Add(-9*time.Hour)),
-		reach("payroll", "192.168.40.9/32", 6, 5432, 5432, acl.StaleCode, time.Time{}),
-		reach("printers", "192.168.50.0/24", 0, 0, 0, acl.OutsideTime, time.Now().Add(20*time.Hour).Truncate(time.Minute)),
-		reach("lab", "192.168.60.0/24", 17, 5000, 5010, acl.NoGrant, time.Time{}),
+	return []rules.Reach{
+		reach("app", "10.77.0.1/32", 6, 8080, 8080, rules.Allowed, end),
+		reach("app", "fd42:7::1/128", 6, 8080, 8080, rules.Allowed, end),
+		reach("wiki", "192.168.40.7/32", 6, 443, 443, rules.Allowed, end.Add(-9*time.Hour)),
+		reach("wiki", "192.168.40.7/32", 1, 0, 0, rules.Allowed, end.Add(-9*time.Hour)),
+		reach("payroll", "192.168.40.9/32", 6, 5432, 5432, rules.StaleCode, time.Time{}),
+		reach("printers", "192.168.50.0/24", 0, 0, 0, rules.OutsideTime, time.Now().Add(20*time.Hour).Truncate(time.Minute)),
+		reach("lab", "192.168.60.0/24", 17, 5000, 5010, rules.NoGrant, time.Time{}),
 	}
 }
 
-func closedReaches() []acl.Reach {
+func closedReaches() []rules.Reach {
 	rs := openReaches()
 	for i := range rs {
-		if rs[i].Allow || rs[i].Reason == acl.StaleCode {
-			rs[i].Verdict = acl.Verdict{Reason: acl.NoSession}
+		if rs[i].Allow || rs[i].Reason == rules.StaleCode {
+			rs[i].Verdict = rules.Verdict{Reason: rules.NoSession}
 		}
 	}
 	return rs

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 )
 
 // reachAnswer is one address that is open, as the API gives it.
@@ -20,7 +20,7 @@ type reachAnswer struct {
 	Until   *time.Time `json:"until"`   // null: no end of its own
 }
 
-func reachAnswers(rs []acl.Reach) []reachAnswer {
+func reachAnswers(rs []rules.Reach) []reachAnswer {
 	out := []reachAnswer{}
 	type key struct{ name, address, until string }
 	at := map[key]int{}
@@ -54,17 +54,17 @@ type reachView struct {
 
 // reachViews sorts what there is into what is open, what a code would open, and what
 // stays shut.
-func reachViews(rs []acl.Reach) (open, byCode, shut []reachView) {
+func reachViews(rs []rules.Reach) (open, byCode, shut []reachView) {
 	type key struct {
 		name, until string
-		reason      acl.Reason
+		reason      rules.Reason
 	}
 	at := map[key]int{}
 	var all []reachView
-	var reasons []acl.Reason
+	var reasons []rules.Reason
 	for _, r := range rs {
 		if r.Allow {
-			r.Reason = acl.Allowed
+			r.Reason = rules.Allowed
 		}
 		k := key{r.Name, r.Until.UTC().String(), r.Reason}
 		i, ok := at[k]
@@ -90,9 +90,9 @@ func reachViews(rs []acl.Reach) (open, byCode, shut []reachView) {
 	}
 	for i, v := range all {
 		switch reasons[i] {
-		case acl.Allowed:
+		case rules.Allowed:
 			open = append(open, v)
-		case acl.NoSession, acl.StaleCode:
+		case rules.NoSession, rules.StaleCode:
 			byCode = append(byCode, v)
 		default:
 			shut = append(shut, v)
@@ -106,18 +106,18 @@ func reachViews(rs []acl.Reach) (open, byCode, shut []reachView) {
 
 // why says a verdict's reason to a person. Of what is shut for its hours, until is when it
 // opens, which the page says behind it.
-func why(r acl.Reason, until time.Time) string {
+func why(r rules.Reason, until time.Time) string {
 	switch r {
-	case acl.Allowed, acl.NoSession:
+	case rules.Allowed, rules.NoSession:
 		return ""
-	case acl.StaleCode:
+	case rules.StaleCode:
 		return "Needs a fresher code than your last one."
-	case acl.OutsideTime:
+	case rules.OutsideTime:
 		if until.IsZero() {
 			return "Was granted to you for a time that is over. If you still need it, ask your administrator."
 		}
 		return "Is granted to you, but not at this time."
-	case acl.PeerOffline:
+	case rules.PeerOffline:
 		return "Is a device whose owner is not signed in there."
 	default:
 		return "Is not granted to you. If you need it, ask your administrator."
@@ -136,7 +136,7 @@ func addressOf(p netip.Prefix) string {
 }
 
 // portsOf writes protocol and ports as the policy would.
-func portsOf(r acl.Reach) string {
+func portsOf(r rules.Reach) string {
 	var proto string
 	switch r.Proto {
 	case 0:
@@ -165,8 +165,8 @@ func portsOf(r acl.Reach) string {
 }
 
 // opensTCP says whether a TCP address is open now.
-func opensTCP(rs []acl.Reach, a netip.AddrPort) bool {
-	return slices.ContainsFunc(rs, func(r acl.Reach) bool {
+func opensTCP(rs []rules.Reach, a netip.AddrPort) bool {
+	return slices.ContainsFunc(rs, func(r rules.Reach) bool {
 		return r.Allow && r.Prefix.Contains(a.Addr()) &&
 			(r.Proto == 0 || r.Proto == 6 && r.First <= a.Port() && a.Port() <= r.Last)
 	})

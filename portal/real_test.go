@@ -16,7 +16,8 @@ import (
 
 	"github.com/pquerna/otp/totp"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/store"
@@ -37,20 +38,20 @@ func (g instant) Stats(context.Context, ...dataplane.Key) (dataplane.Stats, erro
 }
 func (g instant) Permits(context.Context, dataplane.Flow) (bool, error) { return false, nil }
 
-func (g instant) Rules() *acl.Ruleset {
+func (g instant) Rules() *rules.Ruleset {
 	v := g.state.View()
-	p, err := acl.Parse([]byte(v.Policy().Text))
+	p, err := language.Parse([]byte(v.Policy().Text))
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	var subjects []acl.Subject
+	var subjects []rules.Subject
 	for d := range v.Devices() {
 		if s, ok := v.Subject(d); ok {
 			subjects = append(subjects, s)
 		}
 	}
 	set, _ := v.Settings()
-	r, err := acl.Compile(p, acl.Options{Network: set.Network, Gateway: set.GatewayAddrs(), Session: set.Session}, subjects)
+	r, err := rules.Compile(p, rules.Options{Network: set.Network, Gateway: set.GatewayAddrs(), Session: set.Session}, subjects)
 	if err != nil {
 		g.t.Fatal(err)
 	}

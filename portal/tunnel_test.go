@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/control"
 )
 
@@ -248,29 +248,29 @@ func TestSessionPage(t *testing.T) {
 			t.Errorf("signed in: no %q", want)
 		}
 	}
-	f.reaches = []acl.Reach{reach("wiki", "192.168.40.8/32", 1, 0, 65535, acl.Allowed, time.Time{}), reach("wiki", "fd40::8/128", 58, 0, 65535, acl.Allowed, time.Time{})}
+	f.reaches = []rules.Reach{reach("wiki", "192.168.40.8/32", 1, 0, 65535, rules.Allowed, time.Time{}), reach("wiki", "fd40::8/128", 58, 0, 65535, rules.Allowed, time.Time{})}
 	if b := bodyOf(t, askFrom(h, fromPhone, "GET", "http://10.77.0.1/", "", nil)); strings.Count(b, "icmp</code>") != 1 {
 		t.Errorf("ping is named for each family:\n%s", b)
 	}
 	// What is shut says why, and when it opens if it does.
 	opens := time.Date(2030, 3, 4, 8, 0, 0, 0, time.UTC)
 	for _, test := range []struct {
-		reason acl.Reason
+		reason rules.Reason
 		until  time.Time
 		want   string
 	}{
-		{acl.OutsideTime, opens, `Is granted to you, but not at this time. It opens <time datetime="2030-03-04T08:00:00Z">4 March, 08:00 UTC</time>.`},
-		{acl.OutsideTime, time.Time{}, "Was granted to you for a time that is over. If you still need it, ask your administrator.</p>"},
-		{acl.PeerOffline, time.Time{}, "Is a device whose owner is not signed in there.</p>"},
-		{acl.StaleCode, time.Time{}, "Needs a fresher code than your last one.</p>"},
-		{acl.NoGrant, time.Time{}, "Is not granted to you. If you need it, ask your administrator.</p>"},
+		{rules.OutsideTime, opens, `Is granted to you, but not at this time. It opens <time datetime="2030-03-04T08:00:00Z">4 March, 08:00 UTC</time>.`},
+		{rules.OutsideTime, time.Time{}, "Was granted to you for a time that is over. If you still need it, ask your administrator.</p>"},
+		{rules.PeerOffline, time.Time{}, "Is a device whose owner is not signed in there.</p>"},
+		{rules.StaleCode, time.Time{}, "Needs a fresher code than your last one.</p>"},
+		{rules.NoGrant, time.Time{}, "Is not granted to you. If you need it, ask your administrator.</p>"},
 	} {
-		f.reaches = []acl.Reach{reach("erp", "192.168.40.8/32", 6, 443, 443, test.reason, test.until)}
+		f.reaches = []rules.Reach{reach("erp", "192.168.40.8/32", 6, 443, 443, test.reason, test.until)}
 		if b := bodyOf(t, askFrom(h, fromPhone, "GET", "http://10.77.0.1/", "", nil)); !strings.Contains(b, test.want) {
 			t.Errorf("%v: no %q in\n%s", test.reason, test.want, b)
 		}
 	}
-	f.reaches = []acl.Reach{reach("<script>x", "10.77.0.1/32", 6, 1, 8079, acl.Allowed, time.Time{})}
+	f.reaches = []rules.Reach{reach("<script>x", "10.77.0.1/32", 6, 1, 8079, rules.Allowed, time.Time{})}
 	b = bodyOf(t, askFrom(h, fromPhone, "GET", "http://10.77.0.1/?next="+url.QueryEscape("http://10.77.0.1:8080/f"), "", nil))
 	if strings.Contains(b, "Open the app") || strings.Contains(b, `href="http://10.77.0.1:8080/f"`) || !strings.Contains(b, "not open to this device") {
 		t.Errorf("offers what is not open:\n%s", b)
@@ -290,7 +290,7 @@ func TestSessionPage(t *testing.T) {
 }
 
 func TestPorts(t *testing.T) {
-	for want, r := range map[string]acl.Reach{
+	for want, r := range map[string]rules.Reach{
 		"*":             {},
 		"icmp":          {Proto: 1},
 		"ipv6-icmp":     {Proto: 58},

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 )
 
 // Large is a policy, with its devices, of the sizes that are promised: two devices a user,
@@ -24,7 +24,7 @@ type Large struct {
 }
 
 // LargeOptions are the options of a Large policy.
-var LargeOptions = acl.Options{
+var LargeOptions = rules.Options{
 	Network: []netip.Prefix{netip.MustParsePrefix("10.64.0.0/12"), netip.MustParsePrefix("fd77::/64")},
 	Gateway: []netip.Addr{netip.MustParseAddr("10.64.0.1"), netip.MustParseAddr("fd77::1")},
 	Session: 12 * time.Hour,
@@ -43,13 +43,13 @@ func (l Large) Addr(i int, is4 bool) netip.Addr {
 func (l Large) User(i int) string { return fmt.Sprintf("u%d", i) }
 
 // Subject is the i-th device.
-func (l Large) Subject(i int) acl.Subject {
-	return acl.Subject{Device: fmt.Sprintf("u%d/d%d", i/2, i%2), User: l.User(i / 2), Addrs: []netip.Addr{l.Addr(i, true), l.Addr(i, false)}}
+func (l Large) Subject(i int) rules.Subject {
+	return rules.Subject{Device: fmt.Sprintf("u%d/d%d", i/2, i%2), User: l.User(i / 2), Addrs: []netip.Addr{l.Addr(i, true), l.Addr(i, false)}}
 }
 
 // Subjects are all devices.
-func (l Large) Subjects() []acl.Subject {
-	list := make([]acl.Subject, l.Devices)
+func (l Large) Subjects() []rules.Subject {
+	list := make([]rules.Subject, l.Devices)
 	for i := range list {
 		list[i] = l.Subject(i)
 	}

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 )
 
 // Judge says whether a packet may pass at now by walking over the grants as they are
-// written. It shares no code with package acl.
-func (w *World) Judge(p acl.Packet, now time.Time) bool {
+// written. It shares no code with package rules.
+func (w *World) Judge(p rules.Packet, now time.Time) bool {
 	src, dst := w.deviceAt(p.Src), w.deviceAt(p.Dst)
 	for _, g := range w.Grants {
 		if w.grants(g, p, src, dst) && w.holds(g, p, src, dst, now) {
@@ -23,14 +23,14 @@ func (w *World) Judge(p acl.Packet, now time.Time) bool {
 }
 
 // Granted says whether some grant covers a packet, at a time and with a code that suit it.
-func (w *World) Granted(p acl.Packet) bool {
+func (w *World) Granted(p rules.Packet) bool {
 	src, dst := w.deviceAt(p.Src), w.deviceAt(p.Dst)
 	return slices.ContainsFunc(w.Grants, func(g Grant) bool {
 		return w.grants(g, p, src, dst) && (g.MFA == "off" || src != nil || dst != nil)
 	})
 }
 
-func (w *World) deviceAt(a netip.Addr) *acl.Subject {
+func (w *World) deviceAt(a netip.Addr) *rules.Subject {
 	for i := range w.Subjects {
 		if slices.Contains(w.Subjects[i].Addrs, a) {
 			return &w.Subjects[i]
@@ -41,14 +41,14 @@ func (w *World) deviceAt(a netip.Addr) *acl.Subject {
 
 // nobody tells whether an address lies in the tunnel and belongs neither to a device nor
 // to the gateway.
-func (w *World) nobody(a netip.Addr, device *acl.Subject) bool {
+func (w *World) nobody(a netip.Addr, device *rules.Subject) bool {
 	if device != nil || slices.Contains(w.Options.Gateway, a) {
 		return false
 	}
 	return slices.ContainsFunc(w.Options.Network, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-func (w *World) grants(g Grant, p acl.Packet, src, dst *acl.Subject) bool {
+func (w *World) grants(g Grant, p rules.Packet, src, dst *rules.Subject) bool {
 	if w.nobody(p.Src, src) || w.nobody(p.Dst, dst) {
 		return false
 	}
@@ -84,7 +84,7 @@ func (w *World) grants(g Grant, p acl.Packet, src, dst *acl.Subject) bool {
 }
 
 // from tells whether a grant has an address as a source.
-func (w *World) from(g Grant, a netip.Addr, device *acl.Subject) bool {
+func (w *World) from(g Grant, a netip.Addr, device *rules.Subject) bool {
 	return slices.ContainsFunc(g.Src, func(t string) bool {
 		if t == "*" {
 			return device != nil
@@ -93,8 +93,8 @@ func (w *World) from(g Grant, a netip.Addr, device *acl.Subject) bool {
 	})
 }
 
-// to tells whether a target of a grant is a packet's destination.
-func (w *World) to(t string, p acl.Packet, src, dst *acl.Subject) bool {
+// to tells whether a selector of a grant is a packet's destination.
+func (w *World) to(t string, p rules.Packet, src, dst *rules.Subject) bool {
 	switch t {
 	case "*":
 		return true
@@ -106,7 +106,7 @@ func (w *World) to(t string, p acl.Packet, src, dst *acl.Subject) bool {
 }
 
 // covers tells whether a protocol and ports as written are the packet's.
-func covers(proto, ports string, p acl.Packet) bool {
+func covers(proto, ports string, p rules.Packet) bool {
 	switch proto {
 	case "":
 		if p.Proto != 1 && p.Proto != 6 && p.Proto != 17 && p.Proto != 58 {
@@ -142,8 +142,8 @@ func covers(proto, ports string, p acl.Packet) bool {
 	return false
 }
 
-// matches tells whether an address, or the device that has it, is what a target names.
-func (w *World) matches(t string, a netip.Addr, device *acl.Subject) bool {
+// matches tells whether an address, or the device that has it, is what a selector names.
+func (w *World) matches(t string, a netip.Addr, device *rules.Subject) bool {
 	switch {
 	case t == "autogroup:member":
 		return device != nil && len(device.Tags) == 0
@@ -197,7 +197,7 @@ func (w *World) inSet(set string, a netip.Addr) bool {
 }
 
 // holds tells whether a grant's conditions hold.
-func (w *World) holds(g Grant, p acl.Packet, src, dst *acl.Subject, now time.Time) bool {
+func (w *World) holds(g Grant, p rules.Packet, src, dst *rules.Subject, now time.Time) bool {
 	if !g.Expires.IsZero() && !now.Before(g.Expires) {
 		return false
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 )
 
 // Addrs are the addresses at which something may change in a world, and those beside
@@ -58,8 +58,8 @@ var (
 // Packet makes a random packet at the boundaries of a world, with random sessions
 // around now. Its ends are of one family. Most packets are aimed at a grant, else nearly
 // all would be refused.
-func (w *World) Packet(rng *rand.Rand, addrs []netip.Addr, now time.Time) acl.Packet {
-	p := acl.Packet{Src: addrs[rng.IntN(len(addrs))], Proto: edgeProtos[rng.IntN(len(edgeProtos))]}
+func (w *World) Packet(rng *rand.Rand, addrs []netip.Addr, now time.Time) rules.Packet {
+	p := rules.Packet{Src: addrs[rng.IntN(len(addrs))], Proto: edgeProtos[rng.IntN(len(edgeProtos))]}
 	for p.Dst = addrs[rng.IntN(len(addrs))]; p.Dst.Is4() != p.Src.Is4(); {
 		p.Dst = addrs[rng.IntN(len(addrs))]
 	}
@@ -98,13 +98,13 @@ func (w *World) Packet(rng *rand.Rand, addrs []netip.Addr, now time.Time) acl.Pa
 
 // session makes a session that is live more often than not, with a code as old as the
 // boundaries of the policies' freshness.
-func (w *World) session(rng *rand.Rand, now time.Time) acl.Session {
+func (w *World) session(rng *rand.Rand, now time.Time) rules.Session {
 	if rng.IntN(10) == 0 {
-		return acl.Session{}
+		return rules.Session{}
 	}
 	ages := []time.Duration{0, time.Second - 1, time.Second, 15*time.Minute - 1, 15 * time.Minute, time.Hour - 1, time.Hour, 11 * time.Hour}
 	ends := []time.Duration{-time.Hour, 0, 1, time.Minute, time.Hour, time.Hour, 2 * time.Hour, 6 * time.Hour, 6 * time.Hour, 7 * time.Hour}
-	return acl.Session{Until: now.Add(ends[rng.IntN(len(ends))]), Code: now.Add(-ages[rng.IntN(len(ages))])}
+	return rules.Session{Until: now.Add(ends[rng.IntN(len(ends))]), Code: now.Add(-ages[rng.IntN(len(ages))])}
 }
 
 // Times are instants at which something may change in a world, and the ones just before.

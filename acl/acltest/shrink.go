@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 )
 
 // Shrink returns the smallest world it can find that still fails. It takes away, one by
@@ -178,15 +178,15 @@ func without[T any](list []T, i int) []T { return slices.Delete(slices.Clone(lis
 // Report shrinks a world in which an enforcer and the oracle disagree about one packet,
 // and tells all that somebody needs to see it again. fails judges the same packet in
 // another world.
-func Report(w *World, seed uint64, p acl.Packet, now time.Time, fails func(*World) bool) string {
+func Report(w *World, seed uint64, p rules.Packet, now time.Time, fails func(*World) bool) string {
 	w = Shrink(w, fails)
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d, at %s: from %s to %s, protocol %d, port %d\n", seed, now.Format(time.RFC3339Nano), p.Src, p.Dst, p.Proto, p.DstPort)
 	for _, end := range []struct {
 		name string
-		s    acl.Session
+		s    rules.Session
 	}{{"source", p.SrcSession}, {"destination", p.DstSession}} {
-		if end.s != (acl.Session{}) {
+		if end.s != (rules.Session{}) {
 			fmt.Fprintf(&b, "%s: signed in until %s, code of %s\n", end.name, end.s.Until.Format(time.RFC3339Nano), end.s.Code.Format(time.RFC3339Nano))
 		}
 	}

@@ -7,24 +7,24 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/rules"
 )
 
 // enforcers that are wrong on purpose: each in one way.
-var enforcers = map[string]func(r *acl.Ruleset, p acl.Packet, now time.Time) bool{
-	"a port off by one": func(r *acl.Ruleset, p acl.Packet, now time.Time) bool {
+var enforcers = map[string]func(r *rules.Ruleset, p rules.Packet, now time.Time) bool{
+	"a port off by one": func(r *rules.Ruleset, p rules.Packet, now time.Time) bool {
 		p.DstPort++
 		return r.Verdict(p, now).Allow
 	},
-	"blind to the code's age": func(r *acl.Ruleset, p acl.Packet, now time.Time) bool {
+	"blind to the code's age": func(r *rules.Ruleset, p rules.Packet, now time.Time) bool {
 		p.SrcSession.Code, p.DstSession.Code = now, now
 		return r.Verdict(p, now).Allow
 	},
-	"deaf to ends": func(r *acl.Ruleset, p acl.Packet, now time.Time) bool {
+	"deaf to ends": func(r *rules.Ruleset, p rules.Packet, now time.Time) bool {
 		return r.Verdict(p, now.Add(-48*time.Hour)).Allow
 	},
-	"the other end's session is not asked": func(r *acl.Ruleset, p acl.Packet, now time.Time) bool {
+	"the other end's session is not asked": func(r *rules.Ruleset, p rules.Packet, now time.Time) bool {
 		p.DstSession.Until = now.Add(time.Hour)
 		return r.Verdict(p, now).Allow
 	},
@@ -73,7 +73,7 @@ func TestShrink(t *testing.T) {
 }
 
 // disagreement finds a world and a packet for which enforce is wrong.
-func disagreement(t *testing.T, enforce func(*acl.Ruleset, acl.Packet, time.Time) bool) (*acltest.World, acl.Packet, uint64) {
+func disagreement(t *testing.T, enforce func(*rules.Ruleset, rules.Packet, time.Time) bool) (*acltest.World, rules.Packet, uint64) {
 	t.Helper()
 	for seed := range uint64(100) {
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -91,5 +91,5 @@ func disagreement(t *testing.T, enforce func(*acl.Ruleset, acl.Packet, time.Time
 		}
 	}
 	t.Fatal("no packet shows the fault: the worlds show nothing")
-	return nil, acl.Packet{}, 0
+	return nil, rules.Packet{}, 0
 }

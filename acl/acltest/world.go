@@ -1,6 +1,6 @@
-// Package acltest makes random worlds, a policy with devices and packets at every
+// package acltest makes random worlds, a policy with devices and packets at every
 // boundary, and judges packets by a second, slow and simple reading of the policy. It is
-// what the compiler of package acl and the filters of the data planes are held against.
+// what the compiler of package rules and the filters of the data planes are held against.
 package acltest
 
 import (
@@ -11,12 +11,13 @@ import (
 	"strings"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 )
 
 // Grant is a grant as a World keeps it.
 type Grant struct {
-	Src, Dst []string // targets as the policy writes them
+	Src, Dst []string // selectors as the policy writes them
 	IP       []string // of an entry of "acls": the ports, one for each of Dst
 	ACL      bool     // an entry of "acls" for Proto, or for any protocol if that is ""
 	Proto    string
@@ -36,8 +37,8 @@ type Hours struct {
 
 // World is a policy with its devices.
 type World struct {
-	Options  acl.Options
-	Subjects []acl.Subject
+	Options  rules.Options
+	Subjects []rules.Subject
 	Groups   map[string][]string
 	Hosts    map[string]string
 	Sets     map[string][]string // of ipsets
@@ -145,16 +146,13 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 // Compile compiles the policy; the error of a valid World is always nil.
-func (w *World) Compile() (*acl.Ruleset, error) {
-	p, err := acl.Parse(w.Text())
+func (w *World) Compile() (*rules.Ruleset, error) {
+	p, err := language.Parse(w.Text())
 	if err != nil {
 		return nil, err
 	}
-	return acl.Compile(p, w.Options, w.Subjects)
+	return rules.Compile(p, w.Options, w.Subjects)
 }
-
-// Now is the instant around which worlds live: a Wednesday, in winter.
-var Now = time.Date(2026, 3, 4, 10, 0, 0, 0, time.UTC)
 
 var (
 	prefixes = []string{
@@ -169,7 +167,7 @@ var (
 func Random(rng *rand.Rand, n int) *World {
 	pick := func(list []string) string { return list[rng.IntN(len(list))] }
 	w := &World{
-		Options: acl.Options{
+		Options: rules.Options{
 			Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd77::/64")},
 			Gateway: []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1")},
 			Session: 12 * time.Hour,
@@ -208,7 +206,7 @@ func Random(rng *rand.Rand, n int) *World {
 		w.Sets[fmt.Sprintf("ipset:s%d", i)] = ops
 	}
 	for i := range 3 + rng.IntN(6) {
-		s := acl.Subject{Device: fmt.Sprintf("%d", i), User: pick(users)}
+		s := rules.Subject{Device: fmt.Sprintf("%d", i), User: pick(users)}
 		switch rng.IntN(4) {
 		case 0:
 			s.Tags = []string{pick([]string{"tag:x", "tag:y", "tag:undefined"})}
@@ -227,7 +225,7 @@ func Random(rng *rand.Rand, n int) *World {
 	}
 	people := []string{"alice", "Bob", "carol@", "nobody", "group:g0", "group:g1", "group:g2", "group:g3", "autogroup:member"}
 	others := []string{"*", "autogroup:tagged", "tag:x", "tag:y", "tag:unused", "h0", "h1", "h2", "app", "ipset:s0", "ipset:s1"}
-	target := func() string {
+	selector := func() string {
 		switch rng.IntN(3) {
 		case 0:
 			return pick(people)
@@ -245,11 +243,11 @@ func Random(rng *rand.Rand, n int) *World {
 			if self || rng.IntN(2) == 0 {
 				g.Src = append(g.Src, pick(people))
 			} else {
-				g.Src = append(g.Src, target())
+				g.Src = append(g.Src, selector())
 			}
 		}
 		for range 1 + rng.IntN(3) {
-			g.Dst = append(g.Dst, target())
+			g.Dst = append(g.Dst, selector())
 		}
 		if self {
 			g.Dst[0] = "autogroup:self"

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -66,18 +66,18 @@ func (c *groupAddCmd) Run(ctx context.Context, a *app) error {
 	return c.run(ctx, a, "add", "to", c.add)
 }
 
-// add is acl.AddMember, for which it is no error that there is nothing to do.
+// add is language.AddMember, for which it is no error that there is nothing to do.
 func (c *groupAddCmd) add(a *app, policy []byte, group, member string) ([]byte, error) {
-	next, err := acl.AddMember(policy, group, member)
-	if errors.Is(err, acl.ErrNoGroup) && c.New {
-		if policy, err = acl.AddGroup(policy, group); err == nil {
-			next, err = acl.AddMember(policy, group, member)
+	next, err := language.AddMember(policy, group, member)
+	if errors.Is(err, language.ErrNoGroup) && c.New {
+		if policy, err = language.AddGroup(policy, group); err == nil {
+			next, err = language.AddMember(policy, group, member)
 		}
 	}
-	if errors.Is(err, acl.ErrNoGroup) {
+	if errors.Is(err, language.ErrNoGroup) {
 		return nil, fmt.Errorf("%w; --new makes it", err)
 	}
-	if errors.Is(err, acl.ErrMember) {
+	if errors.Is(err, language.ErrMember) {
 		a.notef("%v", err)
 		return policy, nil
 	}
@@ -93,7 +93,7 @@ func (groupRmCmd) Help() string {
 
 func (c *groupRmCmd) Run(ctx context.Context, a *app) error {
 	return c.run(ctx, a, "remove", "from", func(_ *app, policy []byte, group, member string) ([]byte, error) {
-		return acl.RemoveMember(policy, group, member)
+		return language.RemoveMember(policy, group, member)
 	})
 }
 
@@ -119,7 +119,7 @@ func (c *groupEdit) run(ctx context.Context, a *app, verb, preposition string, e
 		policy := []byte(before)
 		for _, u := range c.Users {
 			policy, err = edit(a, policy, group, u)
-			if errors.Is(err, acl.ErrNoGroup) || errors.Is(err, acl.ErrNoMember) {
+			if errors.Is(err, language.ErrNoGroup) || errors.Is(err, language.ErrNoMember) {
 				return &exitError{exitNotFound, err}
 			}
 			if err != nil {

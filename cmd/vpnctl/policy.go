@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/review"
+	"vpnd/acl/rules"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -106,7 +108,7 @@ func (c *policyCheckCmd) Run(ctx context.Context, a *app) error {
 
 // alone stands in for what only a daemon knows of its cluster: the network by default, and
 // the longest session, so that no freshness is called too long here.
-var alone = acl.Options{
+var alone = rules.Options{
 	Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd00::/64")},
 	Gateway: []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd00::1")},
 	Session: 31 * 24 * time.Hour,
@@ -115,10 +117,10 @@ var alone = acl.Options{
 // parsePolicy looks for the faults that a text has by itself.
 func parsePolicy(policy string) (*vpnv1.CheckPolicyResponse, error) {
 	r := &vpnv1.CheckPolicyResponse{}
-	var list acl.ErrorList
-	p, err := acl.Parse([]byte(policy))
+	var list language.ErrorList
+	p, err := language.Parse([]byte(policy))
 	if err == nil {
-		_, list = acl.Check(p, alone, nil)
+		_, list = review.Check(p, alone, nil)
 	}
 	if err != nil && !errors.As(err, &list) {
 		return nil, err

@@ -19,7 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/api"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
@@ -79,7 +79,7 @@ func (p *plane) Permits(_ context.Context, f dataplane.Flow) (bool, error) {
 	return p.open[f.DstPort], nil
 }
 
-func (p *plane) Rules() *acl.Ruleset { return nil }
+func (p *plane) Rules() *rules.Ruleset { return nil }
 
 func (p *plane) Stats(context.Context, ...dataplane.Key) (dataplane.Stats, error) {
 	p.mu.Lock()

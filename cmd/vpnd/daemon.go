@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/accept"
 	"vpnd/internal/api"
 	"vpnd/internal/control"
@@ -122,7 +122,7 @@ func (d *Daemon) Wait(ctx context.Context, index uint64) error { return d.rec.Wa
 func (d *Daemon) Applied() uint64 { return d.rec.Applied() }
 
 // Rules is the Ruleset in force.
-func (d *Daemon) Rules() *acl.Ruleset { return d.rec.Rules() }
+func (d *Daemon) Rules() *rules.Ruleset { return d.rec.Rules() }
 
 // Stats reads the plane's counters.
 func (d *Daemon) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Stats, error) {

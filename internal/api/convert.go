@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
@@ -113,7 +113,7 @@ func protoPolicy(p *peers.PolicyVersion, text bool) *vpnv1.Policy {
 	return out
 }
 
-func protoProblems(list acl.ErrorList) []*vpnv1.Problem {
+func protoProblems(list language.ErrorList) []*vpnv1.Problem {
 	out := make([]*vpnv1.Problem, len(list))
 	for i, e := range list {
 		out[i] = &vpnv1.Problem{Line: int32(e.Line), Column: int32(e.Column), Message: e.Message, Warning: e.Warning}

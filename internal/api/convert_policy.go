@@ -1,7 +1,7 @@
 package api
 
 import (
-	"vpnd/acl"
+	"vpnd/acl/review"
 	"vpnd/internal/control"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -46,7 +46,7 @@ func protoDiff(d *control.PolicyDiff) *vpnv1.PolicyDiff {
 	return out
 }
 
-func placeNames(places []acl.Place) []string {
+func placeNames(places []review.Place) []string {
 	out := make([]string, len(places))
 	for i, p := range places {
 		out[i] = p.Name
@@ -74,7 +74,7 @@ func protoExplanation(f control.FlowAnswer) *vpnv1.FlowExplanation {
 	return out
 }
 
-func protoSteps(list []acl.Step) []*vpnv1.ExplainedGrant {
+func protoSteps(list []review.Step) []*vpnv1.ExplainedGrant {
 	out := make([]*vpnv1.ExplainedGrant, 0, len(list))
 	for _, s := range list[:min(len(list), maxChangeNames)] {
 		out = append(out, &vpnv1.ExplainedGrant{

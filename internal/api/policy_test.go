@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
 	"vpnd/internal/control"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -20,7 +20,7 @@ func TestPolicy(t *testing.T) {
 	c := vpnv1.NewPolicyServiceClient(w.admin())
 	ctx := t.Context()
 	got, err := c.GetPolicy(ctx, &vpnv1.GetPolicyRequest{})
-	if err != nil || got.GetPolicy().GetVersion() != 1 || got.GetPolicy().GetText() != acl.DefaultPolicy() {
+	if err != nil || got.GetPolicy().GetVersion() != 1 || got.GetPolicy().GetText() != language.DefaultPolicy() {
 		t.Fatalf("first policy: %v, %v", got.GetPolicy().GetVersion(), err)
 	}
 	bad := "{\n  \"grants\": [{\"src\": [\"group:nope\"], \"dst\": [\"app\"], \"ip\": [\"tcp:99999\"]}]\n}"
@@ -45,12 +45,12 @@ func TestPolicy(t *testing.T) {
 	if p := apply.GetProblems(); len(p) != 1 || !p[0].GetWarning() || p[0].GetLine() != 1 {
 		t.Errorf("warnings: %v", p)
 	}
-	wantStatus(t, second(c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: acl.DefaultPolicy(), Base: 1})), codes.Aborted, control.CodeConflict)
+	wantStatus(t, second(c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: language.DefaultPolicy(), Base: 1})), codes.Aborted, control.CodeConflict)
 	list, err := c.ListPolicies(ctx, &vpnv1.ListPoliciesRequest{})
 	if err != nil || len(list.GetPolicies()) != 2 || list.GetPolicies()[0].GetVersion() != 2 || list.GetPolicies()[0].GetText() != "" {
 		t.Errorf("list: %v, %v", list, err)
 	}
-	if got, err = c.GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: 1}); err != nil || got.GetPolicy().GetText() != acl.DefaultPolicy() {
+	if got, err = c.GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: 1}); err != nil || got.GetPolicy().GetText() != language.DefaultPolicy() {
 		t.Errorf("version 1: %v", err)
 	}
 	wantStatus(t, second(c.GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: 9})), codes.NotFound, control.CodeNotFound)

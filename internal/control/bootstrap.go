@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
 	"vpnd/peers"
 )
 
@@ -60,7 +60,7 @@ func Bootstrap(ctx context.Context, st Store, sealer *Sealer, c BootstrapConfig)
 	if err != nil {
 		return false, err
 	}
-	_, _, err = proposeTo(ctx, st, gatewayCommand(st.State().View(), now(), peers.Init{Settings: set, Policy: acl.DefaultPolicy()}))
+	_, _, err = proposeTo(ctx, st, gatewayCommand(st.State().View(), now(), peers.Init{Settings: set, Policy: language.DefaultPolicy()}))
 	if err != nil {
 		return false, fmt.Errorf("make the cluster: %w", err)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
 	"vpnd/internal/control/controltest"
 	"vpnd/peers"
 )
@@ -30,7 +30,7 @@ func TestBootstrap(t *testing.T) {
 	if n := set.Network; len(n) != 2 || n[0].String() != "10.77.0.0/16" || n[1].Bits() != 64 || n[1].Addr().As16()[0] != 0xfd {
 		t.Errorf("network %v", set.Network)
 	}
-	if p := w.View().Policy(); p == nil || p.Version != 1 || p.Text != acl.DefaultPolicy() {
+	if p := w.View().Policy(); p == nil || p.Version != 1 || p.Text != language.DefaultPolicy() {
 		t.Errorf("first policy %v", p)
 	}
 	other := newWorld(t)

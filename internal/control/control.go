@@ -12,7 +12,7 @@ import (
 	"crypto/rand"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 )
@@ -32,7 +32,7 @@ type Store interface {
 type Gateway interface {
 	Wait(ctx context.Context, index uint64) error
 	Applied() uint64
-	Rules() *acl.Ruleset
+	Rules() *rules.Ruleset
 	Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Stats, error)
 	Permits(ctx context.Context, f dataplane.Flow) (bool, error)
 }

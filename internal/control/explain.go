@@ -9,21 +9,22 @@ import (
 	"strings"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/review"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 )
 
 const (
-	reasonDisabled = "disabled" // a reason that acl does not know: it sees no disabled devices
+	reasonDisabled = "disabled" // a reason that the rules do not know: they see no disabled devices
 	portalPort     = 80         // on the gateway's tunnel addresses
 )
 
 // FlowAnswer says why a flow may pass now or not, and what the data plane says.
 type FlowAnswer struct {
-	acl.Explanation
+	review.Explanation
 	Src, Dst netip.Addr
-	Question acl.Question
+	Question review.Question
 	Word     string // the reason as a stable word
 	Message  string // the same for people, with what is missing
 
@@ -47,7 +48,7 @@ type flowEnd struct {
 // ExplainPolicy tells whether a flow may pass now and why: one answer, or one for each
 // family of addresses where they differ. It asks the data plane about the same flow.
 func (s *Service) ExplainPolicy(ctx context.Context, source, destination, port string) (answers []FlowAnswer, remarks []string, err error) {
-	name, q, err := acl.ParseQuestion(destination, port)
+	name, q, err := review.ParseQuestion(destination, port)
 	if err != nil {
 		return nil, nil, refuse(CodeInvalid, "%s.", capital(err.Error()))
 	}
@@ -66,7 +67,7 @@ func (s *Service) ExplainPolicy(ctx context.Context, source, destination, port s
 	}
 }
 
-func (s *Service) explain(ctx context.Context, source, destination string, q acl.Question) ([]FlowAnswer, []string, error) {
+func (s *Service) explain(ctx context.Context, source, destination string, q review.Question) ([]FlowAnswer, []string, error) {
 	v := s.View()
 	var remarks []string
 	if c := s.closed(ctx, v.Index()); !c[0].Done {
@@ -99,7 +100,7 @@ func (s *Service) explain(ctx context.Context, source, destination string, q acl
 			}
 			p := q.Packet(src, dst)
 			p.SrcSession, p.DstSession = worth(v, from.device, now), worth(v, to.device, now)
-			a := FlowAnswer{Explanation: acl.Explain(rules, p, now), Src: src, Dst: dst, Question: q}
+			a := FlowAnswer{Explanation: review.Explain(rules, p, now), Src: src, Dst: dst, Question: q}
 			portal := p.Proto == 6 && p.DstPort == portalPort && slices.Contains(set.GatewayAddrs(), dst)
 			a.describe(from, to, p, now, portal)
 			switch {
@@ -136,19 +137,19 @@ func distinctAnswers(list []FlowAnswer) []FlowAnswer {
 }
 
 // worth is what a device's session is worth to the policy.
-func worth(v *peers.View, d *peers.Device, now time.Time) acl.Session {
+func worth(v *peers.View, d *peers.Device, now time.Time) rules.Session {
 	if d == nil {
-		return acl.Session{}
+		return rules.Session{}
 	}
 	ss := LiveSession(v, d.ID, now)
 	if ss == nil {
-		return acl.Session{}
+		return rules.Session{}
 	}
-	return acl.Session{Until: ss.Until, Code: CodeAt(ss)}
+	return rules.Session{Until: ss.Until, Code: CodeAt(ss)}
 }
 
 // askPlane asks the data plane about the flow's first packet.
-func (s *Service) askPlane(ctx context.Context, a *FlowAnswer, p acl.Packet, fromDevice bool) {
+func (s *Service) askPlane(ctx context.Context, a *FlowAnswer, p rules.Packet, fromDevice bool) {
 	if !fromDevice {
 		// No peer has the zero key: the plane's name is all that is wanted.
 		if st, err := s.gateway.Stats(ctx, dataplane.Key{}); err == nil && st.Plane == "netstack" {
@@ -166,7 +167,7 @@ func (s *Service) askPlane(ctx context.Context, a *FlowAnswer, p acl.Packet, fro
 }
 
 // findEnd finds what a person names: a device, a user with one, a host, or an address.
-func findEnd(v *peers.View, rules *acl.Ruleset, name string) (flowEnd, error) {
+func findEnd(v *peers.View, ruleset *rules.Ruleset, name string) (flowEnd, error) {
 	if user, device, ok := strings.Cut(name, "/"); ok && !isPrefix(name) {
 		if u := v.UserByName(user); u != nil {
 			if d := v.DeviceByName(u.ID, device); d != nil {
@@ -175,7 +176,7 @@ func findEnd(v *peers.View, rules *acl.Ruleset, name string) (flowEnd, error) {
 		}
 		return flowEnd{}, notFound("device", name, "vpnctl device ls")
 	}
-	addrs, network, err := acl.Addresses(rules, name)
+	addrs, network, err := review.Addresses(ruleset, name)
 	switch {
 	case err == nil && len(addrs) == 1:
 		if d := v.DeviceByAddr(addrs[0]); d != nil {
@@ -190,7 +191,7 @@ func findEnd(v *peers.View, rules *acl.Ruleset, name string) (flowEnd, error) {
 		return e, nil
 	case err == nil:
 		return flowEnd{name: name, addrs: addrs}, nil
-	case !errors.Is(err, acl.ErrNoHost):
+	case !errors.Is(err, review.ErrNoHost):
 		return flowEnd{}, refuse(CodeInvalid, "%s.", capital(err.Error()))
 	}
 	u := v.UserByName(strings.TrimSuffix(name, "@"))

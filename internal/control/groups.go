@@ -3,7 +3,7 @@ package control
 import (
 	"strings"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
 )
 
 // Group is a group of the policy.
@@ -15,7 +15,7 @@ type Group struct {
 
 // Groups returns a group of the policy in force ("ops" or "group:ops"), or all.
 func (s *Service) Groups(name string) ([]Group, error) {
-	p, err := acl.Parse([]byte(s.View().Policy().Text))
+	p, err := language.Parse([]byte(s.View().Policy().Text))
 	if err != nil {
 		return nil, internal("read the policy", err)
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/review"
+	"vpnd/acl/rules"
 	"vpnd/peers"
 )
 
@@ -31,11 +33,11 @@ func policyVersion(v *peers.View, version uint64) (*peers.PolicyVersion, error) 
 
 // CheckPolicy parses, compiles and tests a text against the devices there are, and
 // returns every fault and warning. fatal says that the text cannot become the policy.
-func (s *Service) CheckPolicy(text string) (problems acl.ErrorList, fatal bool, err error) {
+func (s *Service) CheckPolicy(text string) (problems language.ErrorList, fatal bool, err error) {
 	return s.checkText(text)
 }
 
-func (n *node) checkText(text string) (problems acl.ErrorList, fatal bool, err error) {
+func (n *node) checkText(text string) (problems language.ErrorList, fatal bool, err error) {
 	if len(text) > maxPolicy {
 		return nil, false, tooLarge(text)
 	}
@@ -44,31 +46,31 @@ func (n *node) checkText(text string) (problems acl.ErrorList, fatal bool, err e
 	return checkPolicy(v, set.PolicyOptions(), text)
 }
 
-func checkPolicy(v *peers.View, o acl.Options, text string) (problems acl.ErrorList, fatal bool, err error) {
-	rules, problems, err := compilePolicy(v, o, text, subjects(v))
-	return problems, rules == nil, err
+func checkPolicy(v *peers.View, o rules.Options, text string) (problems language.ErrorList, fatal bool, err error) {
+	ruleset, problems, err := compilePolicy(v, o, text, subjects(v))
+	return problems, ruleset == nil, err
 }
 
 // compilePolicy compiles and tests a text. With faults there are no rules.
-func compilePolicy(v *peers.View, o acl.Options, text string, devices []acl.Subject) (*acl.Ruleset, acl.ErrorList, error) {
+func compilePolicy(v *peers.View, o rules.Options, text string, devices []rules.Subject) (*rules.Ruleset, language.ErrorList, error) {
 	for u := range v.Users() {
 		o.Users = append(o.Users, u.Name)
 	}
-	p, err := acl.Parse([]byte(text))
-	if list, ok := errors.AsType[acl.ErrorList](err); ok {
+	p, err := language.Parse([]byte(text))
+	if list, ok := errors.AsType[language.ErrorList](err); ok {
 		return nil, list, nil
 	}
 	if err != nil {
 		return nil, nil, refuse(CodeInvalid, "The policy is refused: %v.", err)
 	}
-	rules, list := acl.Check(p, o, devices)
-	return rules, list, nil
+	ruleset, list := review.Check(p, o, devices)
+	return ruleset, list, nil
 }
 
 // subjects are the devices as the policy sees them.
-func subjects(v *peers.View) []acl.Subject {
+func subjects(v *peers.View) []rules.Subject {
 	_, n, _ := v.Counts()
-	out := make([]acl.Subject, 0, n)
+	out := make([]rules.Subject, 0, n)
 	for d := range v.Devices() {
 		if sub, ok := v.Subject(d); ok {
 			out = append(out, sub)
@@ -88,7 +90,7 @@ type ApplyPolicy struct {
 // ApplyPolicy makes a text the policy if it has no fault and base is still the current
 // version. It answers when the gateway has it in force. With faults, the version is nil.
 // With confirm above 0 it is taken back after so long unless ConfirmPolicy follows.
-func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string, confirm time.Duration) (*peers.PolicyVersion, acl.ErrorList, []Closed, error) {
+func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string, confirm time.Duration) (*peers.PolicyVersion, language.ErrorList, []Closed, error) {
 	a, err := s.ask(ctx, ApplyPolicy{Text: text, Base: base, Note: note, Confirm: confirm})
 	if err != nil || a.Policy == 0 {
 		return nil, a.Problems, nil, err

@@ -5,7 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/review"
+	"vpnd/acl/rules"
 	"vpnd/peers"
 )
 
@@ -19,13 +21,13 @@ type PolicyDiff struct {
 
 // PolicyChange is a change with what it does to open sessions at once.
 type PolicyChange struct {
-	acl.Change
+	review.Change
 	Losing, Gaining int
 }
 
 // DiffPolicy tells who would gain and who would lose what if a text became the policy
 // instead of version base (0: the current one). With faults, the diff is nil.
-func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, acl.ErrorList, error) {
+func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, language.ErrorList, error) {
 	if len(text) > maxPolicy {
 		return nil, nil, tooLarge(text)
 	}
@@ -48,7 +50,7 @@ func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, acl.ErrorLi
 	}
 	d := &PolicyDiff{Base: old.Version}
 	w := newImpact(v, before, after, s.Time(v))
-	for _, c := range acl.Changes(acl.Diff(before, after)) {
+	for _, c := range review.Changes(review.Diff(before, after)) {
 		losing, gaining := w.of(c)
 		d.Changes = append(d.Changes, PolicyChange{c, losing, gaining})
 	}
@@ -58,7 +60,7 @@ func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, acl.ErrorLi
 
 // deviceless stands in for people who have no device yet: one each, at addresses that
 // nobody has, from the network's end. A policy is often applied before its people enrol.
-func deviceless(v *peers.View, set peers.Settings, devices []acl.Subject) (out []acl.Subject) {
+func deviceless(v *peers.View, set peers.Settings, devices []rules.Subject) (out []rules.Subject) {
 	has := map[string]bool{}
 	for _, d := range devices {
 		if len(d.Tags) == 0 {
@@ -73,7 +75,7 @@ func deviceless(v *peers.View, set peers.Settings, devices []acl.Subject) (out [
 		if u.Disabled || has[u.Name] {
 			continue
 		}
-		one := acl.Subject{Device: u.Name, User: u.Name}
+		one := rules.Subject{Device: u.Name, User: u.Name}
 		for i, n := range set.Network {
 			for n.Contains(next[i]) && v.DeviceByAddr(next[i]) != nil {
 				next[i] = next[i].Prev()
@@ -101,17 +103,17 @@ func lastOf(p netip.Prefix) netip.Addr {
 }
 
 // compileInForce compiles a version as the gateway does that enforces it.
-func compileInForce(p *peers.PolicyVersion, o acl.Options, devices []acl.Subject) (*acl.Ruleset, error) {
+func compileInForce(p *peers.PolicyVersion, o rules.Options, devices []rules.Subject) (*rules.Ruleset, error) {
 	o.Stored = true
-	policy, err := acl.Parse([]byte(p.Text))
+	policy, err := language.Parse([]byte(p.Text))
 	if err != nil {
 		return nil, internal("read a version of the policy", err)
 	}
-	rules, err := acl.Compile(policy, o, devices)
+	ruleset, err := rules.Compile(policy, o, devices)
 	if err != nil {
 		return nil, internal("compile a version of the policy", err)
 	}
-	return rules, nil
+	return ruleset, nil
 }
 
 func tooLarge(text string) *Error {
@@ -120,7 +122,7 @@ func tooLarge(text string) *Error {
 
 // impact finds the open sessions that a change opens something to, or closes something.
 type impact struct {
-	before, after   *acl.Ruleset
+	before, after   *rules.Ruleset
 	now             time.Time
 	live            map[netip.Addr]signedIn
 	losing, gaining map[peers.ID]bool // devices, of all changes so far
@@ -129,10 +131,10 @@ type impact struct {
 // signedIn is a device with an open session.
 type signedIn struct {
 	device  peers.ID
-	session acl.Session
+	session rules.Session
 }
 
-func newImpact(v *peers.View, before, after *acl.Ruleset, now time.Time) *impact {
+func newImpact(v *peers.View, before, after *rules.Ruleset, now time.Time) *impact {
 	w := &impact{before: before, after: after, now: now, live: map[netip.Addr]signedIn{},
 		losing: map[peers.ID]bool{}, gaining: map[peers.ID]bool{}}
 	for ss := range v.Sessions() {
@@ -141,7 +143,7 @@ func newImpact(v *peers.View, before, after *acl.Ruleset, now time.Time) *impact
 			continue
 		}
 		for _, a := range d.Addrs {
-			w.live[a] = signedIn{d.ID, acl.Session{Until: ss.Until, Code: CodeAt(ss)}}
+			w.live[a] = signedIn{d.ID, rules.Session{Until: ss.Until, Code: CodeAt(ss)}}
 		}
 	}
 	return w
@@ -149,7 +151,7 @@ func newImpact(v *peers.View, before, after *acl.Ruleset, now time.Time) *impact
 
 // of counts the sessions. What holds for one destination of a change holds for all of
 // its kind, so that one of each is looked at; and what holds for one port, for all.
-func (w *impact) of(c acl.Change) (losing, gaining int) {
+func (w *impact) of(c review.Change) (losing, gaining int) {
 	lost, gained := map[peers.ID]bool{}, map[peers.ID]bool{}
 	to := w.kinds(c.Destinations)
 	for _, p := range c.Sources {
@@ -184,11 +186,11 @@ func (w *impact) of(c acl.Change) (losing, gaining int) {
 }
 
 // compare asks both policies about one pair of ends.
-func (w *impact) compare(c acl.Change, src, dst netip.Addr, device peers.ID, lost, gained map[peers.ID]bool) {
+func (w *impact) compare(c review.Change, src, dst netip.Addr, device peers.ID, lost, gained map[peers.ID]bool) {
 	if src == dst || src.Is4() != dst.Is4() {
 		return
 	}
-	p := acl.Packet{Src: src, Dst: dst, Proto: c.Proto, DstPort: c.First,
+	p := rules.Packet{Src: src, Dst: dst, Proto: c.Proto, DstPort: c.First,
 		SrcSession: w.live[src].session, DstSession: w.live[dst].session}
 	before, after := w.before.Verdict(p, w.now).Allow, w.after.Verdict(p, w.now).Allow
 	switch {
@@ -201,7 +203,7 @@ func (w *impact) compare(c acl.Change, src, dst netip.Addr, device peers.ID, los
 
 // kinds picks addresses that stand for all of some places: of each family one that is no
 // device's, and two that are, with and without a session: one may be the other end.
-func (w *impact) kinds(places []acl.Place) (out []netip.Addr) {
+func (w *impact) kinds(places []review.Place) (out []netip.Addr) {
 	type kind struct{ is4, device, live bool }
 	left := map[kind]int{}
 	for _, is4 := range []bool{true, false} {

@@ -3,7 +3,8 @@ package control
 import (
 	"testing"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/control/controltest"
 )
 
@@ -13,17 +14,17 @@ func TestReaches(t *testing.T) {
 	p := w.enrolled("alice")
 	v := w.View()
 	set, _ := v.Settings()
-	policy, err := acl.Parse([]byte(acl.DefaultPolicy()))
+	policy, err := language.Parse([]byte(language.DefaultPolicy()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules, err := acl.Compile(policy, set.PolicyOptions(), subjects(v))
+	ruleset, err := rules.Compile(policy, set.PolicyOptions(), subjects(v))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.gateway.Set(func(g *controltest.Gateway) { g.RuleSet = rules })
+	w.gateway.Set(func(g *controltest.Gateway) { g.RuleSet = ruleset })
 	st, err := w.Session(t.Context(), p.addr)
-	if err != nil || len(st.Reaches) == 0 || st.Reaches[0].Allow || st.Reaches[0].Reason != acl.NoSession {
+	if err != nil || len(st.Reaches) == 0 || st.Reaches[0].Allow || st.Reaches[0].Reason != rules.NoSession {
 		t.Errorf("before sign-in: %+v, %v", st.Reaches, err)
 	}
 	w.nextPeriod()

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
 	"vpnd/peers"
 )
 
@@ -42,10 +42,10 @@ type Answer struct {
 	Device    peers.ID
 	Policy    uint64 // version; 0: the text has faults
 	Count     int
-	At        time.Time     // an invitation's end
-	Enrolment *Enrolment    // holds a secret
-	Problems  acl.ErrorList // of a policy's text
-	Repeated  bool          // the same answer as before
+	At        time.Time          // an invitation's end
+	Enrolment *Enrolment         // holds a secret
+	Problems  language.ErrorList // of a policy's text
+	Repeated  bool               // the same answer as before
 }
 
 type callerKey struct{}

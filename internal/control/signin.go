@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/peers"
 )
 
@@ -14,7 +14,7 @@ type SessionStatus struct {
 	User, Device string
 	Active       bool
 	Expires      time.Time
-	Reaches      []acl.Reach
+	Reaches      []rules.Reach
 }
 
 // plain is an address as State knows it: no IPv4 in IPv6, no zone.
@@ -60,13 +60,13 @@ func CodeAt(ss *peers.Session) time.Time {
 func (s *Service) status(v *peers.View, d *peers.Device, u *peers.User, from netip.Addr) SessionStatus {
 	now := s.Time(v)
 	st := SessionStatus{User: u.Name, Device: d.Name}
-	var worth acl.Session
+	var worth rules.Session
 	if ss := LiveSession(v, d.ID, now); ss != nil {
 		st.Active, st.Expires = true, ss.Until
-		worth = acl.Session{Until: ss.Until, Code: CodeAt(ss)}
+		worth = rules.Session{Until: ss.Until, Code: CodeAt(ss)}
 	}
-	if rules := s.gateway.Rules(); rules != nil {
-		st.Reaches = rules.Reaches(plain(from), worth, now)
+	if ruleset := s.gateway.Rules(); ruleset != nil {
+		st.Reaches = ruleset.Reaches(plain(from), worth, now)
 	}
 	return st
 }

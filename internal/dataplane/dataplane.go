@@ -1,6 +1,6 @@
 // Package dataplane is what a gateway does with packets: WireGuard peers, sessions
 // and the filter. A Plane is told what should be, finds out what is, and changes the
-// difference. It decides nothing: roles and verdicts come from acl, and who exists
+// difference. It decides nothing: roles and verdicts come from package rules, and who exists
 // comes from peers.
 package dataplane
 
@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 )
 
 // Key is a Curve25519 key or a preshared key, 32 bytes.
@@ -60,7 +60,7 @@ type State struct {
 	Gateway  Gateway
 	Devices  []Device
 	Sessions []Session
-	Rules    *acl.Ruleset
+	Rules    *rules.Ruleset
 }
 
 // Change is a difference to the desired state. Where the same device stands in both
@@ -74,7 +74,7 @@ type Change struct {
 	EndSessions   []Session // Addrs and Codes are used
 	// Rules is the policy; nil: as before. One that With or Regroup have made of the former
 	// says something else of devices in PutDevices alone.
-	Rules *acl.Ruleset
+	Rules *rules.Ruleset
 }
 
 // Flow names a flow by its first packet.

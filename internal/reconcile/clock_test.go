@@ -7,7 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/peers"
 )
 
@@ -42,12 +43,12 @@ func TestClockSetForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var step atomic.Int64
-		p, err := acl.Parse([]byte(`{"grants": [{"src": ["*"], "dst": ["10.1.0.0/16"], "ip": ["*"], "expires": "` +
+		p, err := language.Parse([]byte(`{"grants": [{"src": ["*"], "dst": ["10.1.0.0/16"], "ip": ["*"], "expires": "` +
 			start.Add(48*time.Hour).UTC().Format(time.RFC3339) + `"}]}`))
 		if err != nil {
 			t.Fatal(err)
 		}
-		rules, err := acl.Compile(p, acl.Options{Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}, Session: time.Hour}, nil)
+		ruleset, err := rules.Compile(p, rules.Options{Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}, Session: time.Hour}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +56,7 @@ func TestClockSetForward(t *testing.T) {
 		view := peers.New().View()
 		woke := make(chan time.Duration)
 		go func() {
-			if err := r.sleep(t.Context(), view, rules); err == nil {
+			if err := r.sleep(t.Context(), view, ruleset); err == nil {
 				woke <- time.Since(start)
 			}
 		}()
@@ -73,19 +74,19 @@ func TestHoursWake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now().UTC().Truncate(time.Hour)
 		from, to := start.Add(2*time.Hour), start.Add(3*time.Hour)
-		p, err := acl.Parse([]byte(`{"grants": [{"src": ["*"], "dst": ["10.1.0.0/16"], "ip": ["*"], "hours": "` +
+		p, err := language.Parse([]byte(`{"grants": [{"src": ["*"], "dst": ["10.1.0.0/16"], "ip": ["*"], "hours": "` +
 			from.Format("Mon 15:04") + to.Format("-15:04") + ` UTC"}]}`))
 		if err != nil {
 			t.Fatal(err)
 		}
-		rules, err := acl.Compile(p, acl.Options{Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}, Session: time.Hour}, nil)
+		ruleset, err := rules.Compile(p, rules.Options{Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}, Session: time.Hour}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := New(Config{Now: time.Now})
 		view := peers.New().View()
 		for _, want := range []time.Time{from, to} {
-			if err := r.sleep(t.Context(), view, rules); err != nil {
+			if err := r.sleep(t.Context(), view, ruleset); err != nil {
 				t.Fatal(err)
 			}
 			if got := time.Now(); !got.Equal(want) {

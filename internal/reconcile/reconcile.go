@@ -12,7 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 )
@@ -35,7 +36,7 @@ type Reconciler struct {
 
 	mu       sync.Mutex
 	applied  uint64
-	rules    *acl.Ruleset
+	rules    *rules.Ruleset
 	err      error         // of the last attempt; nil once the plane is up to date
 	advanced chan struct{} // closed and replaced when applied or err changes
 }
@@ -96,8 +97,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 const clockLook = 5 * time.Second
 
 // sleep returns when the state has changed, or when a grant's time comes.
-func (r *Reconciler) sleep(ctx context.Context, view *peers.View, rules *acl.Ruleset) error {
-	next := rules.Next(r.Now())
+func (r *Reconciler) sleep(ctx context.Context, view *peers.View, ruleset *rules.Ruleset) error {
+	next := ruleset.Next(r.Now())
 	for {
 		var timer <-chan time.Time
 		if !next.IsZero() {
@@ -117,7 +118,7 @@ func (r *Reconciler) sleep(ctx context.Context, view *peers.View, rules *acl.Rul
 	}
 }
 
-func (r *Reconciler) apply(ctx context.Context, has, view *peers.View, settings peers.Settings) (*acl.Ruleset, error) {
+func (r *Reconciler) apply(ctx context.Context, has, view *peers.View, settings peers.Settings) (*rules.Ruleset, error) {
 	if has != nil {
 		if touched, ok := view.Touched(has); ok && !touched.Settings {
 			return r.update(ctx, has, view, settings, touched)
@@ -127,16 +128,16 @@ func (r *Reconciler) apply(ctx context.Context, has, view *peers.View, settings 
 }
 
 // set tells the plane everything.
-func (r *Reconciler) set(ctx context.Context, view *peers.View, settings peers.Settings) (*acl.Ruleset, error) {
+func (r *Reconciler) set(ctx context.Context, view *peers.View, settings peers.Settings) (*rules.Ruleset, error) {
 	gateway, err := r.Gateway(settings)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the gateway's identity: %w", err)
 	}
-	rules, err := r.compile(view, settings)
+	ruleset, err := r.compile(view, settings)
 	if err != nil {
 		return nil, err
 	}
-	s := dataplane.State{Gateway: gateway, Rules: rules}
+	s := dataplane.State{Gateway: gateway, Rules: ruleset}
 	now := r.Now()
 	for d := range view.Devices() {
 		dev, err := r.device(view, d)
@@ -151,13 +152,13 @@ func (r *Reconciler) set(ctx context.Context, view *peers.View, settings peers.S
 			s.Sessions = append(s.Sessions, *ses)
 		}
 	}
-	return rules, r.Plane.Set(ctx, s)
+	return ruleset, r.Plane.Set(ctx, s)
 }
 
 // compile makes the Ruleset of a view. A stored policy that does not compile was made by
 // another version: nothing is granted until it is replaced, and the gateway keeps running.
-func (r *Reconciler) compile(view *peers.View, settings peers.Settings) (*acl.Ruleset, error) {
-	var subjects []acl.Subject
+func (r *Reconciler) compile(view *peers.View, settings peers.Settings) (*rules.Ruleset, error) {
+	var subjects []rules.Subject
 	for d := range view.Devices() {
 		if s, ok := view.Subject(d); ok {
 			subjects = append(subjects, s)
@@ -166,21 +167,21 @@ func (r *Reconciler) compile(view *peers.View, settings peers.Settings) (*acl.Ru
 	options := settings.PolicyOptions()
 	options.Stored = true
 	if stored := view.Policy(); stored != nil {
-		rules, err := compileStored(stored.Text, options, subjects)
+		ruleset, err := compileStored(stored.Text, options, subjects)
 		if err == nil {
-			return rules, nil
+			return ruleset, nil
 		}
 		r.Logf("the stored policy, version %d, cannot be used, so nothing is granted; apply another one: %v", stored.Version, err)
 	}
 	return compileStored("{}", options, subjects)
 }
 
-func compileStored(text string, o acl.Options, subjects []acl.Subject) (*acl.Ruleset, error) {
-	p, err := acl.Parse([]byte(text))
+func compileStored(text string, o rules.Options, subjects []rules.Subject) (*rules.Ruleset, error) {
+	p, err := language.Parse([]byte(text))
 	if err != nil {
 		return nil, err
 	}
-	return acl.Compile(p, o, subjects)
+	return rules.Compile(p, o, subjects)
 }
 
 func (r *Reconciler) deviceByID(v *peers.View, id peers.ID) (*dataplane.Device, error) {
@@ -233,13 +234,13 @@ func session(v *peers.View, id peers.ID, now time.Time, behind time.Duration) *d
 	return out
 }
 
-func (r *Reconciler) publish(view *peers.View, rules *acl.Ruleset, err error) {
+func (r *Reconciler) publish(view *peers.View, ruleset *rules.Ruleset, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.err = err
 	if err == nil {
 		r.applied = view.Index()
-		r.rules = rules
+		r.rules = ruleset
 	}
 	close(r.advanced)
 	r.advanced = make(chan struct{})
@@ -271,7 +272,7 @@ func (r *Reconciler) Applied() uint64 {
 }
 
 // Rules is the Ruleset in force; nil before the first.
-func (r *Reconciler) Rules() *acl.Ruleset {
+func (r *Reconciler) Rules() *rules.Ruleset {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.rules

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 )
@@ -25,7 +25,7 @@ type model struct {
 	mu       sync.Mutex
 	devices  map[dataplane.Key]dataplane.Device
 	sessions map[string]dataplane.Session
-	rules    *acl.Ruleset
+	rules    *rules.Ruleset
 	sets     int
 	derived  int // changes of the rules that were derived
 	fail     error
@@ -246,12 +246,12 @@ func (b *bench) check(after string) {
 	}
 	for d := range view.Devices() {
 		for _, a := range d.Addrs {
-			for _, p := range []acl.Packet{
+			for _, p := range []rules.Packet{
 				{Dst: settings.GatewayAddrs()[0], Proto: 6, DstPort: 8080},
 				{Dst: netip.MustParseAddr("10.1.2.3"), Proto: 6, DstPort: 443},
 				{Dst: netip.MustParseAddr("10.1.2.3"), Proto: 6, DstPort: 80},
 			} {
-				p.Src, p.SrcSession = a, acl.Session{Until: b.now().Add(time.Minute), Code: b.now()}
+				p.Src, p.SrcSession = a, rules.Session{Until: b.now().Add(time.Minute), Code: b.now()}
 				if got, want := b.plane.rules.Verdict(p, b.now()), whole.rules.Verdict(p, b.now()); got.Allow != want.Allow {
 					b.t.Fatalf("after %s %s: %+v in pieces, %+v whole, for %+v", after, d.Name, got, want, p)
 				}
@@ -351,8 +351,8 @@ func TestUnusablePolicyGrantsNothing(t *testing.T) {
 	b.must(peers.PolicyApply{Text: `{"grants": "of another version"}`, Base: 1})
 	b.wait()
 	for d := range b.state.View().Devices() {
-		v := b.rec.Rules().Verdict(acl.Packet{Src: d.Addrs[0], Dst: netip.MustParseAddr("10.1.2.3"), Proto: 6, DstPort: 443,
-			SrcSession: acl.Session{Until: b.now().Add(time.Hour), Code: b.now()}}, b.now())
+		v := b.rec.Rules().Verdict(rules.Packet{Src: d.Addrs[0], Dst: netip.MustParseAddr("10.1.2.3"), Proto: 6, DstPort: 443,
+			SrcSession: rules.Session{Until: b.now().Add(time.Hour), Code: b.now()}}, b.now())
 		if v.Allow {
 			t.Errorf("a policy that cannot be read allows: %+v", v)
 		}

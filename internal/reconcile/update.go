@@ -6,18 +6,18 @@ import (
 	"slices"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/peers"
 )
 
 // update tells the plane what differs between two views.
-func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings peers.Settings, touched peers.Touched) (*acl.Ruleset, error) {
+func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings peers.Settings, touched peers.Touched) (*rules.Ruleset, error) {
 	var c dataplane.Change
-	var put []acl.Subject
+	var put []rules.Subject
 	now := r.Now()
 	before := r.Rules()
-	rules := before
+	ruleset := before
 	for _, id := range touched.Devices {
 		was, err := r.deviceByID(has, id)
 		if err != nil {
@@ -30,7 +30,7 @@ func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings
 		replaced := was != nil && is != nil && (was.PublicKey != is.PublicKey || !slices.Equal(was.Addrs, is.Addrs))
 		if was != nil && (is == nil || replaced) {
 			c.RemoveDevices = append(c.RemoveDevices, *was)
-			rules = rules.With(nil, was.Addrs)
+			ruleset = ruleset.With(nil, was.Addrs)
 		}
 		if is != nil {
 			if was == nil || replaced || was.Name != is.Name || was.PresharedKey != is.PresharedKey {
@@ -55,30 +55,30 @@ func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings
 		}
 	}
 	if touched.Policy {
-		next, moved, ok := rules.Regroup(view.Policy().Text)
+		next, moved, ok := ruleset.Regroup(view.Policy().Text)
 		if ok {
-			rules = next
+			ruleset = next
 			put = append(put, subjects(view, moved)...)
 		} else {
 			var err error
-			if rules, err = r.compile(view, settings); err != nil {
+			if ruleset, err = r.compile(view, settings); err != nil {
 				return nil, err
 			}
 			put = nil // they are among everybody
 		}
 	}
 	if len(put) > 0 {
-		rules = rules.With(put, nil)
+		ruleset = ruleset.With(put, nil)
 	}
-	if err := r.putMoved(&c, view, before, rules, put); err != nil {
+	if err := r.putMoved(&c, view, before, ruleset, put); err != nil {
 		return nil, err
 	}
-	c.Rules = rules
-	return rules, r.Plane.Update(ctx, c)
+	c.Rules = ruleset
+	return ruleset, r.Plane.Update(ctx, c)
 }
 
 // subjects are the devices of users as the policy sees them.
-func subjects(view *peers.View, users []string) (list []acl.Subject) {
+func subjects(view *peers.View, users []string) (list []rules.Subject) {
 	for _, name := range users {
 		u := view.UserByName(name)
 		if u == nil {
@@ -94,7 +94,7 @@ func subjects(view *peers.View, users []string) (list []acl.Subject) {
 }
 
 // putMoved puts the devices for which the policy now says something else.
-func (r *Reconciler) putMoved(c *dataplane.Change, view *peers.View, before, rules *acl.Ruleset, put []acl.Subject) error {
+func (r *Reconciler) putMoved(c *dataplane.Change, view *peers.View, before, ruleset *rules.Ruleset, put []rules.Subject) error {
 	known := make(map[string]bool)
 	for _, d := range c.PutDevices {
 		known[d.ID] = true
@@ -102,7 +102,7 @@ func (r *Reconciler) putMoved(c *dataplane.Change, view *peers.View, before, rul
 	for _, s := range put {
 		moved := slices.ContainsFunc(s.Addrs, func(a netip.Addr) bool {
 			role, zone, _ := before.Device(a)
-			newRole, newZone, _ := rules.Device(a)
+			newRole, newZone, _ := ruleset.Device(a)
 			return role != newRole || zone != newZone
 		})
 		if !moved {

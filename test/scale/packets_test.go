@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/dataplane/linux/filter"
 	"vpnd/test/report"
@@ -139,11 +140,11 @@ func stateOf(t *testing.T, l acltest.Large) dataplane.State {
 		s.Sessions = append(s.Sessions, dataplane.Session{Device: x.Device, Addrs: x.Addrs, Until: now.Add(time.Hour),
 			Codes: []dataplane.Code{{Serial: uint32(i + 1), At: now}}})
 	}
-	p, err := acl.Parse([]byte(l.Text()))
+	p, err := language.Parse([]byte(l.Text()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Rules, err = acl.Compile(p, acltest.LargeOptions, subjects); err != nil {
+	if s.Rules, err = rules.Compile(p, acltest.LargeOptions, subjects); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -5,8 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/test/report"
 )
 
@@ -29,13 +30,13 @@ func compiling(t *testing.T, r *report.Report, p plan) (both time.Duration) {
 		var parse, compile []time.Duration
 		for range p.rounds {
 			begin := time.Now()
-			policy, err := acl.Parse(text)
+			policy, err := language.Parse(text)
 			if err != nil {
 				t.Fatal(err)
 			}
 			parse = append(parse, time.Since(begin))
 			begin = time.Now()
-			if _, err := acl.Compile(policy, acltest.LargeOptions, subjects); err != nil {
+			if _, err := rules.Compile(policy, acltest.LargeOptions, subjects); err != nil {
 				t.Fatal(err)
 			}
 			compile = append(compile, time.Since(begin))

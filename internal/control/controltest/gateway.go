@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"sync"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -17,7 +17,7 @@ type Gateway struct {
 	mu      sync.Mutex
 	Waited  []uint64
 	Fail    error
-	RuleSet *acl.Ruleset
+	RuleSet *rules.Ruleset
 	Passes  func(dataplane.Flow) (bool, error)
 	Plane   string
 	Peers   map[dataplane.Key]dataplane.PeerStats
@@ -49,7 +49,7 @@ func (g *Gateway) Applied() uint64 {
 }
 
 // Rules returns RuleSet.
-func (g *Gateway) Rules() *acl.Ruleset {
+func (g *Gateway) Rules() *rules.Ruleset {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.RuleSet

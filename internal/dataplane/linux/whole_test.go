@@ -8,23 +8,24 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
 const policy = `{"grants": [{"src": ["autogroup:member"], "dst": ["192.0.2.0/24", "2001:db8:2::/64"], "ip": ["*"]}]}`
 
-func compilePolicy(t *testing.T, devices ...dataplane.Device) *acl.Ruleset {
+func compilePolicy(t *testing.T, devices ...dataplane.Device) *rules.Ruleset {
 	t.Helper()
-	p, err := acl.Parse([]byte(policy))
+	p, err := language.Parse([]byte(policy))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var subjects []acl.Subject
+	var subjects []rules.Subject
 	for _, d := range devices {
-		subjects = append(subjects, acl.Subject{Device: d.Name, User: strings.Split(d.Name, "/")[0], Addrs: d.Addrs})
+		subjects = append(subjects, rules.Subject{Device: d.Name, User: strings.Split(d.Name, "/")[0], Addrs: d.Addrs})
 	}
-	r, err := acl.Compile(p, acl.Options{Network: network, Gateway: gwAddrs, Session: time.Hour}, subjects)
+	r, err := rules.Compile(p, rules.Options{Network: network, Gateway: gwAddrs, Session: time.Hour}, subjects)
 	if err != nil {
 		t.Fatal(err)
 	}

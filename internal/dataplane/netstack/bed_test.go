@@ -14,7 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -195,7 +196,7 @@ func greet(c net.Conn) {
 }
 
 // compile gives the policy's Ruleset for devices named user/device.
-func compile(t testing.TB, policy string, devices ...dataplane.Device) *acl.Ruleset {
+func compile(t testing.TB, policy string, devices ...dataplane.Device) *rules.Ruleset {
 	t.Helper()
 	r, err := compileFor(policy, devices)
 	if err != nil {
@@ -204,17 +205,17 @@ func compile(t testing.TB, policy string, devices ...dataplane.Device) *acl.Rule
 	return r
 }
 
-func compileFor(policy string, devices []dataplane.Device) (*acl.Ruleset, error) {
-	p, err := acl.Parse([]byte(policy))
+func compileFor(policy string, devices []dataplane.Device) (*rules.Ruleset, error) {
+	p, err := language.Parse([]byte(policy))
 	if err != nil {
 		return nil, err
 	}
-	var subjects []acl.Subject
+	var subjects []rules.Subject
 	for _, d := range devices {
 		user, _, _ := strings.Cut(d.Name, "/")
-		subjects = append(subjects, acl.Subject{Device: d.Name, User: user, Addrs: d.Addrs})
+		subjects = append(subjects, rules.Subject{Device: d.Name, User: user, Addrs: d.Addrs})
 	}
-	return acl.Compile(p, acl.Options{
+	return rules.Compile(p, rules.Options{
 		Network: network, Gateway: []netip.Addr{gateway4, gateway6}, Session: 12 * time.Hour,
 	}, subjects)
 }

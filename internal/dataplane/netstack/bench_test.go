@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/test/report"
 )
@@ -70,15 +71,15 @@ func largePlane(t *testing.T, l acltest.Large) (*Plane, []*flow) {
 		}
 		t.Cleanup(func() { p.endSession(n, nil) })
 	}
-	policy, err := acl.Parse([]byte(l.Text()))
+	policy, err := language.Parse([]byte(l.Text()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules, err := acl.Compile(policy, acltest.LargeOptions, subjects)
+	ruleset, err := rules.Compile(policy, acltest.LargeOptions, subjects)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.rules.Store(rules)
+	p.rules.Store(ruleset)
 	rng, now := rand.New(rand.NewPCG(1, 2)), time.Now()
 	var flows []*flow
 	for tries := 0; len(flows) < 1024 && tries < 2_000_000; tries++ {

@@ -3,7 +3,7 @@
 //
 // It owns the WireGuard device, the stack, the table of flows and the sockets that
 // are dialled for them. It decides nothing: every packet from or to a device is judged
-// by the acl.Ruleset, in both directions, before the stack or another device sees it.
+// by the rules.Ruleset, in both directions, before the stack or another device sees it.
 //
 //	device ⇄ WireGuard ⇄ filter ⇄ stack ⇄ splice ⇄ host socket ⇄ resource
 //	                        ⇅

@@ -10,15 +10,15 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
 // bench holds the filter against the policy of random worlds.
 type bench struct {
 	p      *Plane
-	oracle func(r *acl.Ruleset, p acl.Packet, now time.Time) bool
+	oracle func(r *rules.Ruleset, p rules.Packet, now time.Time) bool
 	n, yes int
 }
 
@@ -28,7 +28,7 @@ func newBench(t *testing.T) *bench {
 	p.link = offline(t, grants()).link
 	p.cfg.AppPort = 443
 	p.canPing = pingSupport{v4: true, v6: true}
-	return &bench{p: p, oracle: func(r *acl.Ruleset, p acl.Packet, now time.Time) bool { return r.Verdict(p, now).Allow }}
+	return &bench{p: p, oracle: func(r *rules.Ruleset, p rules.Packet, now time.Time) bool { return r.Verdict(p, now).Allow }}
 }
 
 // load makes a world the plane's.
@@ -50,15 +50,15 @@ func (b *bench) load(w *acltest.World) error {
 }
 
 // signIn gives the devices at the ends of a packet the sessions that it says they have.
-func (b *bench) signIn(x acl.Packet) {
+func (b *bench) signIn(x rules.Packet) {
 	for i, end := range []struct {
 		a netip.Addr
-		s acl.Session
+		s rules.Session
 	}{{x.Src, x.SrcSession}, {x.Dst, x.DstSession}} {
 		d := b.p.devices.get(end.a)
 		switch {
 		case d == nil:
-		case end.s == acl.Session{}:
+		case end.s == rules.Session{}:
 			d.session.Store(nil)
 		default:
 			d.session.Store(newSession(dataplane.Session{Until: end.s.Until, Codes: []dataplane.Code{{Serial: uint32(i + 1), At: end.s.Code}}}, nil))
@@ -67,7 +67,7 @@ func (b *bench) signIn(x acl.Packet) {
 }
 
 // want is what the plane must do: the policy's verdict, but for what no policy decides.
-func (b *bench) want(x acl.Packet, now time.Time) bool {
+func (b *bench) want(x rules.Packet, now time.Time) bool {
 	gw := b.p.near.Load()
 	ping := x.Proto == protoICMP || x.Proto == protoICMPv6
 	switch {
@@ -91,7 +91,7 @@ func (b *bench) want(x acl.Packet, now time.Time) bool {
 }
 
 // got is what the plane does with the packet, and what it says it would do.
-func (b *bench) got(t *testing.T, x acl.Packet, now time.Time) (does, says bool) {
+func (b *bench) got(t *testing.T, x rules.Packet, now time.Time) (does, says bool) {
 	t.Helper()
 	says = b.p.permits(dataplane.Flow{Src: x.Src, Dst: x.Dst, Proto: x.Proto, DstPort: x.DstPort}, now)
 	pk, ok := parse(firstPacket(x))
@@ -107,7 +107,7 @@ func (b *bench) got(t *testing.T, x acl.Packet, now time.Time) (does, says bool)
 	return !caught, says
 }
 
-func (b *bench) wrong(t *testing.T, x acl.Packet, now time.Time) (want, does, says, bad bool) {
+func (b *bench) wrong(t *testing.T, x rules.Packet, now time.Time) (want, does, says, bad bool) {
 	t.Helper()
 	b.signIn(x)
 	want = b.want(x, now)
@@ -155,17 +155,17 @@ func (b *bench) judge(t *testing.T, w *acltest.World, seed uint64, rng *rand.Ran
 }
 
 // randomSession is one around the boundaries of freshness, or none.
-func randomSession(rng *rand.Rand, now time.Time) acl.Session {
+func randomSession(rng *rand.Rand, now time.Time) rules.Session {
 	if rng.IntN(8) == 0 {
-		return acl.Session{}
+		return rules.Session{}
 	}
 	ages := []time.Duration{0, time.Second - 1, time.Second, 15*time.Minute - 1, 15 * time.Minute, time.Hour - 1, time.Hour, 11 * time.Hour}
 	lasts := []time.Duration{-time.Hour, 0, 1, time.Minute, time.Hour, time.Hour, 6 * time.Hour, 12 * time.Hour}
-	return acl.Session{Until: now.Add(lasts[rng.IntN(len(lasts))]), Code: now.Add(-ages[rng.IntN(len(ages))])}
+	return rules.Session{Until: now.Add(lasts[rng.IntN(len(lasts))]), Code: now.Add(-ages[rng.IntN(len(ages))])}
 }
 
 // firstPacket is a SYN, an echo request, or a header with ports, as a device sends it.
-func firstPacket(x acl.Packet) []byte {
+func firstPacket(x rules.Packet) []byte {
 	src, dst := netip.AddrPortFrom(x.Src, 40000).String(), netip.AddrPortFrom(x.Dst, x.DstPort).String()
 	switch x.Proto {
 	case protoTCP:
@@ -202,12 +202,12 @@ func TestEquivalence(t *testing.T) {
 // A policy that the filter does not follow is found out, and what is reported is one
 // grant that shows it.
 func TestEquivalenceFails(t *testing.T) {
-	for name, oracle := range map[string]func(r *acl.Ruleset, p acl.Packet, now time.Time) bool{
-		"ports are off by one": func(r *acl.Ruleset, p acl.Packet, now time.Time) bool {
+	for name, oracle := range map[string]func(r *rules.Ruleset, p rules.Packet, now time.Time) bool{
+		"ports are off by one": func(r *rules.Ruleset, p rules.Packet, now time.Time) bool {
 			p.DstPort++
 			return r.Verdict(p, now).Allow
 		},
-		"the other end's session is not asked": func(r *acl.Ruleset, p acl.Packet, now time.Time) bool {
+		"the other end's session is not asked": func(r *rules.Ruleset, p rules.Packet, now time.Time) bool {
 			p.DstSession.Until = now.Add(time.Hour)
 			return r.Verdict(p, now).Allow
 		},

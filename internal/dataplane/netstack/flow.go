@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 )
 
 // flowKind says where a flow's packets go and what it needs to live.
@@ -85,28 +85,28 @@ func (f *flow) kill() {
 }
 
 // judge asks the policy whether f may live at now, and until when that holds.
-func (p *Plane) judge(f *flow, now time.Time) (acl.Verdict, bool) {
+func (p *Plane) judge(f *flow, now time.Time) (rules.Verdict, bool) {
 	if p.devices.get(f.key.src.Addr()) != f.src {
-		return acl.Verdict{}, false
+		return rules.Verdict{}, false
 	}
 	if f.kind == kindPortal {
-		return acl.Verdict{Allow: true}, true
+		return rules.Verdict{Allow: true}, true
 	}
-	pk := acl.Packet{
+	pk := rules.Packet{
 		Src: f.key.src.Addr(), Dst: f.key.dst.Addr(), Proto: f.key.proto, DstPort: f.key.dst.Port(),
 		SrcSession: f.src.session.Load().worth(f.srcOpen, now),
 	}
 	if f.kind == kindPeer {
 		if p.devices.get(f.key.dst.Addr()) != f.dst {
-			return acl.Verdict{}, false
+			return rules.Verdict{}, false
 		}
 		pk.DstSession = f.dst.session.Load().worth(f.dstOpen, now)
 	}
-	rules := p.rules.Load()
-	if rules == nil {
-		return acl.Verdict{}, false
+	ruleset := p.rules.Load()
+	if ruleset == nil {
+		return rules.Verdict{}, false
 	}
-	v := rules.Verdict(pk, now)
+	v := ruleset.Verdict(pk, now)
 	return v, v.Allow
 }
 

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -446,11 +446,11 @@ func BenchmarkFilter(b *testing.B) {
 	})
 	b.Run("verdict", func(b *testing.B) {
 		b.ReportAllocs()
-		rules := p.rules.Load()
-		q := acl.Packet{Src: netip.MustParseAddr("10.77.0.2"), Dst: netip.MustParseAddr("192.0.2.1"), Proto: protoUDP, DstPort: 53,
+		ruleset := p.rules.Load()
+		q := rules.Packet{Src: netip.MustParseAddr("10.77.0.2"), Dst: netip.MustParseAddr("192.0.2.1"), Proto: protoUDP, DstPort: 53,
 			SrcSession: p.devices.get(netip.MustParseAddr("10.77.0.2")).session.Load().live(now)}
 		for b.Loop() {
-			rules.Verdict(q, now)
+			ruleset.Verdict(q, now)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -32,7 +32,7 @@ type Plane struct {
 	// Read by every packet. gen grows with each change, after the change: what was
 	// judged at an older gen is judged again.
 	devices devices
-	rules   atomic.Pointer[acl.Ruleset]
+	rules   atomic.Pointer[rules.Ruleset]
 	near    atomic.Pointer[dataplane.Gateway]
 	gen     atomic.Uint64
 

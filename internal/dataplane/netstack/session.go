@@ -3,7 +3,7 @@ package netstack
 import (
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -79,11 +79,11 @@ func (s *session) open(now time.Time) opening {
 }
 
 // live is what the sign-in s is worth to a flow that begins now; s may be nil.
-func (s *session) live(now time.Time) acl.Session {
+func (s *session) live(now time.Time) rules.Session {
 	if s == nil || !now.Before(s.until) {
-		return acl.Session{}
+		return rules.Session{}
 	}
-	return acl.Session{Until: s.until, Code: s.newest()}
+	return rules.Session{Until: s.until, Code: s.newest()}
 }
 
 // worth is what the sign-in s is worth to a flow that was opened in o; s may be nil.
@@ -91,9 +91,9 @@ func (s *session) live(now time.Time) acl.Session {
 // For a grant with freshness f the flow lives while no gap between codes since o, nor
 // the time since the newest, has reached f. So the age of the code that the flow stands
 // on is the longest of those, and one verdict with that age answers for every f.
-func (s *session) worth(o opening, now time.Time) acl.Session {
+func (s *session) worth(o opening, now time.Time) rules.Session {
 	if s == nil || o.first == 0 || s.first != o.first || !now.Before(s.until) {
-		return acl.Session{}
+		return rules.Session{}
 	}
 	age := now.Sub(s.newest())
 	for _, c := range s.starts {
@@ -102,7 +102,7 @@ func (s *session) worth(o opening, now time.Time) acl.Session {
 			break // gaps only get shorter from here
 		}
 	}
-	return acl.Session{Until: s.until, Code: now.Add(-age)}
+	return rules.Session{Until: s.until, Code: now.Add(-age)}
 }
 
 // same says whether s already is what d describes.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -67,7 +67,7 @@ func passes(a action) bool { return a == deliver || a == forward }
 func TestSwap(t *testing.T) {
 	needResource(t)
 	alice, bob := testDevice(2, "alice/laptop"), testDevice(3, "bob/desk")
-	rules := []*acl.Ruleset{
+	ruleset := []*rules.Ruleset{
 		compile(t, grants("alice -> 198.51.100.2 tcp:443", "alice -> 198.51.100.2 udp:53", "alice -> 2001:db8:51::2 *", "alice -> bob tcp:22",
 			"alice -> 198.51.100.2 25", "alice -> 198.51.100.2 tcp:1401"), alice, bob),
 		compile(t, grants("bob -> 198.51.100.0/25 tcp:1-999 5m", "alice -> 198.51.100.0/24 tcp:400-2000", "alice -> 198.51.100.0/24 udp:50-60 off",
@@ -76,7 +76,7 @@ func TestSwap(t *testing.T) {
 	finished := make(chan error, 8)
 	listenTCP(t, "res", at(res4, 1401), pour(finished))
 	g := testGateway(t)
-	p := newPlane(t, dataplane.Config{}, dataplane.State{Gateway: g, Devices: []dataplane.Device{alice, bob}, Rules: rules[0],
+	p := newPlane(t, dataplane.Config{}, dataplane.State{Gateway: g, Devices: []dataplane.Device{alice, bob}, Rules: ruleset[0],
 		Sessions: []dataplane.Session{signIn(alice, 1, time.Hour), signIn(bob, 2, time.Hour)}})
 	real := stream(t, newClient(t, 2, g), at(res4, 1401))
 
@@ -160,8 +160,8 @@ func TestSwap(t *testing.T) {
 		for n := packets.Load(); packets.Load() < n+12 && !t.Failed(); {
 			time.Sleep(50 * time.Microsecond)
 		}
-		next := rules[(i+1)%2]
-		if next == rules[0] {
+		next := ruleset[(i+1)%2]
+		if next == ruleset[0] {
 			update(t, p, dataplane.Change{Rules: next})
 			for _, e := range lost {
 				if a, _ := p.judgeBytes(e.later(true)); e.proto == protoTCP && passes(a) || p.answers(e) && e.proto == protoTCP {

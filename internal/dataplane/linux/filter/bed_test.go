@@ -15,7 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -29,7 +30,7 @@ type bed struct {
 	t     *testing.T
 	f     *Filter
 	state dataplane.State
-	users map[string]acl.Subject
+	users map[string]rules.Subject
 	serno uint32
 	drift chan dataplane.Drift
 
@@ -111,10 +112,10 @@ echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
 	sh(t, `for x in alice,10.77.0.1 alice,fd77::1 bob,10.77.0.1 bob,fd77::1 wiki,192.168.50.1 wiki,fd50::1 stranger,192.168.60.1 stranger,fd60::1; do
   for i in 1 2 3 4 5 6 7 8 9; do ip netns exec ${x%,*} ping -qc1 -W1 ${x#*,} >/dev/null && break; sleep 0.1; done
 done`)
-	b := &bed{t: t, users: make(map[string]acl.Subject), drift: make(chan dataplane.Drift, 64)}
+	b := &bed{t: t, users: make(map[string]rules.Subject), drift: make(chan dataplane.Drift, 64)}
 	t.Cleanup(b.tearDown)
-	b.users["alice"] = acl.Subject{Device: "alice/laptop", User: "alice", Addrs: []netip.Addr{alice4, alice6}}
-	b.users["bob"] = acl.Subject{Device: "bob/phone", User: "bob", Addrs: []netip.Addr{bob4, bob6}}
+	b.users["alice"] = rules.Subject{Device: "alice/laptop", User: "alice", Addrs: []netip.Addr{alice4, alice6}}
+	b.users["bob"] = rules.Subject{Device: "bob/phone", User: "bob", Addrs: []netip.Addr{bob4, bob6}}
 	b.state = dataplane.State{
 		Gateway: dataplane.Gateway{
 			Addrs:   []netip.Addr{gw4, gw6},
@@ -161,17 +162,17 @@ func (b *bed) device(user string) dataplane.Device {
 	return dataplane.Device{ID: user, Name: s.Device, Addrs: s.Addrs}
 }
 
-func (b *bed) compile(policy string) *acl.Ruleset {
+func (b *bed) compile(policy string) *rules.Ruleset {
 	b.t.Helper()
-	p, err := acl.Parse([]byte(policy))
+	p, err := language.Parse([]byte(policy))
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	var subjects []acl.Subject
+	var subjects []rules.Subject
 	for _, s := range b.users {
 		subjects = append(subjects, s)
 	}
-	r, err := acl.Compile(p, acl.Options{Network: b.state.Gateway.Network, Gateway: b.state.Gateway.Addrs, Session: 12 * time.Hour}, subjects)
+	r, err := rules.Compile(p, rules.Options{Network: b.state.Gateway.Network, Gateway: b.state.Gateway.Addrs, Session: 12 * time.Hour}, subjects)
 	if err != nil {
 		b.t.Fatal(err)
 	}

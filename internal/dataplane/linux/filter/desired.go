@@ -7,18 +7,18 @@ import (
 	"slices"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/dataplane/linux/nft"
 )
 
 // sameCompile says whether two Rulesets come from one Compile, so that only devices may
 // differ. Ruleset.With shares the port ranges of zones that exist.
-func sameCompile(a, b *acl.Ruleset) bool {
+func sameCompile(a, b *rules.Ruleset) bool {
 	return a == b || a != nil && b != nil && firstPorts(a) == firstPorts(b)
 }
 
-func firstPorts(r *acl.Ruleset) *acl.Ports {
+func firstPorts(r *rules.Ruleset) *rules.Ports {
 	for _, ports := range r.Zones() {
 		if len(ports) > 0 {
 			return &ports[0]
@@ -30,7 +30,7 @@ func firstPorts(r *acl.Ruleset) *acl.Ports {
 // place is what the policy says of a device's address.
 type place struct{ role, zone uint32 }
 
-func placeOf(p *acl.Ruleset, a netip.Addr) place {
+func placeOf(p *rules.Ruleset, a netip.Addr) place {
 	role, zone, _ := p.Device(a)
 	return place{uint32(role), uint32(zone)}
 }
@@ -90,7 +90,7 @@ func (c contents) device(a netip.Addr, p place) {
 }
 
 // siblings puts what autogroup:self adds between a device and its user's others.
-func (c contents) siblings(p *acl.Ruleset, a netip.Addr, devices map[netip.Addr]place) {
+func (c contents) siblings(p *rules.Ruleset, a netip.Addr, devices map[netip.Addr]place) {
 	for _, s := range p.Siblings(a) {
 		if _, ok := devices[s]; !ok {
 			continue
@@ -131,11 +131,11 @@ type policyPart struct {
 	off      bool
 	levels   []int
 	classes  map[uint32]bool // that have a chain
-	roles    acl.RoleID      // the highest
-	top      acl.ClassID     // the highest
+	roles    rules.RoleID    // the highest
+	top      rules.ClassID   // the highest
 }
 
-func compile(p *acl.Ruleset, now time.Time) policyPart {
+func compile(p *rules.Ruleset, now time.Time) policyPart {
 	c := contents{}
 	out := policyPart{contents: c, classes: make(map[uint32]bool)}
 	for _, s := range p.Sources() {
@@ -159,9 +159,9 @@ func compile(p *acl.Ruleset, now time.Time) policyPart {
 }
 
 // zone puts the ports of a zone.
-func (p *policyPart) zone(zone acl.ZoneID, ports []acl.Ports) {
+func (p *policyPart) zone(zone rules.ZoneID, ports []rules.Ports) {
 	for len(ports) > 0 {
-		n := slices.IndexFunc(ports, func(x acl.Ports) bool { return x.Proto != ports[0].Proto })
+		n := slices.IndexFunc(ports, func(x rules.Ports) bool { return x.Proto != ports[0].Proto })
 		if n < 0 {
 			n = len(ports)
 		}
@@ -179,7 +179,7 @@ func (p *policyPart) zone(zone acl.ZoneID, ports []acl.Ports) {
 }
 
 // allow puts what is allowed.
-func (p *policyPart) allow(list []acl.Allow) {
+func (p *policyPart) allow(list []rules.Allow) {
 	for _, a := range list {
 		key := string(nft.Native32(uint32(a.Role)<<16 | uint32(a.Class)))
 		p.roles, p.top = max(p.roles, a.Role), max(p.top, a.Class)
@@ -202,7 +202,7 @@ func (p *policyPart) allow(list []acl.Allow) {
 
 // grow adds to the policy's part, made from before, what the Ruleset now that was derived
 // from it says more, and returns that; ok is false if now was not derived from before.
-func (p *policyPart) grow(before, now *acl.Ruleset, at time.Time) (more contents, ok bool) {
+func (p *policyPart) grow(before, now *rules.Ruleset, at time.Time) (more contents, ok bool) {
 	zones, allows, ok := now.Growth(before, at)
 	if !ok {
 		return nil, false

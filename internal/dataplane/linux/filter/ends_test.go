@@ -8,7 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -35,12 +36,12 @@ func TestEnds(t *testing.T) {
 	for _, alone := range []bool{true, false} {
 		t.Run(map[bool]string{true: "alone", false: "watched"}[alone], func(t *testing.T) {
 			x, f, s, _ := newFire(t)
-			subjects := []acl.Subject{{Device: "alice/laptop", User: "alice", Addrs: []netip.Addr{alice4, alice6}}, {Device: "bob/phone", User: "bob", Addrs: []netip.Addr{bob4, bob6}}}
-			p, err := acl.Parse([]byte(endings))
+			subjects := []rules.Subject{{Device: "alice/laptop", User: "alice", Addrs: []netip.Addr{alice4, alice6}}, {Device: "bob/phone", User: "bob", Addrs: []netip.Addr{bob4, bob6}}}
+			p, err := language.Parse([]byte(endings))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s.Rules, err = acl.Compile(p, acl.Options{Network: s.Gateway.Network, Gateway: s.Gateway.Addrs, Session: 12 * time.Hour}, subjects); err != nil {
+			if s.Rules, err = rules.Compile(p, rules.Options{Network: s.Gateway.Network, Gateway: s.Gateway.Addrs, Session: 12 * time.Hour}, subjects); err != nil {
 				t.Fatal(err)
 			}
 			begin := time.Now()

@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane/linux/run"
 )
 
 // judged is a packet that the table and the policy judge differently.
 type judged struct {
-	packet acl.Packet
+	packet rules.Packet
 	at     time.Time
 }
 
@@ -95,7 +95,7 @@ func (b *bench) wrong(t *testing.T, s *scene, d *dump, read time.Time, x judged)
 }
 
 // judge judges packets now, and at later moments.
-func (b *bench) judge(t *testing.T, s *scene, rng *rand.Rand, packets []acl.Packet, apply func() error) (judged, bool) {
+func (b *bench) judge(t *testing.T, s *scene, rng *rand.Rand, packets []rules.Packet, apply func() error) (judged, bool) {
 	t.Helper()
 	d, read := b.table(t, s, apply)
 	moments := []time.Time{read}
@@ -134,7 +134,7 @@ func (b *bench) report(t *testing.T, s *scene, seed uint64, x judged) string {
 }
 
 // asked asks the filter itself about some packets: it looks up each element by itself.
-func (b *bench) asked(t *testing.T, s *scene, packets []acl.Packet) {
+func (b *bench) asked(t *testing.T, s *scene, packets []rules.Packet) {
 	t.Helper()
 	for _, p := range packets {
 		p = s.signed(p)

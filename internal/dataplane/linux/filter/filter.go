@@ -1,6 +1,6 @@
 // Package filter is the packet filter of the linux data plane: one nftables table,
 // "inet vpnd", and the tracked flows that it judges. It decides nothing itself: roles,
-// zones and classes come from acl, sessions from the desired state. It changes nothing
+// zones and classes come from package rules, sessions from the desired state. It changes nothing
 // of the host's but that table, and routing is no business of it: what it permits it
 // marks, and the plane's routing rules prohibit what is not marked.
 package filter
@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/dataplane/linux/nft"
 )
@@ -54,7 +54,7 @@ type Filter struct {
 	suffix   string          // of the names in the table
 	garbage  *generation     // what a former policy has left in the table
 	gateway  dataplane.Gateway
-	policy   *acl.Ruleset
+	policy   *rules.Ruleset
 	part     policyPart
 	judged   time.Time // for when part was made
 	devices  map[netip.Addr]place

@@ -12,7 +12,7 @@ import (
 	"github.com/ti-mo/conntrack"
 	"golang.org/x/sys/unix"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -93,9 +93,9 @@ func (f *Filter) killRefusedLocked(now time.Time) error {
 // aliveLocked says whether a flow may go on: by its mark it belongs to a chain of codes,
 // and it is allowed if some grant's freshness is longer than each gap in that chain.
 func (f *Filter) aliveLocked(fl flow, now time.Time) bool {
-	p := acl.Packet{
+	p := rules.Packet{
 		Src: fl.src, Dst: fl.dst, Proto: fl.proto, DstPort: fl.port,
-		SrcSession: f.sessions[fl.src].acl(), DstSession: f.sessions[fl.dst].acl(),
+		SrcSession: f.sessions[fl.src].worth(), DstSession: f.sessions[fl.dst].worth(),
 	}
 	if _, ok := f.devices[fl.src]; ok {
 		p.SrcSession = f.sessions[fl.src].openedBy(fl.mark, now)
@@ -105,26 +105,26 @@ func (f *Filter) aliveLocked(fl flow, now time.Time) bool {
 	return f.policy.Verdict(p, now).Allow
 }
 
-// acl is the session as the policy sees it.
-func (s session) acl() acl.Session {
+// worth is the session as the policy sees it.
+func (s session) worth() rules.Session {
 	if len(s.codes) == 0 {
-		return acl.Session{}
+		return rules.Session{}
 	}
-	return acl.Session{Until: s.until, Code: s.codes[len(s.codes)-1].At}
+	return rules.Session{Until: s.until, Code: s.codes[len(s.codes)-1].At}
 }
 
 // openedBy is what the session is worth to a flow with this mark: one whose code is as
 // old as the longest gap since the code that the mark names.
-func (s session) openedBy(mark uint32, now time.Time) acl.Session {
+func (s session) openedBy(mark uint32, now time.Time) rules.Session {
 	i := slices.IndexFunc(s.codes, func(c dataplane.Code) bool { return c.Serial == mark })
 	if i < 0 {
-		return acl.Session{}
+		return rules.Session{}
 	}
 	gap := now.Sub(s.codes[len(s.codes)-1].At)
 	for i++; i < len(s.codes); i++ {
 		gap = max(gap, s.codes[i].At.Sub(s.codes[i-1].At))
 	}
-	return acl.Session{Until: s.until, Code: now.Add(-gap)}
+	return rules.Session{Until: s.until, Code: now.Add(-gap)}
 }
 
 // isNotExist: the flow ended by itself meanwhile.

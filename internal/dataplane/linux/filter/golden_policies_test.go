@@ -9,17 +9,18 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
-// TestGoldenPolicies holds what becomes of the policies of acl/testdata in nftables against
+// TestGoldenPolicies holds what becomes of the policies of acl/rules/testdata in nftables against
 // the *.nft beside them: the elements of all sets, with alice/laptop signed in. The chains
 // that look them up are in testdata/listing.nft.
 func TestGoldenPolicies(t *testing.T) {
 	needNamespaces(t)
-	const folder = "../../../../acl/testdata"
+	const folder = "../../../../acl/rules/testdata"
 	policies, err := filepath.Glob(folder + "/*.hujson")
 	if err != nil || len(policies) == 0 {
 		t.Fatal("no golden policies", err)
@@ -53,14 +54,14 @@ func TestGoldenPolicies(t *testing.T) {
 	}
 }
 
-// The cluster and the devices of acl's own golden test.
+// The cluster and the devices of package rules's own golden test.
 var (
-	goldenOptions = acl.Options{
+	goldenOptions = rules.Options{
 		Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd77::/64")},
 		Gateway: addrs("10.77.0.1", "fd77::1"),
 		Session: 12 * time.Hour,
 	}
-	goldenSubjects = []acl.Subject{
+	goldenSubjects = []rules.Subject{
 		{Device: "alice/laptop", User: "alice", Addrs: addrs("10.77.0.2", "fd77::2")},
 		{Device: "alice/phone", User: "alice", Addrs: addrs("10.77.0.3", "fd77::3")},
 		{Device: "bob/phone", User: "bob", Addrs: addrs("10.77.0.4", "fd77::4")},
@@ -75,23 +76,23 @@ func addrs(list ...string) (out []netip.Addr) {
 	return out
 }
 
-func goldenRules(t *testing.T, text []byte) *acl.Ruleset {
+func goldenRules(t *testing.T, text []byte) *rules.Ruleset {
 	t.Helper()
-	p, err := acl.Parse(text)
+	p, err := language.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules, err := acl.Compile(p, goldenOptions, goldenSubjects)
+	ruleset, err := rules.Compile(p, goldenOptions, goldenSubjects)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rules
+	return ruleset
 }
 
 // goldenElements brings a policy into the kernel and lists what the sets hold there.
-func goldenElements(t *testing.T, rules *acl.Ruleset) string {
+func goldenElements(t *testing.T, ruleset *rules.Ruleset) string {
 	t.Helper()
-	s := dataplane.State{Gateway: dataplane.Gateway{Addrs: goldenOptions.Gateway, Network: goldenOptions.Network}, Rules: rules}
+	s := dataplane.State{Gateway: dataplane.Gateway{Addrs: goldenOptions.Gateway, Network: goldenOptions.Network}, Rules: ruleset}
 	for _, x := range goldenSubjects {
 		s.Devices = append(s.Devices, dataplane.Device{ID: x.Device, Name: x.Device, Addrs: x.Addrs})
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -23,7 +23,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBed(t, "{}", func(_ *Config, s *dataplane.State) { s.Gateway.Masquerade = true })
-	b.users["phone"] = acl.Subject{Device: "alice/phone", User: "alice", Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.4")}}
+	b.users["phone"] = rules.Subject{Device: "alice/phone", User: "alice", Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.4")}}
 	b.state.Devices = append(b.state.Devices, b.device("phone"))
 	b.state.Rules = b.compile(string(text))
 	now := time.Now()

@@ -10,7 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -115,37 +116,37 @@ var swapped = []string{
 }
 
 // newFire is a wire with alice and bob signed in, under the first of the policies.
-func newFire(t *testing.T) (*wire, *Filter, dataplane.State, []*acl.Ruleset) {
+func newFire(t *testing.T) (*wire, *Filter, dataplane.State, []*rules.Ruleset) {
 	t.Helper()
 	gateway := dataplane.Gateway{Addrs: []netip.Addr{gw4, gw6},
 		Network: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd77::/64")}}
 	x := newWire(t, way{gateway: gateway})
 	f := openFilter(t)
-	subjects := []acl.Subject{{Device: "alice/laptop", User: "alice", Addrs: []netip.Addr{alice4, alice6}}, {Device: "bob/phone", User: "bob", Addrs: []netip.Addr{bob4, bob6}}}
+	subjects := []rules.Subject{{Device: "alice/laptop", User: "alice", Addrs: []netip.Addr{alice4, alice6}}, {Device: "bob/phone", User: "bob", Addrs: []netip.Addr{bob4, bob6}}}
 	now := time.Now()
 	s := dataplane.State{Gateway: gateway}
 	for i, d := range subjects {
 		s.Devices = append(s.Devices, deviceOf(d))
 		s.Sessions = append(s.Sessions, dataplane.Session{Device: d.Device, Addrs: d.Addrs, Until: now.Add(time.Hour), Codes: []dataplane.Code{{Serial: uint32(i + 1), At: now}}})
 	}
-	var rules []*acl.Ruleset
+	var ruleset []*rules.Ruleset
 	for _, text := range swapped {
-		p, err := acl.Parse([]byte(text))
+		p, err := language.Parse([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := acl.Compile(p, acl.Options{Network: gateway.Network, Gateway: gateway.Addrs, Session: 12 * time.Hour}, subjects)
+		r, err := rules.Compile(p, rules.Options{Network: gateway.Network, Gateway: gateway.Addrs, Session: 12 * time.Hour}, subjects)
 		if err != nil {
 			t.Fatal(err)
 		}
-		rules = append(rules, r)
+		ruleset = append(ruleset, r)
 	}
-	s.Rules = rules[0]
+	s.Rules = ruleset[0]
 	if err := f.Set(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 
-	return x, f, s, rules
+	return x, f, s, ruleset
 }
 
 // TestSwapUnderFire changes the policy a hundred times while packets are sent as fast as

@@ -10,14 +10,14 @@ import (
 
 	"github.com/ti-mo/conntrack"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
 // routable says whether a host sends packets with these ends from one side to the other,
 // whatever a filter says.
-func (w way) routable(p acl.Packet) bool {
+func (w way) routable(p rules.Packet) bool {
 	for _, a := range []netip.Addr{p.Src, p.Dst} {
 		if !a.IsGlobalUnicast() || a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240) {
 			return false
@@ -36,23 +36,23 @@ func (w way) routable(p acl.Packet) bool {
 type real struct {
 	f      *Filter
 	wire   *wire
-	oracle func(s *scene, p acl.Packet, at time.Time) (allow, ours bool)
+	oracle func(s *scene, p rules.Packet, at time.Time) (allow, ours bool)
 	wait   time.Duration // for what must come through; the kernel takes none to speak of
 	n, yes int
 	// refused are the packets of all rounds that must never come through.
-	refused map[uint32]acl.Packet
+	refused map[uint32]rules.Packet
 }
 
 func newReal(t *testing.T) *real {
 	t.Helper()
 	w := acltest.Random(rand.New(rand.NewPCG(0, 0)), 0)
 	gateway := dataplane.Gateway{Addrs: w.Options.Gateway, Network: w.Options.Network}
-	return &real{wire: newWire(t, way{gateway: gateway}), f: openFilter(t), oracle: (*scene).oracle, wait: 5 * time.Second, refused: make(map[uint32]acl.Packet)}
+	return &real{wire: newWire(t, way{gateway: gateway}), f: openFilter(t), oracle: (*scene).oracle, wait: 5 * time.Second, refused: make(map[uint32]rules.Packet)}
 }
 
 // wrong puts a scene in force and sends packets. It returns one that came through or did
 // not come through against the policy.
-func (r *real) wrong(t *testing.T, s *scene, packets []acl.Packet) (judged, bool) {
+func (r *real) wrong(t *testing.T, s *scene, packets []rules.Packet) (judged, bool) {
 	t.Helper()
 	for range 20 {
 		begin := time.Now()
@@ -70,10 +70,10 @@ func (r *real) wrong(t *testing.T, s *scene, packets []acl.Packet) (judged, bool
 	return judged{}, false
 }
 
-func (r *real) round(t *testing.T, s *scene, packets []acl.Packet) (x judged, bad bool, n, yes int) {
+func (r *real) round(t *testing.T, s *scene, packets []rules.Packet) (x judged, bad bool, n, yes int) {
 	t.Helper()
 	var in, out []uint32 // ids of those that must come through, and of all
-	sent := make(map[uint32]acl.Packet)
+	sent := make(map[uint32]rules.Packet)
 	flows := make(map[dataplane.Flow]bool)
 	for _, p := range packets {
 		p = s.signed(p)
@@ -124,7 +124,7 @@ func (r *real) report(t *testing.T, s *scene, seed uint64, x judged) string {
 		if small.rules, err = w.Compile(); err != nil {
 			return false
 		}
-		_, bad := r.wrong(t, &small, []acl.Packet{x.packet})
+		_, bad := r.wrong(t, &small, []rules.Packet{x.packet})
 		return bad
 	})
 }
@@ -156,12 +156,12 @@ func TestRealPackets(t *testing.T) {
 
 // TestRealPacketsFail: a policy that the kernel does not follow is found out.
 func TestRealPacketsFail(t *testing.T) {
-	for name, broken := range map[string]func(s *scene, p acl.Packet, at time.Time) (bool, bool){
-		"ports are off by one": func(s *scene, p acl.Packet, at time.Time) (bool, bool) {
+	for name, broken := range map[string]func(s *scene, p rules.Packet, at time.Time) (bool, bool){
+		"ports are off by one": func(s *scene, p rules.Packet, at time.Time) (bool, bool) {
 			p.DstPort++
 			return s.oracle(p, at)
 		},
-		"codes are never old": func(s *scene, p acl.Packet, at time.Time) (bool, bool) {
+		"codes are never old": func(s *scene, p rules.Packet, at time.Time) (bool, bool) {
 			p.SrcSession.Code, p.DstSession.Code = at, at
 			return s.oracle(p, at)
 		},

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane/linux/nft"
 )
 
@@ -41,11 +41,11 @@ func hasPorts(proto uint8) bool {
 type block struct {
 	bits  int
 	port  uint16
-	class acl.ClassID
+	class rules.ClassID
 }
 
 // blocks cuts the sorted disjoint pieces of one protocol.
-func blocks(pieces []acl.Ports) []block {
+func blocks(pieces []rules.Ports) []block {
 	if len(pieces) == 0 {
 		return nil
 	}
@@ -59,8 +59,8 @@ func blocks(pieces []acl.Ports) []block {
 	}
 	full := fillGaps(pieces)
 	// The background is the class with most ports.
-	count := make(map[acl.ClassID]int)
-	var background acl.ClassID
+	count := make(map[rules.ClassID]int)
+	var background rules.ClassID
 	for _, p := range full {
 		count[p.Class] += int(p.Last) - int(p.First) + 1
 		if n := count[p.Class]; n > count[background] || (n == count[background] && p.Class < background) {
@@ -80,24 +80,24 @@ func blocks(pieces []acl.Ports) []block {
 }
 
 // fillGaps adds pieces of class 0, so that all 65,536 ports are named.
-func fillGaps(pieces []acl.Ports) []acl.Ports {
-	var out []acl.Ports
+func fillGaps(pieces []rules.Ports) []rules.Ports {
+	var out []rules.Ports
 	next := 0
 	for _, p := range pieces {
 		if int(p.First) > next {
-			out = append(out, acl.Ports{Proto: p.Proto, First: uint16(next), Last: p.First - 1})
+			out = append(out, rules.Ports{Proto: p.Proto, First: uint16(next), Last: p.First - 1})
 		}
 		out = append(out, p)
 		next = int(p.Last) + 1
 	}
 	if next <= 0xffff {
-		out = append(out, acl.Ports{Proto: pieces[0].Proto, First: uint16(next), Last: 0xffff})
+		out = append(out, rules.Ports{Proto: pieces[0].Proto, First: uint16(next), Last: 0xffff})
 	}
 	return out
 }
 
 // appendBlocks cuts one range into aligned blocks, the largest that fit.
-func appendBlocks(out []block, p acl.Ports) []block {
+func appendBlocks(out []block, p rules.Ports) []block {
 	for at := int(p.First); at <= int(p.Last); {
 		bits := 0
 		for _, b := range slices.Backward(blockBits[:4]) {
@@ -113,7 +113,7 @@ func appendBlocks(out []block, p acl.Ports) []block {
 }
 
 // classKey is the key of a block in its map.
-func classKey(zone acl.ZoneID, proto uint8, b block) string {
+func classKey(zone rules.ZoneID, proto uint8, b block) string {
 	key := nft.Native32(uint32(zone))
 	key = append(key, proto, 0, 0, 0)
 	if b.bits < 16 {

@@ -5,14 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
 // TestBlocks: the maps, asked in order, know every port's class, for random pieces.
 func TestBlocks(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	fixed := [][]acl.Ports{
+	fixed := [][]rules.Ports{
 		{{Proto: 6, First: 0, Last: 65535, Class: 1}},
 		{{Proto: 6, First: 443, Last: 443, Class: 1}},
 		{{Proto: 6, First: 0, Last: 442, Class: 1}, {Proto: 6, First: 443, Last: 443, Class: 2}, {Proto: 6, First: 444, Last: 65535, Class: 1}},
@@ -20,10 +20,10 @@ func TestBlocks(t *testing.T) {
 		{{Proto: 17, First: 1, Last: 40000, Class: 3}},
 	}
 	for range 200 {
-		var pieces []acl.Ports
+		var pieces []rules.Ports
 		for at := rnd.IntN(3000); at < 65536; {
 			last := min(65535, at+rnd.IntN(1<<rnd.IntN(17)))
-			pieces = append(pieces, acl.Ports{Proto: 6, First: uint16(at), Last: uint16(last), Class: acl.ClassID(1 + rnd.IntN(3))})
+			pieces = append(pieces, rules.Ports{Proto: 6, First: uint16(at), Last: uint16(last), Class: rules.ClassID(1 + rnd.IntN(3))})
 			at = last + 1 + rnd.IntN(2)*rnd.IntN(5000)
 		}
 		if len(pieces) > 0 {
@@ -31,11 +31,11 @@ func TestBlocks(t *testing.T) {
 		}
 	}
 	for _, pieces := range fixed {
-		maps := make(map[int]map[uint16]acl.ClassID)
+		maps := make(map[int]map[uint16]rules.ClassID)
 		n := 0
 		for _, b := range blocks(pieces) {
 			if maps[b.bits] == nil {
-				maps[b.bits] = make(map[uint16]acl.ClassID)
+				maps[b.bits] = make(map[uint16]rules.ClassID)
 			}
 			if _, twice := maps[b.bits][b.port]; twice {
 				t.Fatalf("%v: block %v stands twice", pieces, b)
@@ -47,7 +47,7 @@ func TestBlocks(t *testing.T) {
 			t.Errorf("%d pieces make %d blocks", len(pieces), n)
 		}
 		for port := 0; port < 65536; port++ {
-			var want, got acl.ClassID
+			var want, got rules.ClassID
 			for _, p := range pieces {
 				if int(p.First) <= port && port <= int(p.Last) {
 					want = p.Class

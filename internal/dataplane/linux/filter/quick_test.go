@@ -12,7 +12,8 @@ import (
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
 
-	"vpnd/acl"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -58,7 +59,7 @@ func TestQuick(t *testing.T) {
 	if !b.f.kernel.labels {
 		t.Fatal("this kernel has no labels")
 	}
-	subjects := []acl.Subject{b.users["alice"], b.users["bob"]}
+	subjects := []rules.Subject{b.users["alice"], b.users["bob"]}
 	b.state.Rules = stored(t, b, fmt.Sprintf(byGroup, `"alice", "bob"`), subjects)
 	b.set()
 	b.serveWiki()
@@ -173,13 +174,13 @@ func TestLabelIsNoPass(t *testing.T) {
 }
 
 // stored compiles a policy as the reconciler does.
-func stored(t *testing.T, b *bed, text string, subjects []acl.Subject) *acl.Ruleset {
+func stored(t *testing.T, b *bed, text string, subjects []rules.Subject) *rules.Ruleset {
 	t.Helper()
-	p, err := acl.Parse([]byte(text))
+	p, err := language.Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := acl.Compile(p, acl.Options{Network: b.state.Gateway.Network, Gateway: b.state.Gateway.Addrs, Session: 12 * time.Hour, Stored: true}, subjects)
+	r, err := rules.Compile(p, rules.Options{Network: b.state.Gateway.Network, Gateway: b.state.Gateway.Addrs, Session: 12 * time.Hour, Stored: true}, subjects)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -15,7 +16,7 @@ import (
 type large struct {
 	acltest.Large
 	state    dataplane.State
-	subjects []acl.Subject
+	subjects []rules.Subject
 }
 
 func newLarge(tb testing.TB, devices, groups, grants int) *large {
@@ -34,17 +35,17 @@ func newLarge(tb testing.TB, devices, groups, grants int) *large {
 }
 
 // rules is the policy with so many grants.
-func (l *large) Rules(tb testing.TB, grants int) *acl.Ruleset {
+func (l *large) Rules(tb testing.TB, grants int) *rules.Ruleset {
 	tb.Helper()
 	x := l.Large
 	x.Grants = grants
-	p, err := acl.Parse([]byte(x.Text()))
+	p, err := language.Parse([]byte(x.Text()))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	o := acltest.LargeOptions
 	o.Stored = true
-	r, err := acl.Compile(p, o, l.subjects)
+	r, err := rules.Compile(p, o, l.subjects)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -134,9 +135,9 @@ func BenchmarkSwap(b *testing.B) {
 	if err := f.Set(ctx, l.state); err != nil {
 		b.Fatal(err)
 	}
-	rules := []*acl.Ruleset{l.Rules(b, 999), l.state.Rules}
+	ruleset := []*rules.Ruleset{l.Rules(b, 999), l.state.Rules}
 	for i := 0; b.Loop(); i++ {
-		if err := f.Update(ctx, dataplane.Change{Rules: rules[i%2]}); err != nil {
+		if err := f.Update(ctx, dataplane.Change{Rules: ruleset[i%2]}); err != nil {
 			b.Fatal(err)
 		}
 		b.StopTimer()

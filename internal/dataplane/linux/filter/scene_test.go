@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
 	"vpnd/acl/acltest"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -17,10 +17,10 @@ import (
 // table can hold at one moment.
 type scene struct {
 	world    *acltest.World
-	rules    *acl.Ruleset
+	rules    *rules.Ruleset
 	sessions map[string]dataplane.Session // by device
 	now      time.Time
-	gone     *acl.Subject // a device that was removed
+	gone     *rules.Subject // a device that was removed
 	serial   uint32
 }
 
@@ -56,7 +56,7 @@ func newScene(tb testing.TB, rng *rand.Rand, grants int) *scene {
 }
 
 // signIn gives a device a session with codes around the boundaries of freshness.
-func (s *scene) signIn(rng *rand.Rand, d acl.Subject) dataplane.Session {
+func (s *scene) signIn(rng *rand.Rand, d rules.Subject) dataplane.Session {
 	ages := []time.Duration{0, 0, time.Minute - coarse, time.Minute, 15*time.Minute - coarse, 15 * time.Minute, time.Hour - coarse, time.Hour, 6 * time.Hour}
 	lasts := []time.Duration{coarse, time.Minute, time.Hour, 2 * time.Hour, 6 * time.Hour}
 	newest := ages[rng.IntN(len(ages))]
@@ -72,7 +72,7 @@ func (s *scene) signIn(rng *rand.Rand, d acl.Subject) dataplane.Session {
 // change signs some devices out and others in, and takes one away or puts it back.
 func (s *scene) change(rng *rand.Rand) dataplane.Change {
 	var c dataplane.Change
-	end := func(d acl.Subject) {
+	end := func(d rules.Subject) {
 		if x, ok := s.sessions[d.Device]; ok {
 			c.EndSessions = append(c.EndSessions, x)
 			delete(s.sessions, d.Device)
@@ -89,7 +89,7 @@ func (s *scene) change(rng *rand.Rand) dataplane.Change {
 	if d := s.gone; d != nil {
 		s.gone = nil
 		s.world.Subjects = append(slices.Clone(s.world.Subjects), *d)
-		s.rules = s.rules.With([]acl.Subject{*d}, nil)
+		s.rules = s.rules.With([]rules.Subject{*d}, nil)
 		c.PutDevices = append(c.PutDevices, deviceOf(*d))
 	} else {
 		i := rng.IntN(len(s.world.Subjects))
@@ -105,11 +105,11 @@ func (s *scene) change(rng *rand.Rand) dataplane.Change {
 	return c
 }
 
-func flowOf(p acl.Packet) dataplane.Flow {
+func flowOf(p rules.Packet) dataplane.Flow {
 	return dataplane.Flow{Src: p.Src, Dst: p.Dst, Proto: p.Proto, DstPort: p.DstPort}
 }
 
-func deviceOf(s acl.Subject) dataplane.Device {
+func deviceOf(s rules.Subject) dataplane.Device {
 	return dataplane.Device{ID: s.Device, Name: s.Device, Addrs: s.Addrs}
 }
 
@@ -135,25 +135,25 @@ func (s *scene) set(ctx context.Context, f *Filter) error {
 }
 
 // session is what the device at a is signed in with.
-func (s *scene) session(a netip.Addr) acl.Session {
+func (s *scene) session(a netip.Addr) rules.Session {
 	for _, x := range s.sessions {
 		for _, b := range x.Addrs {
 			if a == b {
-				return acl.Session{Until: x.Until, Code: x.Codes[len(x.Codes)-1].At}
+				return rules.Session{Until: x.Until, Code: x.Codes[len(x.Codes)-1].At}
 			}
 		}
 	}
-	return acl.Session{}
+	return rules.Session{}
 }
 
 // packets makes n random packets of the tunnel's. Most are such that some grant covers
 // them, else nearly all would be refused.
-func (s *scene) packets(rng *rand.Rand, n int) []acl.Packet {
+func (s *scene) packets(rng *rand.Rand, n int) []rules.Packet {
 	addrs := s.world.Addrs()
-	var list []acl.Packet
+	var list []rules.Packet
 	for len(list) < n {
 		granted := rng.IntN(3) > 0
-		var p acl.Packet
+		var p rules.Packet
 		for range 12 {
 			p = s.world.Packet(rng, addrs, s.now)
 			if s.way().concerns(flowOf(p)) && (!granted || s.world.Granted(p)) {
@@ -166,7 +166,7 @@ func (s *scene) packets(rng *rand.Rand, n int) []acl.Packet {
 }
 
 // signed is the packet with the sessions that its ends have.
-func (s *scene) signed(p acl.Packet) acl.Packet {
+func (s *scene) signed(p rules.Packet) rules.Packet {
 	p.SrcSession, p.DstSession = s.session(p.Src), s.session(p.Dst)
 	return p
 }
@@ -203,7 +203,7 @@ func (s *scene) boundary(rng *rand.Rand) (at time.Time, ok bool) {
 
 // oracle is what a plane must do with a packet at a moment, and whether it is the tunnel's
 // at all. It is the policy's verdict, but for what no policy decides.
-func (s *scene) oracle(p acl.Packet, at time.Time) (allow, ours bool) {
+func (s *scene) oracle(p rules.Packet, at time.Time) (allow, ours bool) {
 	w := s.way()
 	switch {
 	case !w.concerns(flowOf(p)):

@@ -5,23 +5,23 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
 // TestSelf: autogroup:self opens a user's own devices to each other.
 func TestSelf(t *testing.T) {
 	b := newBed(t, `{"grants": []}`, nil)
-	phone := acl.Subject{Device: "alice/phone", User: "alice", Addrs: []netip.Addr{bob4, bob6}} // at bob's place
+	phone := rules.Subject{Device: "alice/phone", User: "alice", Addrs: []netip.Addr{bob4, bob6}} // at bob's place
 	b.users["bob"] = phone
 	b.state.Devices = []dataplane.Device{b.device("alice")}
-	b.users["bob"] = acl.Subject{Device: "nobody", User: "carol"}
+	b.users["bob"] = rules.Subject{Device: "nobody", User: "carol"}
 	b.state.Rules = b.compile(`{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["tcp:7000"]}]}`)
 	b.set()
 	b.users["bob"] = phone
 	device := b.device("bob")
-	rules := b.state.Rules.With([]acl.Subject{phone}, nil)
-	b.update(dataplane.Change{PutDevices: []dataplane.Device{device}, Rules: rules})
+	ruleset := b.state.Rules.With([]rules.Subject{phone}, nil)
+	b.update(dataplane.Change{PutDevices: []dataplane.Device{device}, Rules: ruleset})
 	b.serve("bob", "phone", bob4, 7000)
 	b.serve("bob", "phone", bob6, 7000)
 	defer b.signOut(b.signIn("alice", time.Hour))
@@ -32,8 +32,8 @@ func TestSelf(t *testing.T) {
 	})
 	c := b.open("alice", bob4, 7000)
 	// The phone becomes somebody else's.
-	his := acl.Subject{Device: "bob/phone", User: "bob", Addrs: phone.Addrs}
-	b.update(dataplane.Change{PutDevices: []dataplane.Device{device}, Rules: rules.With([]acl.Subject{his}, nil)})
+	his := rules.Subject{Device: "bob/phone", User: "bob", Addrs: phone.Addrs}
+	b.update(dataplane.Change{PutDevices: []dataplane.Device{device}, Rules: ruleset.With([]rules.Subject{his}, nil)})
 	got, err := b.tcp("alice", bob4, 7000)
 	b.refused("to another's phone", got, err)
 	b.dead("the flow that was open", c)

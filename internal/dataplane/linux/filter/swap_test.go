@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -90,16 +90,16 @@ func TestSwap(t *testing.T) {
 		})
 	}
 	for i := range 100 {
-		rules := []*acl.Ruleset{two, one}[i%2]
-		if rules == two && i%10 == 0 {
+		ruleset := []*rules.Ruleset{two, one}[i%2]
+		if ruleset == two && i%10 == 0 {
 			c4, c6 := b.open("alice", wiki4, 25), b.open("alice", wiki6, 25)
 			b.alive("before", c4)
 			b.alive("before", c6)
-			b.update(dataplane.Change{Rules: rules})
+			b.update(dataplane.Change{Rules: ruleset})
 			b.dead("after it was taken away", c4)
 			b.dead("after it was taken away", c6)
 			continue
 		}
-		b.update(dataplane.Change{Rules: rules})
+		b.update(dataplane.Change{Rules: ruleset})
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane/linux/nft"
 )
 
@@ -19,7 +19,7 @@ type snapshot struct {
 	part     policyPart
 	devices  map[netip.Addr]place
 	sessions map[netip.Addr]session
-	policy   *acl.Ruleset
+	policy   *rules.Ruleset
 	others   map[netip.Addr]place // all devices, of which devices may be a part
 }
 

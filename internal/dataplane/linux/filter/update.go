@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
 
@@ -264,7 +264,7 @@ func (f *Filter) killChangedLocked(old, cur snapshot, c dataplane.Change, lost [
 			return !f.aliveLocked(fl, now)
 		}
 		// To a device: dead unless an "off" grant allows it without any session.
-		return slices.Contains(addrs, fl.dst) && !f.policy.Verdict(acl.Packet{Src: fl.src, Dst: fl.dst, Proto: fl.proto, DstPort: fl.port}, now).Allow
+		return slices.Contains(addrs, fl.dst) && !f.policy.Verdict(rules.Packet{Src: fl.src, Dst: fl.dst, Proto: fl.proto, DstPort: fl.port}, now).Allow
 	})
 	if err != nil {
 		return fmt.Errorf("ending the flows of devices that came or went: %w", err)

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vpnd/acl"
+	"vpnd/acl/rules"
 	"vpnd/internal/dataplane/linux/run"
 )
 
@@ -90,7 +90,7 @@ func openTUN(name string) (int, error) {
 
 // put sends a packet from where its source is, and returns its id. The kernel has dealt
 // with it when the write returns.
-func (x *wire) put(w way, p acl.Packet) uint32 {
+func (x *wire) put(w way, p rules.Packet) uint32 {
 	x.t.Helper()
 	x.next++
 	x.toPortal[x.next] = w.own(p.Dst) && p.Proto == unix.IPPROTO_TCP && p.DstPort == webPort
@@ -195,7 +195,7 @@ func wireID(proto uint8, b []byte) (uint32, bool) {
 }
 
 // wirePacket is the first packet of a flow, bytes and checksums and all.
-func wirePacket(p acl.Packet, id uint32) []byte {
+func wirePacket(p rules.Packet, id uint32) []byte {
 	sport := uint16(10000 + id%50000)
 	id32 := binary.BigEndian.AppendUint32(nil, id)
 	ports := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, sport), p.DstPort)

@@ -1,0 +1,47 @@
+package language
+
+import (
+	"slices"
+	"strings"
+)
+
+// CheckNames warns about names of users that nobody has (known is in lower case). Where
+// all users are known it refuses bare names of destinations that are neither a user nor a
+// host.
+func (p *Policy) CheckNames(f *Faults, known map[string]bool, all bool) {
+	check := func(t Selector, isDst bool) {
+		switch {
+		case t.Kind == SelectHost && known[strings.ToLower(t.Name)]:
+			f.warnf(t.At, "%q is the host here, not the user of that name: for the user write %q", t.Name, t.Name+"@")
+		case t.Kind != SelectUser || known[t.Name]:
+		case isDst && t.bare && all:
+			f.Errorf(t.At, "there is no host and no user %q: define it in \"hosts\", or write %q for a user who is to come%s", t.Name, t.Name+"@", f.hint(t.Name, p.Hosts))
+		default:
+			f.warnf(t.At, "there is no user %q yet", t.Name)
+		}
+	}
+	for _, g := range p.grants {
+		for _, t := range g.Src {
+			check(t, false)
+		}
+		for _, d := range g.Dst {
+			check(d.Selector, true)
+		}
+	}
+	for _, name := range p.Groups() {
+		for _, m := range p.groups[name].users {
+			if !known[m.name] {
+				f.warnf(m.at, "there is no user %q yet", m.name)
+			}
+		}
+	}
+	for _, t := range p.tests {
+		for _, x := range t.Src {
+			check(x, false)
+		}
+		// A "deny" of a name that nobody has would hold whatever is granted.
+		for _, d := range slices.Concat(t.Accept, t.Deny) {
+			check(d.Selector, true)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package language
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// MaxMembers is the most memberships of all groups together, those of nested groups
+// counted in every group that they end up in.
+const MaxMembers = 1_000_000
+
+// resolve checks what refers to names of other sections, when all of them are read.
+func (d *decoder) resolve(p *Policy) {
+	d.resolveGroups(p)
+	d.resolveIPSets(p)
+	for _, g := range p.grants {
+		if g == nil {
+			continue
+		}
+		for i := range g.Src {
+			d.resolveSelector(p, &g.Src[i])
+		}
+		for i := range g.Dst {
+			d.resolveSelector(p, &g.Dst[i].Selector)
+		}
+	}
+	for _, o := range p.tags {
+		for i := range o.owners {
+			d.resolveSelector(p, &o.owners[i])
+		}
+	}
+	for _, t := range p.tests {
+		for i := range t.Src {
+			d.resolveSelector(p, &t.Src[i])
+		}
+		for _, list := range [][]TestDst{t.Accept, t.Deny} {
+			for i := range list {
+				d.resolveSelector(p, &list[i].Selector)
+			}
+		}
+	}
+}
+
+// resolveSelector finds what a name stands for.
+func (d *decoder) resolveSelector(p *Policy, t *Selector) {
+	switch t.Kind {
+	case SelectName:
+		if _, ok := p.hosts[t.Name]; ok || t.Name == AppHost {
+			t.Kind = SelectHost
+		} else {
+			t.Kind, t.Name = SelectUser, strings.ToLower(t.Name)
+		}
+	case SelectGroup:
+		if p.groups[t.Name] == nil {
+			d.Errorf(t.At, "there is no group %q: define it in \"groups\"%s", t.Name, d.hint(t.Name, p.Groups))
+		}
+	case SelectTag:
+		if p.tags[t.Name] == nil {
+			d.Errorf(t.At, "there is no tag %q: define it in \"tagOwners\"%s", t.Name, d.hint(t.Name, p.Tags))
+		}
+	case SelectHost:
+		if _, ok := p.hosts[t.Name]; !ok && t.Name != AppHost {
+			d.Errorf(t.At, "there is no host %q: define it in \"hosts\"%s", t.Name, d.hint(t.Name, p.Hosts))
+		}
+	case SelectIPSet:
+		if p.ipsets[t.Name] == nil {
+			d.Errorf(t.At, "there is no IP set %q: define it in \"ipsets\"%s", t.Name, d.hint(t.Name, p.IPSets))
+		}
+	}
+}
+
+// resolveGroups puts nested groups into those that contain them.
+func (d *decoder) resolveGroups(p *Policy) {
+	const opened, done = 1, 2
+	state := map[string]int{}
+	total := 0
+	var open func(name string, depth int)
+	open = func(name string, depth int) {
+		g := p.groups[name]
+		state[name] = opened
+		for _, m := range g.groups {
+			inner := p.groups[m.name]
+			switch {
+			case inner == nil:
+				d.Errorf(m.at, "there is no group %q: define it in \"groups\"%s", m.name, d.hint(m.name, p.Groups))
+				continue
+			case state[m.name] == opened:
+				d.Errorf(m.at, "the group %q contains itself through %q: take one of them out", m.name, name)
+				continue
+			case depth >= MaxNesting:
+				d.Errorf(m.at, "groups are nested more than %d deep: list the users of %q directly", MaxNesting, m.name)
+				continue
+			case state[m.name] == 0:
+				open(m.name, depth+1)
+			}
+			if total += len(inner.flat); total > MaxMembers {
+				break
+			}
+		}
+		if total <= MaxMembers {
+			g.flat = p.gather(g)
+			total += len(g.flat)
+		}
+		state[name] = done
+	}
+	groupsOf := map[string][]string{}
+	for _, name := range p.Groups() {
+		if state[name] == 0 {
+			open(name, 1)
+		}
+		if total > MaxMembers {
+			d.Errorf(p.groups[name].at, "the groups have more than %d members in all, nested ones counted: use fewer or less nested groups", MaxMembers)
+			return
+		}
+		for _, u := range p.groups[name].flat {
+			groupsOf[u] = append(groupsOf[u], name)
+		}
+	}
+	p.groupsOf.Base = groupsOf
+}
+
+// gather is everybody in a group, sorted; the groups in it have been gathered before.
+func (p *Policy) gather(g *group) []string {
+	flat := make([]string, 0, len(g.users))
+	for _, m := range g.users {
+		flat = append(flat, m.name)
+	}
+	for _, m := range g.groups {
+		if inner := p.groups[m.name]; inner != nil {
+			flat = append(flat, inner.flat...)
+		}
+	}
+	slices.Sort(flat)
+	return slices.Compact(flat)
+}
+
+// members counts the members of all groups as maxMembers does.
+func (p *Policy) members() (total int) {
+	for _, g := range p.groups {
+		total += len(g.flat)
+		for _, m := range g.groups {
+			total += len(p.groups[m.name].flat)
+		}
+	}
+	return total
+}
+
+// MaxNesting is the most levels of groups inside groups, and of IP sets inside IP sets.
+const MaxNesting = 10
+
+// resolveIPSets checks that IP sets refer to what exists and not to themselves.
+func (d *decoder) resolveIPSets(p *Policy) {
+	const opened, done = 1, 2
+	state := map[string]int{}
+	var open func(name string, depth int)
+	open = func(name string, depth int) {
+		state[name] = opened
+		for i := range p.ipsets[name].Ops {
+			t := &p.ipsets[name].Ops[i].Selector
+			d.resolveSelector(p, t)
+			switch {
+			case t.Kind != SelectIPSet || p.ipsets[t.Name] == nil:
+			case state[t.Name] == opened:
+				d.Errorf(t.At, "the IP set %q contains itself through %q: take one of them out", t.Name, name)
+			case depth >= MaxNesting:
+				d.Errorf(t.At, "IP sets are nested more than %d deep: list the prefixes of %q directly", MaxNesting, t.Name)
+			case state[t.Name] == 0:
+				open(t.Name, depth+1)
+			}
+		}
+		state[name] = done
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.ipsets)) {
+		if state[name] == 0 {
+			open(name, 1)
+		}
+	}
+}

@@ -1,0 +1,4 @@
+package review
+
+// MaxTestWork is for the test that the page has it.
+const MaxTestWork = maxTestWork
