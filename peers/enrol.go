@@ -37,8 +37,9 @@ func (c EnrolBegin) apply(t *tx) (Result, error) {
 }
 
 // EnrolFinish uses an invitation up: the pending secret becomes the user's (when she has
-// none), Step is spent, and the device is added. With the invitation used and the same
-// public key it returns the same device again and changes nothing.
+// none), Step is spent, and the device is added. With the invitation used, the same public
+// key and, from level 2 on, the same browser it returns the same device again and changes
+// nothing.
 type EnrolFinish struct {
 	Invitation ID        `cbor:"1,keyasint,omitzero"`
 	Browser    [32]byte  `cbor:"2,keyasint,omitzero"`
@@ -52,7 +53,8 @@ func (c EnrolFinish) apply(t *tx) (Result, error) {
 		return Result{}, err
 	}
 	if !i.Used.IsZero() {
-		if d := get[Device](t, tableDevices, byID, i.Device[:]); d != nil && d.PublicKey == c.Device.PublicKey {
+		same := t.m.Level < levelAnswers || i.Browser == c.Browser
+		if d := get[Device](t, tableDevices, byID, i.Device[:]); same && d != nil && d.PublicKey == c.Device.PublicKey {
 			return Result{User: u, Device: d, Invitation: i}, nil
 		}
 	}
@@ -86,7 +88,10 @@ func (c EnrolFinish) apply(t *tx) (Result, error) {
 	u.LastStep = c.Step
 	t.put(tableUsers, u)
 	d := add()
-	i.Used, i.Device, i.Pending, i.Browser = t.m.Time.time(), d.ID, nil, [32]byte{}
+	i.Used, i.Device, i.Pending, i.Browser = t.m.Time.time(), d.ID, nil, c.Browser
+	if t.m.Level < levelAnswers {
+		i.Browser = [32]byte{}
+	}
 	i.Expires = i.Used.Add(usedInvitation)
 	t.put(tableInvitations, i)
 	t.audit("device.enrol", t.deviceName(d), described(d))

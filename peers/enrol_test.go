@@ -47,7 +47,8 @@ func TestEnrolFinishRepeats(t *testing.T) {
 	before := c.contents()
 	again := device("alice", "laptop")
 	again.ID = id("of the repeat")
-	if r := must(c, EnrolFinish{inv.ID, hash("another browser"), c.step(0), again}); r.Device != d || r.User == nil {
+	refused(c, EnrolFinish{inv.ID, hash("another browser"), c.step(0), again}, ErrUsed)
+	if r := must(c, EnrolFinish{inv.ID, hash("browser"), c.step(0), again}); r.Device != d || r.User == nil {
 		t.Errorf("the repeat gets %+v", r.Device)
 	}
 	if string(before) != string(c.contents()) {

@@ -16,7 +16,7 @@ type Invitation struct {
 	Device  ID        // what it was used for
 	// Pending is a TOTP secret shown to one browser and not yet confirmed.
 	Pending Sealed
-	Browser [32]byte // SHA-256 of that browser's cookie
+	Browser [32]byte // SHA-256 of that browser's cookie; once used, of the one that used it (from level 2 on)
 }
 
 type wireInvitation struct {

@@ -8,7 +8,7 @@ import "fmt"
 // what an older member could not read is not written before. Levels are append-only.
 const (
 	levelFirst   = 1
-	levelAnswers = 2 // Command.Base and lean answers (request.go), canonical keys, Configure
+	levelAnswers = 2 // Command.Base and lean answers (request.go), canonical keys, Configure, a used invitation's Browser
 	newestLevel  = levelAnswers
 )
 

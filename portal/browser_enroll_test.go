@@ -271,6 +271,26 @@ func TestEnrolmentEnds(t *testing.T) {
 	b.see("img.qr")
 }
 
+// TestWithoutCookies: what would not go well later is said at the first step.
+func TestWithoutCookies(t *testing.T) {
+	s := newSite(t)
+	profile := t.TempDir()
+	if err := os.Mkdir(filepath.Join(profile, "Default"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	off := `{"profile": {"default_content_setting_values": {"cookies": 2}}}`
+	if err := os.WriteFile(filepath.Join(profile, "Default", "Preferences"), []byte(off), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := newTabOf(t, s, "", profile)
+	b.open(s.url + "/enroll#" + fakeToken)
+	b.says("#ended", "Cookies are switched off")
+	b.see("#ended [data-again]")
+	if sent := s.sent(); strings.Contains(sent, "/api/v1/enroll/begin") {
+		t.Error("the invitation was begun all the same")
+	}
+}
+
 // TestEnrolmentByKeyboard uses nothing but the keys, and sees where it is at each stop.
 func TestEnrolmentByKeyboard(t *testing.T) {
 	s := newSite(t)

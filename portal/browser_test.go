@@ -120,9 +120,15 @@ type tab struct {
 // newTab starts a browser. inject runs before any script of a page.
 func newTab(t *testing.T, s *site, inject string) *tab {
 	t.Helper()
+	return newTabOf(t, s, inject, t.TempDir())
+}
+
+// newTabOf starts a browser with a profile.
+func newTabOf(t *testing.T, s *site, inject, profile string) *tab {
+	t.Helper()
 	chromium := need(t, "chromium", "chromium-browser", "google-chrome")
 	opts := []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(time.Minute),
+		chromedp.ExecPath(chromium), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(time.Minute),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),

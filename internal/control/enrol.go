@@ -115,8 +115,13 @@ func browserHash(browser string) [32]byte { return sha256.Sum256([]byte(browser)
 
 // sameBrowser says whether the invitation's pending secret was shown to this browser.
 func sameBrowser(inv *peers.Invitation, browser string) bool {
+	return len(inv.Pending) != 0 && fromBrowser(inv, browser)
+}
+
+// fromBrowser says whether it was this browser that the invitation was shown to, or used by.
+func fromBrowser(inv *peers.Invitation, browser string) bool {
 	h := browserHash(browser)
-	return browser != "" && len(inv.Pending) != 0 && subtle.ConstantTimeCompare(h[:], inv.Browser[:]) == 1
+	return browser != "" && subtle.ConstantTimeCompare(h[:], inv.Browser[:]) == 1
 }
 
 // FinishRequest asks for the second step of an enrolment.
@@ -188,7 +193,8 @@ func (r FinishRequest) decide(ctx context.Context, d *decision) (Answer, error) 
 		return Answer{Index: first.Index, Device: dev.ID}, nil
 	}
 	if !inv.Used.IsZero() {
-		if dev := v.DeviceByKey(key); dev != nil && dev.ID == inv.Device {
+		// Whoever has the link and the public key alone gets no preshared key for them.
+		if dev := v.DeviceByKey(key); dev != nil && dev.ID == inv.Device && fromBrowser(inv, r.Browser) {
 			return Answer{Index: v.Index(), Device: dev.ID, Repeated: true}, nil
 		}
 		return Answer{}, invitationUsed()

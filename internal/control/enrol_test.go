@@ -52,6 +52,12 @@ func TestEnrolFinishRepeated(t *testing.T) {
 	w := newWorld(t)
 	p := w.enrolled("alice")
 	req := FinishRequest{Token: p.token, Code: "000000", Device: "phone", PublicKey: p.key}
+	// The link and the public key are not enough: both may have been seen by others.
+	for _, browser := range []string{"", "browser of bob"} {
+		req.Browser = browser
+		wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeInvitationUsed)
+	}
+	req.Browser = "browser of alice"
 	again, err := w.EnrolFinish(t.Context(), req)
 	if err != nil || !again.Repeated || again.Config != p.done.Config || again.Device != p.done.Device {
 		t.Errorf("repeated: %v, %v", again.Device, err)

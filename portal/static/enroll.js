@@ -5,7 +5,7 @@ import { digitsOnly, refusals } from './code.js';
 import { complete, picture, tunnelName } from './config.js';
 import { anew, endings } from './endings.js';
 import { makeKeys } from './keys.js';
-import { forget, recall, remember } from './memory.js';
+import { forget, keepsCookies, recall, remember } from './memory.js';
 import { localTime } from './time.js';
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -93,6 +93,11 @@ const onPhone = /iPhone|iPad|Android/.test(navigator.userAgent) || (navigator.ma
 
 async function begin() {
   only('loading');
+  // The gateway knows this browser again by a cookie, and gives a lost answer to it alone.
+  if (!keepsCookies()) {
+    ended('no_cookie', 'This browser keeps no cookies for this page.', begin);
+    return;
+  }
   let answer;
   try {
     answer = (await call('POST', '/api/v1/enroll/begin', { token: kept.token })).body;

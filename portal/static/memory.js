@@ -27,3 +27,14 @@ export function forget() {
     // as above
   }
 }
+
+// keepsCookies says whether this browser keeps cookies for this page. Where they are
+// switched off, so is the tab's storage; Chromium's cookieEnabled stays true.
+export function keepsCookies() {
+  try {
+    sessionStorage.getItem(key);
+    return navigator.cookieEnabled;
+  } catch {
+    return false;
+  }
+}
