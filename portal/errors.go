@@ -61,6 +61,7 @@ var statusOf = map[string]int{
 	control.CodeInternal:          http.StatusInternalServerError,
 	control.CodeExpired:           http.StatusConflict,
 	control.CodeUsed:              http.StatusConflict,
+	control.CodePinned:            http.StatusConflict,
 }
 
 // problemOf says how an error is answered. What is neither ours nor control's is

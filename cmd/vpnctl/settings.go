@@ -32,16 +32,24 @@ func (c *settingsShowCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (a *app) settings(s *vpnv1.Settings) {
-	var f facts
-	f.add("endpoint", s.GetEndpoint())
-	f.add("url", s.GetUrl())
-	f.add("session", length(s.GetSession().AsDuration()))
-	f.add("network", joined(s.GetNetwork()))
-	f.add("routes", orNone(s.GetRoutes()))
-	f.add("dns", orNone(s.GetDns()))
-	f.add("mtu", mtuText(s.GetMtu()))
-	f.add("masquerade", onOff(s.GetMasquerade()))
-	f.draw(a.ui)
+	from := map[string]string{}
+	for _, o := range s.GetOrigins() {
+		from[o.GetSetting()] = o.GetFrom()
+	}
+	t := newTable("SETTING", "VALUE", "FROM")
+	for _, r := range [][2]string{
+		{"endpoint", s.GetEndpoint()},
+		{"url", s.GetUrl()},
+		{"session", length(s.GetSession().AsDuration())},
+		{"network", joined(s.GetNetwork())},
+		{"routes", orNone(s.GetRoutes())},
+		{"dns", orNone(s.GetDns())},
+		{"mtu", mtuText(s.GetMtu())},
+		{"masquerade", onOff(s.GetMasquerade())},
+	} {
+		t.add(text(r[0]), text(r[1]), cell{from[r[0]], faint})
+	}
+	t.draw(a.ui)
 }
 
 func orNone(s []string) string {

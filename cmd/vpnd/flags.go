@@ -6,14 +6,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
 
-	"vpnd/internal/owner"
 	"vpnd/peers"
 )
 
@@ -38,66 +35,14 @@ type Flags struct {
 	App        string `help:"Socket of the protected app (netstack; app.sock in --data)." placeholder:"PATH" env:"VPND_APP"`
 	AppPort    uint16 `help:"Port of the protected app inside the tunnel." default:"8080" env:"VPND_APP_PORT"`
 
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	CheckConfig bool             `help:"Check flags, environment and the file of --config, print what holds and why, and exit."`
+	Version     kong.VersionFlag `help:"Print the version and exit."`
+
+	from map[string]string // what gave a flag its value; a flag that is not in it has its default
 
 	wireguard netip.AddrPort
 	network   []netip.Prefix
 	routes    *[]netip.Prefix
-}
-
-// maxConfig bounds the file of --config: 1 MiB.
-const maxConfig = 1 << 20
-
-// addConfigFile makes kong look flags up in the file of --config, for those that are
-// neither in the arguments nor in the environment.
-func addConfigFile(k *kong.Kong, args []string) error {
-	path := os.Getenv("VPND_CONFIG")
-	for i, a := range args {
-		if v, ok := strings.CutPrefix(a, "--config="); ok {
-			path = v
-		} else if a == "--config" && i+1 < len(args) {
-			path = args[i+1]
-		}
-	}
-	if path == "" {
-		return nil
-	}
-	values := map[string]any{}
-	text, err := owner.Self().Read(path, "--config", owner.Access{Read: true}, maxConfig)
-	if err != nil {
-		return remedy(err, "--config")
-	}
-	if _, err := toml.Decode(string(text), &values); err != nil {
-		return remedy(fmt.Errorf("reading --config %s: %w", path, err), "--config")
-	}
-	var known []string
-	for _, fl := range k.Model.Flags {
-		known = append(known, fl.Name)
-	}
-	for name := range values {
-		if !slices.Contains(known, name) || name == "config" || name == "help" || name == "version" {
-			return fmt.Errorf("--config %s: %q is no flag of vpnd; see vpnd --help", path, name)
-		}
-	}
-	return kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
-		for _, name := range f.Envs { // kong itself would let the file win
-			if _, set := os.LookupEnv(name); set {
-				return nil, nil
-			}
-		}
-		switch v := values[f.Name].(type) {
-		case nil:
-			return nil, nil
-		case []any: // network = ["10.77.0.0/16", "fd00::/64"]
-			s := make([]string, len(v))
-			for i := range v {
-				s[i] = fmt.Sprint(v[i])
-			}
-			return strings.Join(s, ","), nil
-		default:
-			return fmt.Sprint(v), nil
-		}
-	})).Apply(k)
 }
 
 // complete fills defaults in that depend on who runs vpnd, and checks what can be checked
@@ -213,4 +158,16 @@ func prefixes(s string) ([]netip.Prefix, error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// pinned are the cluster's settings that this vpnd has flags for, with what gave them. They
+// hold as long as it runs so.
+func (f *Flags) pinned() map[string]string {
+	out := map[string]string{}
+	for _, name := range []string{"endpoint", "url", "network", "routes"} {
+		if by, ok := f.from[name]; ok {
+			out[name] = by
+		}
+	}
+	return out
 }

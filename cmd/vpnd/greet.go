@@ -29,7 +29,7 @@ func (d *Daemon) greet(ctx context.Context, s peers.Settings) {
 	gate := s.GatewayAddrs()[0]
 	rows := [][2]string{
 		{"plane", stats.Plane + ": " + stats.Detail},
-		{"clients dial", s.Endpoint + " (UDP); change it with: vpnctl settings set --endpoint HOST:PORT"},
+		{"clients dial", s.Endpoint + " (UDP); " + d.endpointRemedy()},
 		{"portal", s.URL + d.certificate()},
 		{"sign in", url(gate, "") + " inside the tunnel"},
 		{"app", url(gate, fmt.Sprint(d.flags.AppPort)) + " inside the tunnel, after signing in"},
@@ -46,6 +46,14 @@ func (d *Daemon) greet(ctx context.Context, s peers.Settings) {
 	}
 	fmt.Fprintln(&b)
 	fmt.Fprint(d.out, b.String())
+}
+
+// endpointRemedy says how another address is told, if this one is wrong.
+func (d *Daemon) endpointRemedy() string {
+	if by, ok := d.flags.from["endpoint"]; ok {
+		return "given by " + by
+	}
+	return "change it with: vpnctl settings set --endpoint HOST:PORT"
 }
 
 func (d *Daemon) certificate() string {

@@ -4,13 +4,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+	"text/tabwriter"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -56,22 +59,32 @@ func Main(ctx context.Context, args []string, w io.Writer) int {
 	return 0
 }
 
-// helpShown is kong's wish to exit after it has printed help or the version.
+// helpShown is the wish to exit after help, the version or the checked flags were printed.
 type helpShown int
 
 func (h helpShown) Error() string { return "help shown" }
 
+// print shows every flag's value and where it comes from.
+func (f *Flags) print(k *kong.Kong, w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, fl := range k.Model.Flags {
+		if fl.Hidden || slices.Contains(notInFile, fl.Name) {
+			continue
+		}
+		from := cmp.Or(f.from[fl.Name], "default")
+		value := fmt.Sprint(fl.Target.Interface())
+		if value == "" {
+			value = "-"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", fl.Name, value, from)
+	}
+	t.Flush()
+}
+
 // parse reads arguments, environment and the config file, in this order of strength.
 func parse(args []string, w io.Writer) (f *Flags, err error) {
 	f = &Flags{}
-	k, err := kong.New(f,
-		kong.Name("vpnd"),
-		kong.Description("A WireGuard gateway: a key opens the sign-in page, a code opens what the policy grants."),
-		kong.Writers(w, w),
-		kong.Vars{"version": version},
-		kong.Exit(func(code int) { panic(helpShown(code)) }),
-		kong.UsageOnError(),
-	)
+	k, err := newParser(f, w)
 	if err != nil {
 		return nil, err
 	}
@@ -84,11 +97,35 @@ func parse(args []string, w io.Writer) (f *Flags, err error) {
 			err = h
 		}
 	}()
-	if err := addConfigFile(k, args); err != nil {
+	file, err := readConfig(k, args)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := k.Parse(args); err != nil {
+	if err := kong.Resolvers(kong.ResolverFunc(file.resolve)).Apply(k); err != nil {
+		return nil, err
+	}
+	parsed, err := k.Parse(args)
+	if err != nil {
 		return nil, fmt.Errorf("%w; see vpnd --help", err)
 	}
-	return f, f.complete()
+	f.from = file.origins(parsed)
+	if err := f.complete(); err != nil {
+		return nil, err
+	}
+	if f.CheckConfig {
+		f.print(k, w)
+		return nil, helpShown(0)
+	}
+	return f, nil
+}
+
+func newParser(f *Flags, w io.Writer) (*kong.Kong, error) {
+	return kong.New(f,
+		kong.Name("vpnd"),
+		kong.Description("A WireGuard gateway: a key opens the sign-in page, a code opens what the policy grants."),
+		kong.Writers(w, w),
+		kong.Vars{"version": version},
+		kong.Exit(func(code int) { panic(helpShown(code)) }),
+		kong.UsageOnError(),
+	)
 }

@@ -103,7 +103,7 @@ func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) 
 		return err
 	}
 	d.service = control.New(control.Config{
-		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.log.Printf,
+		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.log.Printf, Pinned: d.flags.pinned(),
 	})
 	if d.tls, err = d.service.TLSConfig(d.flags.Cert, d.flags.Key); err != nil {
 		return remedy(err, "--cert and --key")

@@ -32,7 +32,7 @@ func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest)
 	out := &vpnv1.GetStatusResponse{
 		Version: st.Version, Node: st.Node, Role: "no leader",
 		Index: v.Index(), AppliedIndex: st.Applied,
-		Settings: protoSettings(set), PublicKey: protoKey(set.PublicKey),
+		Settings: g.settings(set), PublicKey: protoKey(set.PublicKey),
 		Users: int32(users), Devices: int32(devices),
 		StartedAt: timestamp(st.Started), StateTime: timestamp(v.Time()),
 		CaFingerprint: g.s.CAFingerprint(), TunnelUrl: g.s.TunnelURL(), PendingPolicy: protoPending(v.Pending()),
@@ -112,7 +112,15 @@ func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequ
 	if err != nil {
 		return nil, err
 	}
-	return &vpnv1.SetSettingsResponse{Settings: protoSettings(set), Outdated: names}, nil
+	return &vpnv1.SetSettingsResponse{Settings: g.settings(set), Outdated: names}, nil
+}
+
+func (g gatewayServer) settings(set peers.Settings) *vpnv1.Settings {
+	out := protoSettings(set)
+	for _, o := range g.s.Origins(set) {
+		out.Origins = append(out.Origins, &vpnv1.Origin{Setting: o.Setting, From: o.From, Pinned: o.Pinned})
+	}
+	return out
 }
 
 // ResetTime ends all sessions and sets the state's time to the clock's.

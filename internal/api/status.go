@@ -36,6 +36,7 @@ var statuses = map[string]codes.Code{
 	control.CodeInternal:          codes.Internal,
 	control.CodeExpired:           codes.FailedPrecondition,
 	control.CodeUsed:              codes.FailedPrecondition,
+	control.CodePinned:            codes.FailedPrecondition,
 }
 
 // statusOf is the gRPC status of a refusal: Internal for a code that has none yet.

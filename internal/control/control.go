@@ -46,6 +46,7 @@ type Config struct {
 	Now     func() time.Time // the wall clock
 	Version string
 	Logf    func(format string, args ...any)
+	Pinned  map[string]string // settings that flags of this gateway give, and by which
 }
 
 // Service has the use cases, as an edge calls them. What a leader must decide it asks a
@@ -58,6 +59,7 @@ type Service struct {
 	decider Decider
 	version string
 	started time.Time
+	pinned  map[string]string
 
 	certs *certificates
 	drift chan dataplane.Drift
@@ -67,7 +69,7 @@ type Service struct {
 // New returns a Service.
 func New(c Config) *Service {
 	s := &Service{
-		node: newNode(c), gateway: c.Gateway, decider: c.Decider, version: c.Version,
+		node: newNode(c), gateway: c.Gateway, decider: c.Decider, version: c.Version, pinned: c.Pinned,
 		drift: make(chan dataplane.Drift, driftQueue),
 	}
 	if s.decider == nil {

@@ -38,6 +38,7 @@ const (
 	CodeExpired           = "expired"
 	CodeTooOld            = "too_old" // to tell whether it was carried out
 	CodeUsed              = "used"
+	CodePinned            = "pinned" // by a flag, the environment or a file of this gateway
 )
 
 // Error is what a use case refuses with. Message is for the person who asked, names the

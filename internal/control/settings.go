@@ -38,6 +38,9 @@ type SetSettings struct{ peers.Configure }
 // SetSettings changes settings; nil fields stay. It answers with the settings and the
 // devices whose config lacks a route now.
 func (s *Service) SetSettings(ctx context.Context, c peers.Configure) (peers.Settings, []string, error) {
+	if err := s.checkPinned(c); err != nil {
+		return peers.Settings{}, nil, err
+	}
 	a, err := s.ask(ctx, SetSettings{c})
 	if err != nil {
 		return peers.Settings{}, nil, err

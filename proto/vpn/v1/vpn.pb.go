@@ -1351,7 +1351,9 @@ type Settings struct {
 	// The tunnel's MTU in bytes, also in configs; 0: the gateway's own line says.
 	Mtu uint32 `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	// Whether what a device sends to a resource comes from the gateway's address.
-	Masquerade    bool `protobuf:"varint,8,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
+	Masquerade bool `protobuf:"varint,8,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
+	// Where each value comes from, as the gateway that answers sees it.
+	Origins       []*Origin `protobuf:"bytes,9,rep,name=origins,proto3" json:"origins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1442,6 +1444,78 @@ func (x *Settings) GetMasquerade() bool {
 	return false
 }
 
+func (x *Settings) GetOrigins() []*Origin {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+// Origin says where the value of a setting comes from.
+type Origin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The setting's name, as the field of Settings.
+	Setting string `protobuf:"bytes,1,opt,name=setting,proto3" json:"setting,omitempty"`
+	// "default", "cluster", or what pins it on this gateway: a flag, a variable of the
+	// environment, or a line of its file.
+	From string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Whether it is pinned: SetSettings refuses to change it.
+	Pinned        bool `protobuf:"varint,3,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Origin) GetSetting() string {
+	if x != nil {
+		return x.Setting
+	}
+	return ""
+}
+
+func (x *Origin) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Origin) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
 // Closed says that a gateway has closed what was to be closed.
 type Closed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1457,7 +1531,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1543,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1556,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{14}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Closed) GetGateway() string {
@@ -1519,7 +1593,7 @@ type AddUserRequest struct {
 
 func (x *AddUserRequest) Reset() {
 	*x = AddUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1605,7 @@ func (x *AddUserRequest) String() string {
 func (*AddUserRequest) ProtoMessage() {}
 
 func (x *AddUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1618,7 @@ func (x *AddUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddUserRequest.ProtoReflect.Descriptor instead.
 func (*AddUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{15}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AddUserRequest) GetName() string {
@@ -1574,7 +1648,7 @@ type AddUserResponse struct {
 
 func (x *AddUserResponse) Reset() {
 	*x = AddUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1660,7 @@ func (x *AddUserResponse) String() string {
 func (*AddUserResponse) ProtoMessage() {}
 
 func (x *AddUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1673,7 @@ func (x *AddUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddUserResponse.ProtoReflect.Descriptor instead.
 func (*AddUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{16}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddUserResponse) GetUser() *User {
@@ -1625,7 +1699,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1711,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1724,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{17}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{18}
 }
 
 // ListUsersResponse has them.
@@ -1664,7 +1738,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1750,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1763,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{18}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -1710,7 +1784,7 @@ type GetUserRequest struct {
 
 func (x *GetUserRequest) Reset() {
 	*x = GetUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1796,7 @@ func (x *GetUserRequest) String() string {
 func (*GetUserRequest) ProtoMessage() {}
 
 func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1809,7 @@ func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserRequest.ProtoReflect.Descriptor instead.
 func (*GetUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{19}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetUserRequest) GetName() string {
@@ -1758,7 +1832,7 @@ type GetUserResponse struct {
 
 func (x *GetUserResponse) Reset() {
 	*x = GetUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1844,7 @@ func (x *GetUserResponse) String() string {
 func (*GetUserResponse) ProtoMessage() {}
 
 func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1857,7 @@ func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserResponse.ProtoReflect.Descriptor instead.
 func (*GetUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{20}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetUserResponse) GetUser() *User {
@@ -1813,7 +1887,7 @@ type SetUserEnabledRequest struct {
 
 func (x *SetUserEnabledRequest) Reset() {
 	*x = SetUserEnabledRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1899,7 @@ func (x *SetUserEnabledRequest) String() string {
 func (*SetUserEnabledRequest) ProtoMessage() {}
 
 func (x *SetUserEnabledRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +1912,7 @@ func (x *SetUserEnabledRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserEnabledRequest.ProtoReflect.Descriptor instead.
 func (*SetUserEnabledRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{21}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetUserEnabledRequest) GetName() string {
@@ -1868,7 +1942,7 @@ type SetUserEnabledResponse struct {
 
 func (x *SetUserEnabledResponse) Reset() {
 	*x = SetUserEnabledResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +1954,7 @@ func (x *SetUserEnabledResponse) String() string {
 func (*SetUserEnabledResponse) ProtoMessage() {}
 
 func (x *SetUserEnabledResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +1967,7 @@ func (x *SetUserEnabledResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserEnabledResponse.ProtoReflect.Descriptor instead.
 func (*SetUserEnabledResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{22}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetUserEnabledResponse) GetUser() *User {
@@ -1921,7 +1995,7 @@ type RemoveUserRequest struct {
 
 func (x *RemoveUserRequest) Reset() {
 	*x = RemoveUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2007,7 @@ func (x *RemoveUserRequest) String() string {
 func (*RemoveUserRequest) ProtoMessage() {}
 
 func (x *RemoveUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2020,7 @@ func (x *RemoveUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveUserRequest.ProtoReflect.Descriptor instead.
 func (*RemoveUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{23}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveUserRequest) GetName() string {
@@ -1969,7 +2043,7 @@ type RemoveUserResponse struct {
 
 func (x *RemoveUserResponse) Reset() {
 	*x = RemoveUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2055,7 @@ func (x *RemoveUserResponse) String() string {
 func (*RemoveUserResponse) ProtoMessage() {}
 
 func (x *RemoveUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2068,7 @@ func (x *RemoveUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveUserResponse.ProtoReflect.Descriptor instead.
 func (*RemoveUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{24}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveUserResponse) GetClosed() []*Closed {
@@ -2022,7 +2096,7 @@ type UnlockUserRequest struct {
 
 func (x *UnlockUserRequest) Reset() {
 	*x = UnlockUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2108,7 @@ func (x *UnlockUserRequest) String() string {
 func (*UnlockUserRequest) ProtoMessage() {}
 
 func (x *UnlockUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2121,7 @@ func (x *UnlockUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockUserRequest.ProtoReflect.Descriptor instead.
 func (*UnlockUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{25}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UnlockUserRequest) GetName() string {
@@ -2068,7 +2142,7 @@ type UnlockUserResponse struct {
 
 func (x *UnlockUserResponse) Reset() {
 	*x = UnlockUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2154,7 @@ func (x *UnlockUserResponse) String() string {
 func (*UnlockUserResponse) ProtoMessage() {}
 
 func (x *UnlockUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2167,7 @@ func (x *UnlockUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockUserResponse.ProtoReflect.Descriptor instead.
 func (*UnlockUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{26}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnlockUserResponse) GetUser() *User {
@@ -2116,7 +2190,7 @@ type ResetTotpRequest struct {
 
 func (x *ResetTotpRequest) Reset() {
 	*x = ResetTotpRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +2202,7 @@ func (x *ResetTotpRequest) String() string {
 func (*ResetTotpRequest) ProtoMessage() {}
 
 func (x *ResetTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +2215,7 @@ func (x *ResetTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTotpRequest.ProtoReflect.Descriptor instead.
 func (*ResetTotpRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{27}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResetTotpRequest) GetName() string {
@@ -2171,7 +2245,7 @@ type ResetTotpResponse struct {
 
 func (x *ResetTotpResponse) Reset() {
 	*x = ResetTotpResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2257,7 @@ func (x *ResetTotpResponse) String() string {
 func (*ResetTotpResponse) ProtoMessage() {}
 
 func (x *ResetTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2270,7 @@ func (x *ResetTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTotpResponse.ProtoReflect.Descriptor instead.
 func (*ResetTotpResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{28}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResetTotpResponse) GetInvitation() *Invitation {
@@ -2226,7 +2300,7 @@ type InviteUserRequest struct {
 
 func (x *InviteUserRequest) Reset() {
 	*x = InviteUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2312,7 @@ func (x *InviteUserRequest) String() string {
 func (*InviteUserRequest) ProtoMessage() {}
 
 func (x *InviteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2325,7 @@ func (x *InviteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteUserRequest.ProtoReflect.Descriptor instead.
 func (*InviteUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{29}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InviteUserRequest) GetName() string {
@@ -2279,7 +2353,7 @@ type InviteUserResponse struct {
 
 func (x *InviteUserResponse) Reset() {
 	*x = InviteUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2365,7 @@ func (x *InviteUserResponse) String() string {
 func (*InviteUserResponse) ProtoMessage() {}
 
 func (x *InviteUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2378,7 @@ func (x *InviteUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteUserResponse.ProtoReflect.Descriptor instead.
 func (*InviteUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{30}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InviteUserResponse) GetInvitation() *Invitation {
@@ -2331,7 +2405,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2417,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2430,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{31}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AddDeviceRequest) GetUser() string {
@@ -2400,7 +2474,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2486,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2499,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{32}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AddDeviceResponse) GetDevice() *Device {
@@ -2455,7 +2529,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2541,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2554,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{33}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListDevicesRequest) GetUser() string {
@@ -2508,7 +2582,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2594,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +2607,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{34}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -2554,7 +2628,7 @@ type GetDeviceRequest struct {
 
 func (x *GetDeviceRequest) Reset() {
 	*x = GetDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2640,7 @@ func (x *GetDeviceRequest) String() string {
 func (*GetDeviceRequest) ProtoMessage() {}
 
 func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2653,7 @@ func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{35}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetDeviceRequest) GetName() string {
@@ -2600,7 +2674,7 @@ type GetDeviceResponse struct {
 
 func (x *GetDeviceResponse) Reset() {
 	*x = GetDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +2686,7 @@ func (x *GetDeviceResponse) String() string {
 func (*GetDeviceResponse) ProtoMessage() {}
 
 func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +2699,7 @@ func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceResponse.ProtoReflect.Descriptor instead.
 func (*GetDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{36}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetDeviceResponse) GetDevice() *Device {
@@ -2648,7 +2722,7 @@ type SetDeviceEnabledRequest struct {
 
 func (x *SetDeviceEnabledRequest) Reset() {
 	*x = SetDeviceEnabledRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2734,7 @@ func (x *SetDeviceEnabledRequest) String() string {
 func (*SetDeviceEnabledRequest) ProtoMessage() {}
 
 func (x *SetDeviceEnabledRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2747,7 @@ func (x *SetDeviceEnabledRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDeviceEnabledRequest.ProtoReflect.Descriptor instead.
 func (*SetDeviceEnabledRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{37}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetDeviceEnabledRequest) GetName() string {
@@ -2703,7 +2777,7 @@ type SetDeviceEnabledResponse struct {
 
 func (x *SetDeviceEnabledResponse) Reset() {
 	*x = SetDeviceEnabledResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2789,7 @@ func (x *SetDeviceEnabledResponse) String() string {
 func (*SetDeviceEnabledResponse) ProtoMessage() {}
 
 func (x *SetDeviceEnabledResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2802,7 @@ func (x *SetDeviceEnabledResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDeviceEnabledResponse.ProtoReflect.Descriptor instead.
 func (*SetDeviceEnabledResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{38}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetDeviceEnabledResponse) GetDevice() *Device {
@@ -2756,7 +2830,7 @@ type RemoveDeviceRequest struct {
 
 func (x *RemoveDeviceRequest) Reset() {
 	*x = RemoveDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2768,7 +2842,7 @@ func (x *RemoveDeviceRequest) String() string {
 func (*RemoveDeviceRequest) ProtoMessage() {}
 
 func (x *RemoveDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2781,7 +2855,7 @@ func (x *RemoveDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{39}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RemoveDeviceRequest) GetName() string {
@@ -2802,7 +2876,7 @@ type RemoveDeviceResponse struct {
 
 func (x *RemoveDeviceResponse) Reset() {
 	*x = RemoveDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +2888,7 @@ func (x *RemoveDeviceResponse) String() string {
 func (*RemoveDeviceResponse) ProtoMessage() {}
 
 func (x *RemoveDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2827,7 +2901,7 @@ func (x *RemoveDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{40}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RemoveDeviceResponse) GetClosed() []*Closed {
@@ -2850,7 +2924,7 @@ type RotateDeviceRequest struct {
 
 func (x *RotateDeviceRequest) Reset() {
 	*x = RotateDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +2936,7 @@ func (x *RotateDeviceRequest) String() string {
 func (*RotateDeviceRequest) ProtoMessage() {}
 
 func (x *RotateDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +2949,7 @@ func (x *RotateDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RotateDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{41}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RotateDeviceRequest) GetName() string {
@@ -2907,7 +2981,7 @@ type RotateDeviceResponse struct {
 
 func (x *RotateDeviceResponse) Reset() {
 	*x = RotateDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +2993,7 @@ func (x *RotateDeviceResponse) String() string {
 func (*RotateDeviceResponse) ProtoMessage() {}
 
 func (x *RotateDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +3006,7 @@ func (x *RotateDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RotateDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{42}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RotateDeviceResponse) GetDevice() *Device {
@@ -2967,7 +3041,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2979,7 +3053,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2992,7 +3066,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{43}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListSessionsRequest) GetUser() string {
@@ -3013,7 +3087,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3099,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3112,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{44}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -3065,7 +3139,7 @@ type EndSessionsRequest struct {
 
 func (x *EndSessionsRequest) Reset() {
 	*x = EndSessionsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3077,7 +3151,7 @@ func (x *EndSessionsRequest) String() string {
 func (*EndSessionsRequest) ProtoMessage() {}
 
 func (x *EndSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3090,7 +3164,7 @@ func (x *EndSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndSessionsRequest.ProtoReflect.Descriptor instead.
 func (*EndSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{45}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *EndSessionsRequest) GetWhich() isEndSessionsRequest_Which {
@@ -3165,7 +3239,7 @@ type EndSessionsResponse struct {
 
 func (x *EndSessionsResponse) Reset() {
 	*x = EndSessionsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3251,7 @@ func (x *EndSessionsResponse) String() string {
 func (*EndSessionsResponse) ProtoMessage() {}
 
 func (x *EndSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3264,7 @@ func (x *EndSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndSessionsResponse.ProtoReflect.Descriptor instead.
 func (*EndSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{46}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EndSessionsResponse) GetEnded() int32 {
@@ -3218,7 +3292,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3230,7 +3304,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3243,7 +3317,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{47}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetPolicyRequest) GetVersion() uint64 {
@@ -3266,7 +3340,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3352,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3291,7 +3365,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{48}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -3319,7 +3393,7 @@ type CheckPolicyRequest struct {
 
 func (x *CheckPolicyRequest) Reset() {
 	*x = CheckPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3331,7 +3405,7 @@ func (x *CheckPolicyRequest) String() string {
 func (*CheckPolicyRequest) ProtoMessage() {}
 
 func (x *CheckPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3344,7 +3418,7 @@ func (x *CheckPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPolicyRequest.ProtoReflect.Descriptor instead.
 func (*CheckPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{49}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CheckPolicyRequest) GetText() string {
@@ -3365,7 +3439,7 @@ type CheckPolicyResponse struct {
 
 func (x *CheckPolicyResponse) Reset() {
 	*x = CheckPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3451,7 @@ func (x *CheckPolicyResponse) String() string {
 func (*CheckPolicyResponse) ProtoMessage() {}
 
 func (x *CheckPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3390,7 +3464,7 @@ func (x *CheckPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPolicyResponse.ProtoReflect.Descriptor instead.
 func (*CheckPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{50}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CheckPolicyResponse) GetProblems() []*Problem {
@@ -3417,7 +3491,7 @@ type ApplyPolicyRequest struct {
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3503,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3516,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{51}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ApplyPolicyRequest) GetText() string {
@@ -3490,7 +3564,7 @@ type ApplyPolicyResponse struct {
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3576,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3589,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{52}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ApplyPolicyResponse) GetPolicy() *Policy {
@@ -3555,7 +3629,7 @@ type ConfirmPolicyRequest struct {
 
 func (x *ConfirmPolicyRequest) Reset() {
 	*x = ConfirmPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3641,7 @@ func (x *ConfirmPolicyRequest) String() string {
 func (*ConfirmPolicyRequest) ProtoMessage() {}
 
 func (x *ConfirmPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3654,7 @@ func (x *ConfirmPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{53}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{54}
 }
 
 // ConfirmPolicyResponse has what is kept.
@@ -3594,7 +3668,7 @@ type ConfirmPolicyResponse struct {
 
 func (x *ConfirmPolicyResponse) Reset() {
 	*x = ConfirmPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +3680,7 @@ func (x *ConfirmPolicyResponse) String() string {
 func (*ConfirmPolicyResponse) ProtoMessage() {}
 
 func (x *ConfirmPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +3693,7 @@ func (x *ConfirmPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{54}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ConfirmPolicyResponse) GetPolicy() *Policy {
@@ -3638,7 +3712,7 @@ type RevertPolicyRequest struct {
 
 func (x *RevertPolicyRequest) Reset() {
 	*x = RevertPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3650,7 +3724,7 @@ func (x *RevertPolicyRequest) String() string {
 func (*RevertPolicyRequest) ProtoMessage() {}
 
 func (x *RevertPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3663,7 +3737,7 @@ func (x *RevertPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertPolicyRequest.ProtoReflect.Descriptor instead.
 func (*RevertPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{55}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{56}
 }
 
 // RevertPolicyResponse has what is in force instead.
@@ -3679,7 +3753,7 @@ type RevertPolicyResponse struct {
 
 func (x *RevertPolicyResponse) Reset() {
 	*x = RevertPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3765,7 @@ func (x *RevertPolicyResponse) String() string {
 func (*RevertPolicyResponse) ProtoMessage() {}
 
 func (x *RevertPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3778,7 @@ func (x *RevertPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertPolicyResponse.ProtoReflect.Descriptor instead.
 func (*RevertPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{56}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RevertPolicyResponse) GetPolicy() *Policy {
@@ -3734,7 +3808,7 @@ type DiffPolicyRequest struct {
 
 func (x *DiffPolicyRequest) Reset() {
 	*x = DiffPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3746,7 +3820,7 @@ func (x *DiffPolicyRequest) String() string {
 func (*DiffPolicyRequest) ProtoMessage() {}
 
 func (x *DiffPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3759,7 +3833,7 @@ func (x *DiffPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffPolicyRequest.ProtoReflect.Descriptor instead.
 func (*DiffPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{57}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DiffPolicyRequest) GetText() string {
@@ -3789,7 +3863,7 @@ type DiffPolicyResponse struct {
 
 func (x *DiffPolicyResponse) Reset() {
 	*x = DiffPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3801,7 +3875,7 @@ func (x *DiffPolicyResponse) String() string {
 func (*DiffPolicyResponse) ProtoMessage() {}
 
 func (x *DiffPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3814,7 +3888,7 @@ func (x *DiffPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffPolicyResponse.ProtoReflect.Descriptor instead.
 func (*DiffPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{58}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DiffPolicyResponse) GetDiff() *PolicyDiff {
@@ -3847,7 +3921,7 @@ type ExplainPolicyRequest struct {
 
 func (x *ExplainPolicyRequest) Reset() {
 	*x = ExplainPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3859,7 +3933,7 @@ func (x *ExplainPolicyRequest) String() string {
 func (*ExplainPolicyRequest) ProtoMessage() {}
 
 func (x *ExplainPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3872,7 +3946,7 @@ func (x *ExplainPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ExplainPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{59}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ExplainPolicyRequest) GetSource() string {
@@ -3909,7 +3983,7 @@ type ExplainPolicyResponse struct {
 
 func (x *ExplainPolicyResponse) Reset() {
 	*x = ExplainPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3921,7 +3995,7 @@ func (x *ExplainPolicyResponse) String() string {
 func (*ExplainPolicyResponse) ProtoMessage() {}
 
 func (x *ExplainPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3934,7 +4008,7 @@ func (x *ExplainPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ExplainPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{60}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ExplainPolicyResponse) GetFlows() []*FlowExplanation {
@@ -3962,7 +4036,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4048,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4061,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{61}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListGroupsRequest) GetName() string {
@@ -4008,7 +4082,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4020,7 +4094,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4033,7 +4107,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{62}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -4052,7 +4126,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4138,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4151,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{63}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{64}
 }
 
 // ListPoliciesResponse has it.
@@ -4093,7 +4167,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4105,7 +4179,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4118,7 +4192,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{64}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -4144,7 +4218,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4156,7 +4230,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4169,7 +4243,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{65}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{66}
 }
 
 // GetStatusResponse has it.
@@ -4219,7 +4293,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4231,7 +4305,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4244,7 +4318,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{66}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetStatusResponse) GetVersion() string {
@@ -4393,7 +4467,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4405,7 +4479,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4418,7 +4492,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{67}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListAuditRequest) GetAfter() uint64 {
@@ -4446,7 +4520,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4458,7 +4532,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4471,7 +4545,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{68}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -4508,7 +4582,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4520,7 +4594,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4533,7 +4607,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{69}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SetSettingsRequest) GetEndpoint() string {
@@ -4612,7 +4686,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4624,7 +4698,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4637,7 +4711,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{70}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -4663,7 +4737,7 @@ type ResetTimeRequest struct {
 
 func (x *ResetTimeRequest) Reset() {
 	*x = ResetTimeRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4675,7 +4749,7 @@ func (x *ResetTimeRequest) String() string {
 func (*ResetTimeRequest) ProtoMessage() {}
 
 func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4688,7 +4762,7 @@ func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeRequest.ProtoReflect.Descriptor instead.
 func (*ResetTimeRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{71}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{72}
 }
 
 // ResetTimeResponse says what came of it.
@@ -4704,7 +4778,7 @@ type ResetTimeResponse struct {
 
 func (x *ResetTimeResponse) Reset() {
 	*x = ResetTimeResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4716,7 +4790,7 @@ func (x *ResetTimeResponse) String() string {
 func (*ResetTimeResponse) ProtoMessage() {}
 
 func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4729,7 +4803,7 @@ func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeResponse.ProtoReflect.Descriptor instead.
 func (*ResetTimeResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{72}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ResetTimeResponse) GetStateTime() *timestamppb.Timestamp {
@@ -4757,7 +4831,7 @@ type WhoIsRequest struct {
 
 func (x *WhoIsRequest) Reset() {
 	*x = WhoIsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4769,7 +4843,7 @@ func (x *WhoIsRequest) String() string {
 func (*WhoIsRequest) ProtoMessage() {}
 
 func (x *WhoIsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4782,7 +4856,7 @@ func (x *WhoIsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoIsRequest.ProtoReflect.Descriptor instead.
 func (*WhoIsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{73}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WhoIsRequest) GetAddress() string {
@@ -4811,7 +4885,7 @@ type WhoIsResponse struct {
 
 func (x *WhoIsResponse) Reset() {
 	*x = WhoIsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4823,7 +4897,7 @@ func (x *WhoIsResponse) String() string {
 func (*WhoIsResponse) ProtoMessage() {}
 
 func (x *WhoIsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4836,7 +4910,7 @@ func (x *WhoIsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoIsResponse.ProtoReflect.Descriptor instead.
 func (*WhoIsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{74}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *WhoIsResponse) GetUser() string {
@@ -5001,7 +5075,7 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x12\x16\n" +
 	"\x06target\x18\x05 \x01(\tR\x06target\x12\x16\n" +
-	"\x06detail\x18\x06 \x01(\tR\x06detail\"\xe3\x01\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"\x8d\x02\n" +
 	"\bSettings\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x16\n" +
@@ -5012,7 +5086,12 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x03mtu\x18\a \x01(\rR\x03mtu\x12\x1e\n" +
 	"\n" +
 	"masquerade\x18\b \x01(\bR\n" +
-	"masquerade\"L\n" +
+	"masquerade\x12(\n" +
+	"\aorigins\x18\t \x03(\v2\x0e.vpn.v1.OriginR\aorigins\"N\n" +
+	"\x06Origin\x12\x18\n" +
+	"\asetting\x18\x01 \x01(\tR\asetting\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x16\n" +
+	"\x06pinned\x18\x03 \x01(\bR\x06pinned\"L\n" +
 	"\x06Closed\x12\x18\n" +
 	"\agateway\x18\x01 \x01(\tR\agateway\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\bR\x04done\x12\x14\n" +
@@ -5278,7 +5357,7 @@ func file_vpn_v1_vpn_proto_rawDescGZIP() []byte {
 	return file_vpn_v1_vpn_proto_rawDescData
 }
 
-var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_vpn_v1_vpn_proto_goTypes = []any{
 	(*User)(nil),                     // 0: vpn.v1.User
 	(*Invitation)(nil),               // 1: vpn.v1.Invitation
@@ -5294,206 +5373,208 @@ var file_vpn_v1_vpn_proto_goTypes = []any{
 	(*Problem)(nil),                  // 11: vpn.v1.Problem
 	(*AuditEntry)(nil),               // 12: vpn.v1.AuditEntry
 	(*Settings)(nil),                 // 13: vpn.v1.Settings
-	(*Closed)(nil),                   // 14: vpn.v1.Closed
-	(*AddUserRequest)(nil),           // 15: vpn.v1.AddUserRequest
-	(*AddUserResponse)(nil),          // 16: vpn.v1.AddUserResponse
-	(*ListUsersRequest)(nil),         // 17: vpn.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),        // 18: vpn.v1.ListUsersResponse
-	(*GetUserRequest)(nil),           // 19: vpn.v1.GetUserRequest
-	(*GetUserResponse)(nil),          // 20: vpn.v1.GetUserResponse
-	(*SetUserEnabledRequest)(nil),    // 21: vpn.v1.SetUserEnabledRequest
-	(*SetUserEnabledResponse)(nil),   // 22: vpn.v1.SetUserEnabledResponse
-	(*RemoveUserRequest)(nil),        // 23: vpn.v1.RemoveUserRequest
-	(*RemoveUserResponse)(nil),       // 24: vpn.v1.RemoveUserResponse
-	(*UnlockUserRequest)(nil),        // 25: vpn.v1.UnlockUserRequest
-	(*UnlockUserResponse)(nil),       // 26: vpn.v1.UnlockUserResponse
-	(*ResetTotpRequest)(nil),         // 27: vpn.v1.ResetTotpRequest
-	(*ResetTotpResponse)(nil),        // 28: vpn.v1.ResetTotpResponse
-	(*InviteUserRequest)(nil),        // 29: vpn.v1.InviteUserRequest
-	(*InviteUserResponse)(nil),       // 30: vpn.v1.InviteUserResponse
-	(*AddDeviceRequest)(nil),         // 31: vpn.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),        // 32: vpn.v1.AddDeviceResponse
-	(*ListDevicesRequest)(nil),       // 33: vpn.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),      // 34: vpn.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),         // 35: vpn.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),        // 36: vpn.v1.GetDeviceResponse
-	(*SetDeviceEnabledRequest)(nil),  // 37: vpn.v1.SetDeviceEnabledRequest
-	(*SetDeviceEnabledResponse)(nil), // 38: vpn.v1.SetDeviceEnabledResponse
-	(*RemoveDeviceRequest)(nil),      // 39: vpn.v1.RemoveDeviceRequest
-	(*RemoveDeviceResponse)(nil),     // 40: vpn.v1.RemoveDeviceResponse
-	(*RotateDeviceRequest)(nil),      // 41: vpn.v1.RotateDeviceRequest
-	(*RotateDeviceResponse)(nil),     // 42: vpn.v1.RotateDeviceResponse
-	(*ListSessionsRequest)(nil),      // 43: vpn.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),     // 44: vpn.v1.ListSessionsResponse
-	(*EndSessionsRequest)(nil),       // 45: vpn.v1.EndSessionsRequest
-	(*EndSessionsResponse)(nil),      // 46: vpn.v1.EndSessionsResponse
-	(*GetPolicyRequest)(nil),         // 47: vpn.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),        // 48: vpn.v1.GetPolicyResponse
-	(*CheckPolicyRequest)(nil),       // 49: vpn.v1.CheckPolicyRequest
-	(*CheckPolicyResponse)(nil),      // 50: vpn.v1.CheckPolicyResponse
-	(*ApplyPolicyRequest)(nil),       // 51: vpn.v1.ApplyPolicyRequest
-	(*ApplyPolicyResponse)(nil),      // 52: vpn.v1.ApplyPolicyResponse
-	(*ConfirmPolicyRequest)(nil),     // 53: vpn.v1.ConfirmPolicyRequest
-	(*ConfirmPolicyResponse)(nil),    // 54: vpn.v1.ConfirmPolicyResponse
-	(*RevertPolicyRequest)(nil),      // 55: vpn.v1.RevertPolicyRequest
-	(*RevertPolicyResponse)(nil),     // 56: vpn.v1.RevertPolicyResponse
-	(*DiffPolicyRequest)(nil),        // 57: vpn.v1.DiffPolicyRequest
-	(*DiffPolicyResponse)(nil),       // 58: vpn.v1.DiffPolicyResponse
-	(*ExplainPolicyRequest)(nil),     // 59: vpn.v1.ExplainPolicyRequest
-	(*ExplainPolicyResponse)(nil),    // 60: vpn.v1.ExplainPolicyResponse
-	(*ListGroupsRequest)(nil),        // 61: vpn.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),       // 62: vpn.v1.ListGroupsResponse
-	(*ListPoliciesRequest)(nil),      // 63: vpn.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),     // 64: vpn.v1.ListPoliciesResponse
-	(*GetStatusRequest)(nil),         // 65: vpn.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 66: vpn.v1.GetStatusResponse
-	(*ListAuditRequest)(nil),         // 67: vpn.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),        // 68: vpn.v1.ListAuditResponse
-	(*SetSettingsRequest)(nil),       // 69: vpn.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),      // 70: vpn.v1.SetSettingsResponse
-	(*ResetTimeRequest)(nil),         // 71: vpn.v1.ResetTimeRequest
-	(*ResetTimeResponse)(nil),        // 72: vpn.v1.ResetTimeResponse
-	(*WhoIsRequest)(nil),             // 73: vpn.v1.WhoIsRequest
-	(*WhoIsResponse)(nil),            // 74: vpn.v1.WhoIsResponse
-	(*timestamppb.Timestamp)(nil),    // 75: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 76: google.protobuf.Duration
+	(*Origin)(nil),                   // 14: vpn.v1.Origin
+	(*Closed)(nil),                   // 15: vpn.v1.Closed
+	(*AddUserRequest)(nil),           // 16: vpn.v1.AddUserRequest
+	(*AddUserResponse)(nil),          // 17: vpn.v1.AddUserResponse
+	(*ListUsersRequest)(nil),         // 18: vpn.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),        // 19: vpn.v1.ListUsersResponse
+	(*GetUserRequest)(nil),           // 20: vpn.v1.GetUserRequest
+	(*GetUserResponse)(nil),          // 21: vpn.v1.GetUserResponse
+	(*SetUserEnabledRequest)(nil),    // 22: vpn.v1.SetUserEnabledRequest
+	(*SetUserEnabledResponse)(nil),   // 23: vpn.v1.SetUserEnabledResponse
+	(*RemoveUserRequest)(nil),        // 24: vpn.v1.RemoveUserRequest
+	(*RemoveUserResponse)(nil),       // 25: vpn.v1.RemoveUserResponse
+	(*UnlockUserRequest)(nil),        // 26: vpn.v1.UnlockUserRequest
+	(*UnlockUserResponse)(nil),       // 27: vpn.v1.UnlockUserResponse
+	(*ResetTotpRequest)(nil),         // 28: vpn.v1.ResetTotpRequest
+	(*ResetTotpResponse)(nil),        // 29: vpn.v1.ResetTotpResponse
+	(*InviteUserRequest)(nil),        // 30: vpn.v1.InviteUserRequest
+	(*InviteUserResponse)(nil),       // 31: vpn.v1.InviteUserResponse
+	(*AddDeviceRequest)(nil),         // 32: vpn.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),        // 33: vpn.v1.AddDeviceResponse
+	(*ListDevicesRequest)(nil),       // 34: vpn.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),      // 35: vpn.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),         // 36: vpn.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),        // 37: vpn.v1.GetDeviceResponse
+	(*SetDeviceEnabledRequest)(nil),  // 38: vpn.v1.SetDeviceEnabledRequest
+	(*SetDeviceEnabledResponse)(nil), // 39: vpn.v1.SetDeviceEnabledResponse
+	(*RemoveDeviceRequest)(nil),      // 40: vpn.v1.RemoveDeviceRequest
+	(*RemoveDeviceResponse)(nil),     // 41: vpn.v1.RemoveDeviceResponse
+	(*RotateDeviceRequest)(nil),      // 42: vpn.v1.RotateDeviceRequest
+	(*RotateDeviceResponse)(nil),     // 43: vpn.v1.RotateDeviceResponse
+	(*ListSessionsRequest)(nil),      // 44: vpn.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),     // 45: vpn.v1.ListSessionsResponse
+	(*EndSessionsRequest)(nil),       // 46: vpn.v1.EndSessionsRequest
+	(*EndSessionsResponse)(nil),      // 47: vpn.v1.EndSessionsResponse
+	(*GetPolicyRequest)(nil),         // 48: vpn.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),        // 49: vpn.v1.GetPolicyResponse
+	(*CheckPolicyRequest)(nil),       // 50: vpn.v1.CheckPolicyRequest
+	(*CheckPolicyResponse)(nil),      // 51: vpn.v1.CheckPolicyResponse
+	(*ApplyPolicyRequest)(nil),       // 52: vpn.v1.ApplyPolicyRequest
+	(*ApplyPolicyResponse)(nil),      // 53: vpn.v1.ApplyPolicyResponse
+	(*ConfirmPolicyRequest)(nil),     // 54: vpn.v1.ConfirmPolicyRequest
+	(*ConfirmPolicyResponse)(nil),    // 55: vpn.v1.ConfirmPolicyResponse
+	(*RevertPolicyRequest)(nil),      // 56: vpn.v1.RevertPolicyRequest
+	(*RevertPolicyResponse)(nil),     // 57: vpn.v1.RevertPolicyResponse
+	(*DiffPolicyRequest)(nil),        // 58: vpn.v1.DiffPolicyRequest
+	(*DiffPolicyResponse)(nil),       // 59: vpn.v1.DiffPolicyResponse
+	(*ExplainPolicyRequest)(nil),     // 60: vpn.v1.ExplainPolicyRequest
+	(*ExplainPolicyResponse)(nil),    // 61: vpn.v1.ExplainPolicyResponse
+	(*ListGroupsRequest)(nil),        // 62: vpn.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),       // 63: vpn.v1.ListGroupsResponse
+	(*ListPoliciesRequest)(nil),      // 64: vpn.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),     // 65: vpn.v1.ListPoliciesResponse
+	(*GetStatusRequest)(nil),         // 66: vpn.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 67: vpn.v1.GetStatusResponse
+	(*ListAuditRequest)(nil),         // 68: vpn.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),        // 69: vpn.v1.ListAuditResponse
+	(*SetSettingsRequest)(nil),       // 70: vpn.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),      // 71: vpn.v1.SetSettingsResponse
+	(*ResetTimeRequest)(nil),         // 72: vpn.v1.ResetTimeRequest
+	(*ResetTimeResponse)(nil),        // 73: vpn.v1.ResetTimeResponse
+	(*WhoIsRequest)(nil),             // 74: vpn.v1.WhoIsRequest
+	(*WhoIsResponse)(nil),            // 75: vpn.v1.WhoIsResponse
+	(*timestamppb.Timestamp)(nil),    // 76: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 77: google.protobuf.Duration
 }
 var file_vpn_v1_vpn_proto_depIdxs = []int32{
-	75,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	75,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
-	75,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
-	75,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
-	75,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
-	75,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
-	75,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
-	75,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	75,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
-	75,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	75,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
-	75,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
+	76,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	76,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
+	76,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
+	76,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
+	76,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
+	76,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
+	76,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
+	76,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	76,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
+	76,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	76,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
+	76,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
 	6,   // 12: vpn.v1.PolicyDiff.changes:type_name -> vpn.v1.PolicyChange
-	75,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
-	75,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
+	76,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
+	76,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
 	8,   // 15: vpn.v1.FlowExplanation.grants:type_name -> vpn.v1.ExplainedGrant
 	8,   // 16: vpn.v1.FlowExplanation.others:type_name -> vpn.v1.ExplainedGrant
-	75,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	76,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
-	76,  // 19: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
-	0,   // 20: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
-	1,   // 21: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
-	0,   // 22: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
-	0,   // 23: vpn.v1.GetUserResponse.user:type_name -> vpn.v1.User
-	2,   // 24: vpn.v1.GetUserResponse.devices:type_name -> vpn.v1.Device
-	0,   // 25: vpn.v1.SetUserEnabledResponse.user:type_name -> vpn.v1.User
-	14,  // 26: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
-	14,  // 27: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
-	0,   // 28: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
-	76,  // 29: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
-	1,   // 30: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
-	14,  // 31: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
-	76,  // 32: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
-	1,   // 33: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
-	2,   // 34: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
-	2,   // 35: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
-	2,   // 36: vpn.v1.GetDeviceResponse.device:type_name -> vpn.v1.Device
-	2,   // 37: vpn.v1.SetDeviceEnabledResponse.device:type_name -> vpn.v1.Device
-	14,  // 38: vpn.v1.SetDeviceEnabledResponse.closed:type_name -> vpn.v1.Closed
-	14,  // 39: vpn.v1.RemoveDeviceResponse.closed:type_name -> vpn.v1.Closed
-	2,   // 40: vpn.v1.RotateDeviceResponse.device:type_name -> vpn.v1.Device
-	14,  // 41: vpn.v1.RotateDeviceResponse.closed:type_name -> vpn.v1.Closed
-	3,   // 42: vpn.v1.ListSessionsResponse.sessions:type_name -> vpn.v1.Session
-	14,  // 43: vpn.v1.EndSessionsResponse.closed:type_name -> vpn.v1.Closed
-	4,   // 44: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
-	5,   // 45: vpn.v1.GetPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
-	11,  // 46: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
-	76,  // 47: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
-	4,   // 48: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
-	11,  // 49: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
-	14,  // 50: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
-	5,   // 51: vpn.v1.ApplyPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
-	4,   // 52: vpn.v1.ConfirmPolicyResponse.policy:type_name -> vpn.v1.Policy
-	4,   // 53: vpn.v1.RevertPolicyResponse.policy:type_name -> vpn.v1.Policy
-	14,  // 54: vpn.v1.RevertPolicyResponse.closed:type_name -> vpn.v1.Closed
-	7,   // 55: vpn.v1.DiffPolicyResponse.diff:type_name -> vpn.v1.PolicyDiff
-	11,  // 56: vpn.v1.DiffPolicyResponse.problems:type_name -> vpn.v1.Problem
-	9,   // 57: vpn.v1.ExplainPolicyResponse.flows:type_name -> vpn.v1.FlowExplanation
-	10,  // 58: vpn.v1.ListGroupsResponse.groups:type_name -> vpn.v1.Group
-	4,   // 59: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
-	5,   // 60: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
-	13,  // 61: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
-	75,  // 62: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	75,  // 63: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
-	5,   // 64: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
-	12,  // 65: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
-	76,  // 66: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
-	13,  // 67: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
-	75,  // 68: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
-	75,  // 69: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
-	15,  // 70: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
-	17,  // 71: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
-	19,  // 72: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
-	21,  // 73: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
-	23,  // 74: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
-	25,  // 75: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
-	27,  // 76: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
-	29,  // 77: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
-	31,  // 78: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
-	33,  // 79: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
-	35,  // 80: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
-	37,  // 81: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
-	39,  // 82: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
-	41,  // 83: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
-	43,  // 84: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
-	45,  // 85: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
-	47,  // 86: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
-	49,  // 87: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
-	51,  // 88: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
-	53,  // 89: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
-	55,  // 90: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
-	63,  // 91: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
-	57,  // 92: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
-	59,  // 93: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
-	61,  // 94: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
-	65,  // 95: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
-	67,  // 96: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
-	69,  // 97: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
-	71,  // 98: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
-	73,  // 99: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
-	16,  // 100: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
-	18,  // 101: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
-	20,  // 102: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
-	22,  // 103: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
-	24,  // 104: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
-	26,  // 105: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
-	28,  // 106: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
-	30,  // 107: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
-	32,  // 108: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
-	34,  // 109: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
-	36,  // 110: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
-	38,  // 111: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
-	40,  // 112: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
-	42,  // 113: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
-	44,  // 114: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
-	46,  // 115: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
-	48,  // 116: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
-	50,  // 117: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
-	52,  // 118: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
-	54,  // 119: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
-	56,  // 120: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
-	64,  // 121: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
-	58,  // 122: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
-	60,  // 123: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
-	62,  // 124: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
-	66,  // 125: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
-	68,  // 126: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
-	70,  // 127: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
-	72,  // 128: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
-	74,  // 129: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
-	100, // [100:130] is the sub-list for method output_type
-	70,  // [70:100] is the sub-list for method input_type
-	70,  // [70:70] is the sub-list for extension type_name
-	70,  // [70:70] is the sub-list for extension extendee
-	0,   // [0:70] is the sub-list for field type_name
+	76,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	77,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
+	14,  // 19: vpn.v1.Settings.origins:type_name -> vpn.v1.Origin
+	77,  // 20: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
+	0,   // 21: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
+	1,   // 22: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
+	0,   // 23: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
+	0,   // 24: vpn.v1.GetUserResponse.user:type_name -> vpn.v1.User
+	2,   // 25: vpn.v1.GetUserResponse.devices:type_name -> vpn.v1.Device
+	0,   // 26: vpn.v1.SetUserEnabledResponse.user:type_name -> vpn.v1.User
+	15,  // 27: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
+	15,  // 28: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
+	0,   // 29: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
+	77,  // 30: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
+	1,   // 31: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
+	15,  // 32: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
+	77,  // 33: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
+	1,   // 34: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
+	2,   // 35: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
+	2,   // 36: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
+	2,   // 37: vpn.v1.GetDeviceResponse.device:type_name -> vpn.v1.Device
+	2,   // 38: vpn.v1.SetDeviceEnabledResponse.device:type_name -> vpn.v1.Device
+	15,  // 39: vpn.v1.SetDeviceEnabledResponse.closed:type_name -> vpn.v1.Closed
+	15,  // 40: vpn.v1.RemoveDeviceResponse.closed:type_name -> vpn.v1.Closed
+	2,   // 41: vpn.v1.RotateDeviceResponse.device:type_name -> vpn.v1.Device
+	15,  // 42: vpn.v1.RotateDeviceResponse.closed:type_name -> vpn.v1.Closed
+	3,   // 43: vpn.v1.ListSessionsResponse.sessions:type_name -> vpn.v1.Session
+	15,  // 44: vpn.v1.EndSessionsResponse.closed:type_name -> vpn.v1.Closed
+	4,   // 45: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
+	5,   // 46: vpn.v1.GetPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
+	11,  // 47: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
+	77,  // 48: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
+	4,   // 49: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
+	11,  // 50: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
+	15,  // 51: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
+	5,   // 52: vpn.v1.ApplyPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
+	4,   // 53: vpn.v1.ConfirmPolicyResponse.policy:type_name -> vpn.v1.Policy
+	4,   // 54: vpn.v1.RevertPolicyResponse.policy:type_name -> vpn.v1.Policy
+	15,  // 55: vpn.v1.RevertPolicyResponse.closed:type_name -> vpn.v1.Closed
+	7,   // 56: vpn.v1.DiffPolicyResponse.diff:type_name -> vpn.v1.PolicyDiff
+	11,  // 57: vpn.v1.DiffPolicyResponse.problems:type_name -> vpn.v1.Problem
+	9,   // 58: vpn.v1.ExplainPolicyResponse.flows:type_name -> vpn.v1.FlowExplanation
+	10,  // 59: vpn.v1.ListGroupsResponse.groups:type_name -> vpn.v1.Group
+	4,   // 60: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
+	5,   // 61: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
+	13,  // 62: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
+	76,  // 63: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	76,  // 64: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
+	5,   // 65: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
+	12,  // 66: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
+	77,  // 67: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
+	13,  // 68: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
+	76,  // 69: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
+	76,  // 70: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
+	16,  // 71: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
+	18,  // 72: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
+	20,  // 73: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
+	22,  // 74: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
+	24,  // 75: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
+	26,  // 76: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
+	28,  // 77: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
+	30,  // 78: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
+	32,  // 79: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
+	34,  // 80: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
+	36,  // 81: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
+	38,  // 82: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
+	40,  // 83: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
+	42,  // 84: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
+	44,  // 85: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
+	46,  // 86: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
+	48,  // 87: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
+	50,  // 88: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
+	52,  // 89: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
+	54,  // 90: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
+	56,  // 91: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
+	64,  // 92: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
+	58,  // 93: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
+	60,  // 94: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
+	62,  // 95: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
+	66,  // 96: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
+	68,  // 97: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
+	70,  // 98: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
+	72,  // 99: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
+	74,  // 100: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
+	17,  // 101: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
+	19,  // 102: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
+	21,  // 103: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
+	23,  // 104: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
+	25,  // 105: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
+	27,  // 106: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
+	29,  // 107: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
+	31,  // 108: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
+	33,  // 109: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
+	35,  // 110: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
+	37,  // 111: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
+	39,  // 112: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
+	41,  // 113: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
+	43,  // 114: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
+	45,  // 115: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
+	47,  // 116: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
+	49,  // 117: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
+	51,  // 118: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
+	53,  // 119: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
+	55,  // 120: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
+	57,  // 121: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
+	65,  // 122: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
+	59,  // 123: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
+	61,  // 124: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
+	63,  // 125: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
+	67,  // 126: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
+	69,  // 127: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
+	71,  // 128: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
+	73,  // 129: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
+	75,  // 130: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
+	101, // [101:131] is the sub-list for method output_type
+	71,  // [71:101] is the sub-list for method input_type
+	71,  // [71:71] is the sub-list for extension type_name
+	71,  // [71:71] is the sub-list for extension extendee
+	0,   // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_vpn_v1_vpn_proto_init() }
@@ -5502,19 +5583,19 @@ func file_vpn_v1_vpn_proto_init() {
 		return
 	}
 	file_vpn_v1_vpn_proto_msgTypes[9].OneofWrappers = []any{}
-	file_vpn_v1_vpn_proto_msgTypes[45].OneofWrappers = []any{
+	file_vpn_v1_vpn_proto_msgTypes[46].OneofWrappers = []any{
 		(*EndSessionsRequest_Device)(nil),
 		(*EndSessionsRequest_User)(nil),
 		(*EndSessionsRequest_All)(nil),
 	}
-	file_vpn_v1_vpn_proto_msgTypes[69].OneofWrappers = []any{}
+	file_vpn_v1_vpn_proto_msgTypes[70].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vpn_v1_vpn_proto_rawDesc), len(file_vpn_v1_vpn_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   75,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   6,
 		},
