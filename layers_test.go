@@ -20,6 +20,7 @@ var layer = map[string]int{
 	"vpnd/internal/accept":                 0,
 	"vpnd/internal/owner":                  0,
 	"vpnd/proto/vpn/v1":                    0,
+	"vpnd/peers/former":                    0,
 	"vpnd/peers":                           3,
 	"vpnd/peers/conf":                      4,
 	"vpnd/internal/dataplane":              4,

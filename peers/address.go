@@ -90,7 +90,7 @@ func (t *tx) takeHost() (host uint32, take func(), err error) {
 	if r := first[released](t, tableReleased, byID); r != nil {
 		return r.Host, func() { t.delete(tableReleased, r) }, nil
 	}
-	return 0, nil, refuse(ErrFull, "all %d device addresses of the network %s are given: remove devices that are no longer used", end-firstHost, prefixes(t.m.Settings.Network))
+	return 0, nil, refuse("addresses_full", end-firstHost, prefixes(t.m.Settings.Network))
 }
 
 func (t *tx) releaseHost(d *Device) {

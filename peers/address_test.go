@@ -22,7 +22,7 @@ func TestAddressesRunOutAndComeBack(t *testing.T) {
 		t.Errorf("given were %v", given)
 	}
 	r := refused(c, DeviceAdd{id("alice"), device("alice", "more")}, ErrFull)
-	if !strings.Contains(r.Err.Error(), "all 6 ") {
+	if !strings.Contains(r.Err.Error(), "count=6 ") {
 		t.Errorf("the error has no number: %v", r.Err)
 	}
 	// The longest released comes first.

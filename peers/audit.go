@@ -48,15 +48,15 @@ type Note struct {
 
 func (c Note) apply(t *tx) (Result, error) {
 	for _, f := range []struct {
-		what, text string
+		code, text string
 		most       int
-	}{{"the note's action", c.Action, maxActor}, {"the note's target", c.Target, maxNote}, {"the note's detail", c.Detail, maxNote}} {
-		if err := checkLine(f.what, f.text, f.most); err != nil {
+	}{{"note_action", c.Action, maxActor}, {"note_target", c.Target, maxNote}, {"note_detail", c.Detail, maxNote}} {
+		if err := checkLine(f.code, f.text, f.most); err != nil {
 			return Result{}, err
 		}
 	}
 	if c.Action == "" {
-		return Result{}, refuse(ErrInvalid, "a note needs an action")
+		return Result{}, refuse("note_no_action")
 	}
 	t.audit(c.Action, c.Target, c.Detail)
 	return Result{}, nil

@@ -38,7 +38,7 @@ func (t *tx) tick(c Command) error {
 	at := stampOf(c.At)
 	_, reset := c.Body.(TimeReset)
 	if at > maxTime || reset && at <= 0 {
-		return refuse(ErrInvalid, "the command's time is %s: set the clock of the node that proposed it", clock(c.At))
+		return refuse("time_impossible", c.At)
 	}
 	if reset || at > t.m.Time {
 		t.m.Time = at

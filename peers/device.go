@@ -139,7 +139,7 @@ func (c DeviceRotate) apply(t *tx) (Result, error) {
 	if err := t.checkNewKey(c.PublicKey); err != nil {
 		return Result{}, err
 	}
-	if err := checkSealed("the preshared key", c.PresharedKey); err != nil {
+	if err := checkSealed("preshared_key", c.PresharedKey); err != nil {
 		return Result{}, err
 	}
 	n := 0
@@ -158,7 +158,7 @@ func (c DeviceRotate) apply(t *tx) (Result, error) {
 // newDevice checks a new device of u; calling the function it returns adds it.
 func (t *tx) newDevice(u *User, n NewDevice) (add func() *Device, err error) {
 	if n.ID.IsZero() {
-		return nil, refuse(ErrInvalid, "device %q has no id", shorten(n.Name))
+		return nil, refuse("device_no_id", shorten(n.Name))
 	}
 	if err := CheckDeviceName(n.Name); err != nil {
 		return nil, err
@@ -167,14 +167,14 @@ func (t *tx) newDevice(u *User, n NewDevice) (add func() *Device, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSealed("the preshared key", n.PresharedKey); err != nil {
+	if err := checkSealed("preshared_key", n.PresharedKey); err != nil {
 		return nil, err
 	}
 	if get[Device](t, tableDevices, byID, n.ID[:]) != nil {
-		return nil, refuse(ErrExists, "there is a device with the id %s already", n.ID)
+		return nil, refuse("device_id_exists", n.ID)
 	}
 	if d := deviceByName(t, u.ID, n.Name); d != nil {
-		return nil, refuse(ErrExists, "user %s has a device %s already: choose another name, or have that one removed", u.Name, d.Name)
+		return nil, refuse("device_exists", u.Name, d.Name)
 	}
 	if err := t.checkNewKey(n.PublicKey); err != nil {
 		return nil, err
@@ -184,7 +184,7 @@ func (t *tx) newDevice(u *User, n NewDevice) (add func() *Device, err error) {
 		devices++
 	}
 	if devices >= maxDevices {
-		return nil, refuse(ErrLimit, "user %s has %d devices, and no more are possible: remove one that is no longer used", u.Name, devices)
+		return nil, refuse("devices_limit", u.Name, devices)
 	}
 	host, take, err := t.takeHost()
 	if err != nil {
@@ -222,7 +222,7 @@ func (t *tx) retire(d *Device) {
 func (t *tx) device(id ID) (*Device, *User, error) {
 	d := get[Device](t, tableDevices, byID, id[:])
 	if d == nil {
-		return nil, nil, refuse(ErrNotFound, "there is no device with the id %s: it may have been removed meanwhile", id)
+		return nil, nil, refuse("device_not_found", id)
 	}
 	u, err := t.user(d.User)
 	return d, u, err
@@ -260,7 +260,7 @@ func (t *tx) touch(d *Device) { t.touched = append(t.touched, d.ID) }
 // checkTags gives the tags in order.
 func checkTags(tags []string) ([]string, error) {
 	if len(tags) > maxTags {
-		return nil, refuse(ErrLimit, "%d tags: a device has at most %d", len(tags), maxTags)
+		return nil, refuse("tags_limit", len(tags), maxTags)
 	}
 	if len(tags) == 0 {
 		return nil, nil

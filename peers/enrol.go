@@ -17,12 +17,12 @@ func (c EnrolBegin) apply(t *tx) (Result, error) {
 		return Result{User: u, Invitation: i}, nil
 	}
 	if c.Browser == [32]byte{} {
-		return Result{}, refuse(ErrInvalid, "the browser is not named: allow cookies for this page and open the link again")
+		return Result{}, refuse("browser_unnamed")
 	}
 	if len(i.Pending) > 0 && i.Browser == c.Browser {
 		return Result{User: u, Invitation: i}, nil
 	}
-	if err := checkSealed("the authenticator's secret", c.Secret); err != nil {
+	if err := checkSealed("totp_secret", c.Secret); err != nil {
 		return Result{}, err
 	}
 	detail := ""
@@ -67,10 +67,10 @@ func (c EnrolFinish) apply(t *tx) (Result, error) {
 	enrolled := len(u.TOTP) > 0
 	if !enrolled {
 		if len(i.Pending) == 0 {
-			return Result{}, refuse(ErrNotEnrolled, "user %s has not been shown an authenticator's secret yet: open the invitation's link again", u.Name)
+			return Result{}, refuse("enrolment_not_begun", u.Name)
 		}
 		if i.Browser != c.Browser {
-			return Result{}, refuse(ErrOtherBrowser, "the enrolment of user %s was continued in another browser: finish it there, or open the invitation's link here again", u.Name)
+			return Result{}, refuse("enrolment_elsewhere", u.Name)
 		}
 	}
 	if err := checkStep(u, c.Step); err != nil {

@@ -115,7 +115,7 @@ func (c InvitationRemove) apply(t *tx) (Result, error) {
 func (t *tx) invitation(id ID) (*Invitation, *User, error) {
 	i := get[Invitation](t, tableInvitations, byID, id[:])
 	if i == nil {
-		return nil, nil, refuse(ErrNotFound, "there is no such invitation: it was withdrawn or replaced; ask for a new one")
+		return nil, nil, refuse("invitation_not_found")
 	}
 	u, err := t.user(i.User)
 	return i, u, err
@@ -128,10 +128,10 @@ func (t *tx) openInvitation(id ID) (*Invitation, *User, error) {
 		return nil, nil, err
 	}
 	if !i.Used.IsZero() {
-		return nil, nil, refuse(ErrUsed, "this invitation of user %s was used at %s: ask for a new one", u.Name, clock(i.Used))
+		return nil, nil, refuse("invitation_used", u.Name, i.Used)
 	}
 	if t.m.Time >= stampOf(i.Expires) {
-		return nil, nil, refuse(ErrExpired, "this invitation of user %s ended at %s: ask for a new one", u.Name, clock(i.Expires))
+		return nil, nil, refuse("invitation_expired", u.Name, i.Expires)
 	}
 	if err := checkEnabled(u); err != nil {
 		return nil, nil, err
@@ -141,16 +141,16 @@ func (t *tx) openInvitation(id ID) (*Invitation, *User, error) {
 
 func (t *tx) checkInvitation(n NewInvitation) error {
 	if n.ID.IsZero() || n.Hash == [32]byte{} {
-		return refuse(ErrInvalid, "the invitation has no id or no token")
+		return refuse("invitation_incomplete")
 	}
 	if stampOf(n.Expires) <= t.m.Time {
-		return refuse(ErrInvalid, "the invitation would end at %s, which is not after now, %s: choose a later end", clock(n.Expires), clock(t.m.Time.time()))
+		return refuse("invitation_end_past", n.Expires, t.m.Time.time())
 	}
 	if stampOf(n.Expires) > maxTime {
-		return refuse(ErrInvalid, "the invitation would end at %s: choose an earlier end", clock(n.Expires))
+		return refuse("invitation_end_far", n.Expires)
 	}
 	if get[Invitation](t, tableInvitations, byID, n.ID[:]) != nil || get[Invitation](t, tableInvitations, byHash, n.Hash[:]) != nil {
-		return refuse(ErrExists, "there is an invitation with this id or token already")
+		return refuse("invitation_exists")
 	}
 	return nil
 }

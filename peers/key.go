@@ -7,12 +7,12 @@ import (
 	"fmt"
 )
 
-func checkSealed(what string, s Sealed) error {
+func checkSealed(code string, s Sealed) error {
 	if len(s) == 0 {
-		return refuse(ErrInvalid, "%s is missing", what)
+		return refuse(code + "_missing")
 	}
 	if len(s) > maxSealed {
-		return refuse(ErrLimit, "%s has %d sealed bytes: at most %d are possible", what, len(s), maxSealed)
+		return refuse(code+"_too_large", len(s), maxSealed)
 	}
 	return nil
 }
@@ -43,7 +43,7 @@ func checkKey(k Key) error {
 	k[31] &= 0x7f // X25519 ignores the highest bit
 	for _, bad := range lowOrder {
 		if k == bad {
-			return refuse(ErrInvalid, "this public key is a low-order point, with which nothing is secret: make a new key pair")
+			return refuse("key_low_order")
 		}
 	}
 	return nil
@@ -54,15 +54,14 @@ func (t *tx) checkNewKey(k Key) error {
 	if err := checkKey(k); err != nil {
 		return err
 	}
-	const remedy = "make a new key pair"
 	if k == t.m.Settings.PublicKey {
-		return refuse(ErrKeyTaken, "this public key is the gateway's own: %s", remedy)
+		return refuse("key_is_gateways")
 	}
 	if get[Device](t, tableDevices, byKey, k[:]) != nil {
-		return refuse(ErrKeyTaken, "this public key is a device's already: %s", remedy)
+		return refuse("key_in_use")
 	}
 	if get[retired](t, tableRetired, byID, k[:]) != nil {
-		return refuse(ErrKeyTaken, "this public key was revoked and cannot come back: %s", remedy)
+		return refuse("key_revoked")
 	}
 	return nil
 }
@@ -89,35 +88,33 @@ func (id ID) IsZero() bool { return id == ID{} }
 func ParseID(s string) (ID, error) {
 	var id ID
 	if len(s) != 2*len(id) {
-		return ID{}, refuse(ErrInvalid, "id %q: an id is 32 hex digits", shorten(s))
+		return ID{}, refuse("id_invalid", shorten(s))
 	}
 	if _, err := hex.Decode(id[:], []byte(s)); err != nil || id.String() != s {
-		return ID{}, refuse(ErrInvalid, "id %q: an id is 32 lower-case hex digits", shorten(s))
+		return ID{}, refuse("id_invalid", shorten(s))
 	}
 	return id, nil
 }
-
-const keyRule = "a WireGuard public key is the 44 characters that `wg pubkey` prints"
 
 // ParseKey reads the one canonical base64 spelling of a usable public key. A key
 // with which every shared secret would be zero (RFC 7748, section 6.1) is refused.
 func ParseKey(s string) (Key, error) {
 	var k Key
 	if len(s) != base64.StdEncoding.EncodedLen(len(k)) {
-		return Key{}, refuse(ErrInvalid, "public key has %d characters: %s", len(s), keyRule)
+		return Key{}, refuse("key_length", len(s))
 	}
 	b, err := base64.StdEncoding.DecodeString(s)
 	// StdEncoding skips newlines and ignores stray low bits: only the spelling that
 	// String would write counts.
 	if err != nil || len(b) != len(k) || base64.StdEncoding.EncodeToString(b) != s {
-		return Key{}, refuse(ErrInvalid, "public key is not canonical base64: %s", keyRule)
+		return Key{}, refuse("key_not_base64")
 	}
 	copy(k[:], b)
 	if err := checkKey(k); err != nil {
 		return Key{}, err
 	}
 	if err := usable(k); err != nil {
-		return Key{}, refuse(ErrInvalid, "public key %s cannot be used: %v; make a new one with `wg genkey`", k, err)
+		return Key{}, refuse("key_unusable", k)
 	}
 	return k, nil
 }

@@ -58,7 +58,7 @@ func (c UserUnlock) apply(t *tx) (Result, error) {
 // checkLocked refuses while a user is locked.
 func (t *tx) checkLocked(u *User) error {
 	if t.m.Time < stampOf(u.Locked) {
-		return refuse(ErrLocked, "user %s is locked until %s after too many wrong codes: wait, or have an administrator unlock her", u.Name, clock(u.Locked))
+		return refuse("user_locked", u.Name, u.Locked)
 	}
 	return nil
 }
@@ -66,10 +66,10 @@ func (t *tx) checkLocked(u *User) error {
 // checkStep refuses a TOTP step that was spent, or lies before one that was.
 func checkStep(u *User, step int64) error {
 	if step <= 0 {
-		return refuse(ErrInvalid, "TOTP step %d: steps are above 0", step)
+		return refuse("step_invalid", step)
 	}
 	if step <= u.LastStep {
-		return refuse(ErrCodeUsed, "this code of user %s, or a newer one, was used already: wait for the next code", u.Name)
+		return refuse("code_used", u.Name)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -21,29 +22,26 @@ const (
 
 // CheckUserName checks a user's name. An e-mail address is one.
 func CheckUserName(s string) error {
-	const rule = "a user name is 1 to 64 ASCII letters, digits, '.', '_', '-' and '@', begins with a letter or digit, and is no IP address"
 	if !word(s, maxUserName, "._-@") {
-		return refuse(ErrInvalid, "user name %q: %s", shorten(s), rule)
+		return refuse("user_name_invalid", shorten(s))
 	}
 	// The policy could not tell such a user from an address.
 	if _, err := netip.ParseAddr(s); err == nil {
-		return refuse(ErrInvalid, "user name %q: %s", s, rule)
+		return refuse("user_name_invalid", s)
 	}
 	return nil
 }
 
 // CheckDeviceName checks a device's name, which is its own without the user's.
 func CheckDeviceName(s string) error {
-	const rule = "a device name is 1 to 32 ASCII letters, digits, '.', '_' and '-', and begins with a letter or digit"
 	if !word(s, maxDeviceName, "._-") {
-		return refuse(ErrInvalid, "device name %q: %s", shorten(s), rule)
+		return refuse("device_name_invalid", shorten(s))
 	}
 	return nil
 }
 
 // CheckTag checks a device's tag as the policy writes it, with its "tag:".
 func CheckTag(s string) error {
-	const rule = "a tag is \"tag:\" and a lower-case letter followed by lower-case letters, digits and '-', 64 bytes in all"
 	name, ok := strings.CutPrefix(s, "tag:")
 	ok = ok && len(s) <= maxTag && name != "" && lower(name[0])
 	for i := 0; ok && i < len(name); i++ {
@@ -51,7 +49,7 @@ func CheckTag(s string) error {
 		ok = lower(c) || digit(c) || c == '-'
 	}
 	if !ok {
-		return refuse(ErrInvalid, "tag %q: %s", shorten(s), rule)
+		return refuse("tag_invalid", shorten(s))
 	}
 	return nil
 }
@@ -59,7 +57,7 @@ func CheckTag(s string) error {
 // CheckEndpoint checks what clients dial: host:port.
 func CheckEndpoint(s string) error {
 	if !hostPort(s, true) {
-		return refuse(ErrInvalid, "endpoint %q: an endpoint is HOST:PORT with a host name, an IPv4 address or an [IPv6 address], and a port from 1 to 65535", shorten(s))
+		return refuse("endpoint_invalid", shorten(s))
 	}
 	return nil
 }
@@ -68,7 +66,7 @@ func CheckEndpoint(s string) error {
 func CheckURL(s string) error {
 	host, ok := strings.CutPrefix(s, "https://")
 	if !ok || !hostPort(host, false) {
-		return refuse(ErrInvalid, "URL %q: the portal's URL is https://HOST or https://HOST:PORT, without a path or a slash at its end", shorten(s))
+		return refuse("url_invalid", shorten(s))
 	}
 	return nil
 }
@@ -119,23 +117,23 @@ func hostName(s string) bool {
 }
 
 // checkLine checks a free text of one line, as for the audit log.
-func checkLine(what, s string, most int) error {
+func checkLine(code, s string, most int) error {
 	if len(s) > most {
-		return refuse(ErrLimit, "%s has %d bytes: at most %d are kept; shorten it", what, len(s), most)
+		return refuse(code+"_too_long", len(s), most)
 	}
 	for _, r := range s {
 		// Cf has the characters that turn the direction of writing.
 		if r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
-			return refuse(ErrInvalid, "%s holds the character %U: it is one line of printable UTF-8", what, r)
+			return refuse(code+"_character", fmt.Sprintf("%U", r))
 		}
 	}
 	return nil
 }
 
 // checkText checks a text of many lines.
-func checkText(what, s string, most int) error {
+func checkText(code, s string, most int) error {
 	if len(s) > most {
-		return refuse(ErrLimit, "%s has %d bytes: at most %d are possible; shorten it", what, len(s), most)
+		return refuse(code+"_too_long", len(s), most)
 	}
 	plain := 0 // nearly all of a long text needs no second look
 	for plain < len(s) && (s[plain] >= ' ' && s[plain] < 0x7f || s[plain] == '\n') {
@@ -144,7 +142,7 @@ func checkText(what, s string, most int) error {
 	if i := strings.IndexFunc(s[plain:], func(r rune) bool {
 		return r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r'
 	}); i >= 0 {
-		return refuse(ErrInvalid, "%s holds a control character at byte %d: remove it", what, plain+i)
+		return refuse(code+"_character", plain+i)
 	}
 	return nil
 }

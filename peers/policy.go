@@ -89,7 +89,7 @@ type PolicyTry struct {
 
 func (c PolicyTry) apply(t *tx) (Result, error) {
 	if c.For < minConfirm || c.For > maxConfirm {
-		return Result{}, refuse(ErrInvalid, "%s to confirm the policy: it is from %s to %s", c.For, minConfirm, maxConfirm)
+		return Result{}, refuse("policy_confirm_length", c.For, minConfirm, maxConfirm)
 	}
 	if err := t.checkPolicy(c.Text, c.Base, c.Note); err != nil {
 		return Result{}, err
@@ -116,10 +116,10 @@ func (c PolicyConfirm) apply(t *tx) (Result, error) {
 		return Result{}, err
 	}
 	if t.actor != w.By {
-		return Result{}, refuse(ErrConflict, "version %d of the policy was applied by %q, who alone can confirm it until %s; else version %d comes back", w.Version, w.By, clock(w.Until), w.Back)
+		return Result{}, refuse("policy_of_another", w.Version, w.By, w.Until, w.Back)
 	}
 	if !t.m.Time.time().Before(w.Until) {
-		return Result{}, refuse(ErrExpired, "version %d of the policy was to be confirmed before %s, which is past: version %d comes back; apply yours again", w.Version, clock(w.Until), w.Back)
+		return Result{}, refuse("policy_confirmed_late", w.Version, w.Until, w.Back)
 	}
 	t.m.Pending = nil
 	p := t.policy()
@@ -140,7 +140,7 @@ func (c PolicyRevert) apply(t *tx) (Result, error) {
 		return Result{}, err
 	}
 	if !c.Early && t.m.Time.time().Before(w.Until) {
-		return Result{}, refuse(ErrConflict, "version %d of the policy waits for its confirmation until %s", w.Version, clock(w.Until))
+		return Result{}, refuse("policy_still_waits", w.Version, w.Until)
 	}
 	why := "not confirmed in time"
 	if c.Early {
@@ -157,18 +157,18 @@ func (c PolicyRevert) apply(t *tx) (Result, error) {
 // version waits for its confirmation came with PolicyTry: no log without one has such a
 // refusal, so the older kinds mean in old logs what they meant.
 func (t *tx) checkPolicy(text string, base uint64, note string) error {
-	if err := checkText("the policy", text, maxPolicy); err != nil {
+	if err := checkText("policy", text, maxPolicy); err != nil {
 		return err
 	}
-	if err := checkLine("the policy's note", note, maxNote); err != nil {
+	if err := checkLine("policy_note", note, maxNote); err != nil {
 		return err
 	}
 	if w := t.m.Pending; w != nil {
-		return refuse(ErrConflict, "version %d of the policy, applied by %q, waits for a confirmation until %s, and nothing else can be applied meanwhile: %q can keep it (vpnctl policy confirm), anybody can take it back at once (vpnctl policy rollback)", w.Version, w.By, clock(w.Until), w.By)
+		return refuse("policy_waits", w.Version, w.By, w.Until)
 	}
 	if base != t.m.Policy {
 		now := t.policy()
-		return refuse(ErrConflict, "the policy was changed to version %d by %q meanwhile, and yours was made from version %d: look at the new one and apply yours to it", now.Version, now.By, base)
+		return refuse("policy_changed", now.Version, now.By, base)
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (t *tx) pending(version uint64) (*Pending, error) {
 	if w := t.m.Pending; w != nil && w.Version == version {
 		return w, nil
 	}
-	return nil, refuse(ErrNotFound, "version %d of the policy does not wait for a confirmation: it was confirmed or taken back already", version)
+	return nil, refuse("policy_not_waiting", version)
 }
 
 func policyTarget(p *PolicyVersion) string { return fmt.Sprintf("version %d", p.Version) }

@@ -3,6 +3,7 @@ package peers
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -87,14 +88,14 @@ func (t *tx) repeated(c Command) (Result, bool) {
 	}
 	if r := get[request](t, tableRequests, byID, c.Request[:]); r != nil {
 		if r.Kind != 0 && (r.Kind != c.Body.kind() || r.Actor != c.Actor) {
-			return Result{Err: refuse(ErrConflict, "request %s was another command of %q: make this one under an id of its own", c.Request, r.Actor)}, true
+			return Result{Err: refuse("request_reused", c.Request, r.Actor)}, true
 		}
 		return r.result(t), true
 	}
 	// A base that is not below the command's own index is of another life of the state,
 	// such as the one before a backup was restored.
 	if t.m.Level >= levelAnswers && (c.Base < t.m.Forgot || c.Base >= t.index) {
-		return Result{Err: refuse(ErrTooOld, "this request was made at index %d, and answers are remembered from %d on: look whether it was carried out, and make it again if not", c.Base, t.m.Forgot)}, true
+		return Result{Err: refuse("request_too_old", c.Base, t.m.Forgot)}, true
 	}
 	return Result{}, false
 }
@@ -104,6 +105,9 @@ func (t *tx) remember(c Command, result Result) {
 	t.m.Requests++
 	r := &request{ID: c.Request, Order: t.m.Requests}
 	if t.m.Level < levelAnswers {
+		if refusal, ok := errors.AsType[*Refusal](result.Err); ok {
+			result.Err = refusal.former()
+		}
 		r.Whole = &result
 		t.put(tableRequests, r)
 		if old := first[request](t, tableRequests, byOrder); t.m.Requests-old.Order >= keptAnswers {
@@ -214,13 +218,10 @@ func (r *request) former() wireRequest {
 	if r.Whole.Policy != nil {
 		w.Policy = r.Whole.Policy.Version
 	}
-	if r.Whole.Err != nil {
-		w.Message = r.Whole.Err.Error()
-		for i, s := range sentinels {
-			if errors.Is(r.Whole.Err, s) {
-				w.Reason = uint64(i) + 1
-			}
-		}
+	if refusal, ok := errors.AsType[*Refusal](r.Whole.Err); ok {
+		// It was numbered by this package, or read as a number.
+		w.Reason, _ = strconv.ParseUint(refusal.value("reason"), 10, 64)
+		w.Message = refusal.value("sentence")
 	}
 	return w
 }
@@ -234,7 +235,7 @@ func (w wireRequest) request(t *tx) (*request, error) {
 		return nil, fmt.Errorf("reason %d is unknown: it needs a newer vpnd", w.Reason)
 	}
 	if w.Reason > 0 {
-		r.Whole.Err = former(w.Reason, w.Message)
+		r.Whole.Err = formerRefusal(w.Reason, w.Message)
 	}
 	return r, nil
 }

@@ -74,10 +74,10 @@ func (c Login) apply(t *tx) (Result, error) {
 		return Result{}, err
 	}
 	if d.Disabled {
-		return Result{}, refuse(ErrDisabled, "device %s is disabled: an administrator can enable it", t.deviceName(d))
+		return Result{}, refuse("device_disabled", t.deviceName(d))
 	}
 	if len(u.TOTP) == 0 {
-		return Result{}, refuse(ErrNotEnrolled, "user %s has no authenticator: ask for an invitation to set one up", u.Name)
+		return Result{}, refuse("user_not_enrolled", u.Name)
 	}
 	if err := t.checkLocked(u); err != nil {
 		return Result{}, err
@@ -124,7 +124,7 @@ func (c SessionEnd) apply(t *tx) (Result, error) {
 			return Result{}, err
 		}
 		if !c.User.IsZero() && c.User != result.User.ID {
-			return Result{}, refuse(ErrInvalid, "device %s is not of the user with the id %s", t.deviceName(result.Device), c.User)
+			return Result{}, refuse("device_of_another", t.deviceName(result.Device), c.User)
 		}
 		target = t.deviceName(result.Device)
 		if s := t.session(c.Device); s != nil {

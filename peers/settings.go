@@ -69,11 +69,11 @@ type Init struct {
 
 func (c Init) apply(t *tx) (Result, error) {
 	if t.m.Settings != nil {
-		return Result{}, refuse(ErrExists, "cluster %s is made already", t.m.Settings.Cluster)
+		return Result{}, refuse("cluster_exists", t.m.Settings.Cluster)
 	}
 	s := c.Settings
 	if s.MTU != 0 && t.m.Level < levelAnswers {
-		return Result{}, refuse(ErrLevel, "a new cluster has no MTU yet: set it afterwards")
+		return Result{}, refuse("level_needed", levelAnswers, t.m.Level)
 	}
 	if err := checkSettings(&s); err != nil {
 		return Result{}, err
@@ -81,7 +81,7 @@ func (c Init) apply(t *tx) (Result, error) {
 	if err := checkKey(s.PublicKey); err != nil {
 		return Result{}, err
 	}
-	if err := checkText("the policy", c.Policy, maxPolicy); err != nil {
+	if err := checkText("policy", c.Policy, maxPolicy); err != nil {
 		return Result{}, err
 	}
 	t.m.Settings = &s
@@ -190,18 +190,18 @@ func (c Configure) apply(t *tx) (Result, error) {
 // checkSettings checks what Init brings. Endpoint and URL may still be empty.
 func checkSettings(s *Settings) error {
 	if s.Cluster.IsZero() {
-		return refuse(ErrInvalid, "the settings have no cluster id")
+		return refuse("cluster_no_id")
 	}
 	if s.PublicKey == (Key{}) {
-		return refuse(ErrInvalid, "the settings have no public key of the gateway")
+		return refuse("cluster_no_key")
 	}
 	for _, secret := range []Sealed{s.PrivateKey, s.CAKey} {
 		if len(secret) > maxSealed {
-			return refuse(ErrLimit, "a sealed key of the settings has %d bytes: at most %d are possible", len(secret), maxSealed)
+			return refuse("cluster_key_too_large", len(secret), maxSealed)
 		}
 	}
 	if len(s.CACert) > maxCert {
-		return refuse(ErrLimit, "the CA certificate has %d bytes: at most %d are possible", len(s.CACert), maxCert)
+		return refuse("cluster_ca_too_large", len(s.CACert), maxCert)
 	}
 	if err := checkNetwork(s.Network); err != nil {
 		return err
@@ -231,19 +231,18 @@ func checkSettings(s *Settings) error {
 // checkNetwork checks the tunnel's prefixes: one of IPv4, one of IPv6, or one of each
 // with IPv4 first.
 func checkNetwork(network []netip.Prefix) error {
-	const rule = "the network is one IPv4 prefix, one IPv6 prefix, or both with IPv4 first, such as 10.77.0.0/16,fd12:3456:789a::/64"
 	if len(network) == 0 || len(network) > 2 {
-		return refuse(ErrInvalid, "the network has %d prefixes: %s", len(network), rule)
+		return refuse("network_count", len(network))
 	}
 	for i, p := range network {
-		if err := checkPrefix("network", p); err != nil {
+		if err := checkPrefix("network_prefix", p); err != nil {
 			return err
 		}
 		if i > 0 && (p.Addr().Is4() || network[0].Addr().Is6()) {
-			return refuse(ErrInvalid, "network %s: %s", prefixes(network), rule)
+			return refuse("network_order", prefixes(network))
 		}
 		if p.Addr().BitLen()-p.Bits() < minPrefixHosts {
-			return refuse(ErrInvalid, "network %s has no room for devices: /%d or larger is needed", p, p.Addr().BitLen()-minPrefixHosts)
+			return refuse("network_small", p, p.Addr().BitLen()-minPrefixHosts)
 		}
 	}
 	return nil
@@ -252,39 +251,39 @@ func checkNetwork(network []netip.Prefix) error {
 // checkRoutes checks the networks behind the gateway.
 func checkRoutes(routes, network []netip.Prefix) error {
 	if len(routes) > maxRoutes {
-		return refuse(ErrLimit, "%d routes: at most %d are possible; join neighbours into larger prefixes", len(routes), maxRoutes)
+		return refuse("routes_limit", len(routes), maxRoutes)
 	}
 	for i, p := range routes {
-		if err := checkPrefix("route", p); err != nil {
+		if err := checkPrefix("route_prefix", p); err != nil {
 			return err
 		}
 		if slices.Contains(routes[:i], p) {
-			return refuse(ErrInvalid, "route %s stands there twice: remove one", p)
+			return refuse("route_twice", p)
 		}
 		// 0.0.0.0/0 contains the network and is meant; a part of the network is not.
 		for _, n := range network {
 			if n.Overlaps(p) && n.Bits() <= p.Bits() {
-				return refuse(ErrInvalid, "route %s lies in the tunnel's own network %s: remove it", p, n)
+				return refuse("route_inside", p, n)
 			}
 		}
 	}
 	return nil
 }
 
-func checkPrefix(what string, p netip.Prefix) error {
+func checkPrefix(code string, p netip.Prefix) error {
 	if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() || p.Addr().IsMulticast() {
-		return refuse(ErrInvalid, "%s %s: it is written as a prefix without bits behind its length, such as 192.0.2.0/24 or 2001:db8::/32", what, p)
+		return refuse(code, p)
 	}
 	return nil
 }
 
 func checkDNS(servers []netip.Addr) error {
 	if len(servers) > maxDNS {
-		return refuse(ErrLimit, "%d DNS servers: at most %d are possible", len(servers), maxDNS)
+		return refuse("dns_limit", len(servers), maxDNS)
 	}
 	for _, a := range servers {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
-			return refuse(ErrInvalid, "DNS server %s: it is an IPv4 or IPv6 address of one host", a)
+			return refuse("dns_invalid", a)
 		}
 	}
 	return nil
@@ -298,14 +297,14 @@ func checkMTU(mtu uint16, network []netip.Prefix) error {
 		least = minMTU6
 	}
 	if mtu != 0 && (mtu < least || mtu > maxMTU) {
-		return refuse(ErrInvalid, "MTU %d: it is 0, which leaves it to the gateway's line, or from %d to %d", mtu, least, maxMTU)
+		return refuse("mtu_invalid", mtu, least, maxMTU)
 	}
 	return nil
 }
 
 func checkSession(d time.Duration) error {
 	if d < minSession || d > maxSession {
-		return refuse(ErrInvalid, "session length %s: it is from %s to %s", d, minSession, maxSession)
+		return refuse("session_length", d, minSession, maxSession)
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func (t *tx) run(c Command) Result {
 		return result
 	}
 	if level := c.level(); level > t.m.Level {
-		return Result{Err: refuse(ErrLevel, "this command needs level %d of the state, which is at level %d: it can be made when every gateway runs a vpnd that knows that level", level, t.m.Level)}
+		return Result{Err: refuse("level_needed", level, t.m.Level)}
 	}
 	before := t.m
 	var result Result
@@ -129,12 +129,12 @@ func (t *tx) run(c Command) Result {
 }
 
 func (t *tx) apply(c Command) (Result, error) {
-	if err := checkLine("the actor's name", c.Actor, maxActor); err != nil {
+	if err := checkLine("actor", c.Actor, maxActor); err != nil {
 		return Result{}, err
 	}
 	_, first := c.Body.(Init)
 	if t.m.Settings == nil && !first {
-		return Result{}, refuse(ErrInvalid, "the state is empty: its first command is Init")
+		return Result{}, refuse("state_empty")
 	}
 	result, err := c.Body.apply(t)
 	var r *Refusal

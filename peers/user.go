@@ -52,16 +52,16 @@ type UserAdd struct {
 
 func (c UserAdd) apply(t *tx) (Result, error) {
 	if c.ID.IsZero() {
-		return Result{}, refuse(ErrInvalid, "user %q has no id", shorten(c.Name))
+		return Result{}, refuse("user_no_id", shorten(c.Name))
 	}
 	if err := CheckUserName(c.Name); err != nil {
 		return Result{}, err
 	}
 	if u := userByName(t, c.Name); u != nil {
-		return Result{}, refuse(ErrExists, "there is a user %s already: choose another name", u.Name)
+		return Result{}, refuse("user_exists", u.Name)
 	}
 	if get[User](t, tableUsers, byID, c.ID[:]) != nil {
-		return Result{}, refuse(ErrExists, "there is a user with the id %s already", c.ID)
+		return Result{}, refuse("user_id_exists", c.ID)
 	}
 	u := &User{ID: c.ID, Name: c.Name, Created: t.m.Time.time()}
 	result, detail := Result{User: u}, ""
@@ -171,14 +171,14 @@ func (c TOTPReset) apply(t *tx) (Result, error) {
 func (t *tx) user(id ID) (*User, error) {
 	u := get[User](t, tableUsers, byID, id[:])
 	if u == nil {
-		return nil, refuse(ErrNotFound, "there is no user with the id %s: she may have been removed meanwhile", id)
+		return nil, refuse("user_not_found", id)
 	}
 	return u, nil
 }
 
 func checkEnabled(u *User) error {
 	if u.Disabled {
-		return refuse(ErrDisabled, "user %s is disabled: an administrator can enable her", u.Name)
+		return refuse("user_disabled", u.Name)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (f keyFlags) prepare() (*pending, error) {
 	switch {
 	case f.PublicKey != "":
 		if _, err := peers.ParseKey(f.PublicKey); err != nil {
-			return nil, usagef("--public-key: %w", err)
+			return nil, usagef("--public-key: %q is no WireGuard public key that can be used: want the 44 characters that `wg pubkey` prints", f.PublicKey)
 		}
 		if f.QR {
 			return nil, usagef("--qr cannot draw the config of a key made elsewhere: its private key belongs in it")

@@ -84,13 +84,13 @@ func (f *Flags) complete() (err error) {
 	}
 	if f.Endpoint != "" {
 		if err := peers.CheckEndpoint(f.Endpoint); err != nil {
-			return fmt.Errorf("--endpoint: %w", err)
+			return fmt.Errorf("--endpoint %q: clients dial HOST:PORT with a host name, an IPv4 address or an [IPv6 address], and a port from 1 to 65535", f.Endpoint)
 		}
 	}
 	if f.URL != "" {
 		f.URL = strings.TrimSuffix(f.URL, "/")
 		if err := peers.CheckURL(f.URL); err != nil {
-			return fmt.Errorf("--url: %w", err)
+			return fmt.Errorf("--url %q: the portal's URL is https://HOST or https://HOST:PORT, without a path", f.URL)
 		}
 	}
 	if f.Network != "" {

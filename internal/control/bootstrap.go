@@ -79,7 +79,7 @@ func gatewayCommand(v *peers.View, now time.Time, body peers.Body) peers.Command
 // newSettings makes everything that a cluster has from its first moment.
 func newSettings(sealer *Sealer, c BootstrapConfig, now time.Time) (set peers.Settings, err error) {
 	if err := peers.CheckEndpoint(c.Endpoint); err != nil {
-		return set, err
+		return set, refused(err)
 	}
 	set = peers.Settings{
 		Cluster: newID(), Created: now, Endpoint: c.Endpoint,
@@ -92,7 +92,7 @@ func newSettings(sealer *Sealer, c BootstrapConfig, now time.Time) (set peers.Se
 		set.URL = portalURL(c.Endpoint, c.PortalPort)
 	}
 	if err := peers.CheckURL(set.URL); err != nil {
-		return set, err
+		return set, refused(err)
 	}
 	if set.Network, err = Networks(c.Network); err != nil {
 		return set, err

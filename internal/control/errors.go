@@ -89,12 +89,13 @@ var refusals = []struct {
 	{peers.ErrLevel, CodeUnavailable},
 }
 
-// refused turns a refusal of State into an Error. State's own message is written for
-// people, so it is passed on.
+// refused turns a refusal of State into an Error.
 func refused(err error) *Error {
-	for _, r := range refusals {
-		if errors.Is(err, r.err) {
-			return &Error{Code: r.code, Message: sentence(err.Error()), Err: err}
+	if refusal, ok := errors.AsType[*peers.Refusal](err); ok {
+		for _, r := range refusals {
+			if refusal.Is(r.err) {
+				return &Error{Code: r.code, Message: refusalText(refusal), Err: err}
+			}
 		}
 	}
 	return internal("apply a command", err)
