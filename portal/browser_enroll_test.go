@@ -157,7 +157,7 @@ func TestEnrolment(t *testing.T) {
 	b.write("#device", "-böse-")
 	b.write("#code", fakeCode)
 	b.click("#step-code button[type=submit]")
-	b.says("#code-error", "a device name is")
+	b.says("#code-error", "A device name is")
 	b.write("#device", "my phone")
 	b.click("#step-code button[type=submit]")
 

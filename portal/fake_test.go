@@ -93,8 +93,8 @@ func (f *fakeService) EnrolFinish(_ context.Context, r control.FinishRequest) (c
 		if _, err := peers.ParseKey(r.PublicKey); err != nil {
 			return control.Finished{}, refuse("invalid", err.Error())
 		}
-		if err := peers.CheckDeviceName(r.Device); err != nil {
-			return control.Finished{}, refuse("invalid", err.Error())
+		if peers.CheckDeviceName(r.Device) != nil {
+			return control.Finished{}, refuse("invalid", "A device name is 1 to 32 letters, digits, dots, underscores and hyphens.")
 		}
 		if err := f.checkCode(r.Code); err != nil {
 			return control.Finished{}, err
