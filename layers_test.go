@@ -27,6 +27,7 @@ var layer = map[string]int{
 	"vpnd/internal/dataplane/bind":         4,
 	"vpnd/internal/dataplane/linux/nft":    0,
 	"vpnd/internal/dataplane/linux/run":    5,
+	"vpnd/internal/dataplane/linux/tell":   3,
 	"vpnd/internal/dataplane/linux/filter": 6,
 	"vpnd/internal/dataplane/linux":        7,
 	"vpnd/internal/dataplane/netstack":     5,
