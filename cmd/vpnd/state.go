@@ -151,5 +151,6 @@ func (d *Daemon) gateway(s peers.Settings) (dataplane.Gateway, error) {
 		Network:    s.Network,
 		Routes:     s.Routes,
 		Masquerade: s.Masquerade,
+		MTU:        int(s.MTU),
 	}, nil
 }

@@ -53,6 +53,7 @@ type Gateway struct {
 	Network    []netip.Prefix // the tunnel's prefixes
 	Routes     []netip.Prefix // networks behind the gateway
 	Masquerade bool           // hide the clients' addresses behind the gateway's
+	MTU        int            // of the tunnel, in bytes; 0: what the host's own line carries
 }
 
 // State is the whole desired state.

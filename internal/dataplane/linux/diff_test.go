@@ -218,14 +218,6 @@ func TestApplyChange(t *testing.T) {
 	}
 }
 
-func TestTunnelMTU(t *testing.T) {
-	for out, want := range map[int]int{0: 1420, 1500: 1420, 9000: 1420, 1400: 1320, 1300: 1280, 576: 1280} {
-		if got := tunnelMTU(out); got != want {
-			t.Errorf("outside %d: %d, want %d", out, got, want)
-		}
-	}
-}
-
 func TestCheckName(t *testing.T) {
 	for name, ok := range map[string]bool{"vpn0": true, "a.b-c_d": true, "": false, "lo": false, "all": false, ".": false,
 		"..": false, "a/b": false, "abcdefghijklmnop": false, "vpn 0": false, "vpn0\n": false, "ä": false} {

@@ -105,7 +105,7 @@ func TestDriftIsPutRight(t *testing.T) {
 }
 
 func addrLines(t *testing.T) string {
-	out, _ := try("ip -o addr show dev vpn0 scope global | awk '{print $3,$4}'; cat /sys/class/net/vpn0/mtu")
+	out, _ := try("ip -o addr show dev vpn0 scope global | awk '{print $3,$4}'; ip -o link show vpn0 | grep -o 'mtu [0-9]*'")
 	return out
 }
 

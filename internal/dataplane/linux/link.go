@@ -4,12 +4,15 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl"
 
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/line"
 )
 
 // link is the WireGuard interface while it exists.
@@ -17,38 +20,38 @@ type link struct {
 	name   string
 	index  int
 	mtu    int
+	why    string  // it has this MTU
+	given  int     // the MTU that it was given last
 	engine *engine // wireguard-go in this process; nil with the kernel's WireGuard
 }
 
-// The least MTU is IPv6's. WireGuard adds at most 80 bytes to a packet, over IPv6.
-const (
-	minMTU   = 1280
-	maxMTU   = 1420
-	overhead = 80
-)
-
-// tunnelMTU fits the tunnel into what the host's way out carries.
-func tunnelMTU(outside int) int {
-	if outside == 0 {
-		return maxMTU
+// fit finds the tunnel's MTU: the one set by hand, or what the host's lines carry.
+func (p *Plane) fit() (mtu int, why string, err error) {
+	g := p.want.gateway
+	if g.MTU != 0 {
+		return g.MTU, fmt.Sprintf("MTU %d (set by hand)", g.MTU), nil
 	}
-	return min(maxMTU, max(minMTU, outside-overhead))
+	l, err := line.Read(p.c.Interface)
+	if err != nil {
+		return 0, "", err
+	}
+	mtu = l.Tunnel(p.ipv6 && slices.ContainsFunc(g.Network, func(n netip.Prefix) bool { return n.Addr().Is6() }))
+	return mtu, l.Why(mtu), nil
 }
 
-// outsideMTU is that of the interface by which the host reaches the world; 0: unknown.
-func outsideMTU(routes []route) int {
-	mtu := 0
-	for _, r := range routes {
-		if r.dst.Bits() != 0 || r.local {
-			continue
-		}
-		for _, i := range r.ifaces {
-			if l, err := netlink.LinkByName(i); err == nil && (mtu == 0 || l.Attrs().MTU < mtu) {
-				mtu = l.Attrs().MTU
-			}
-		}
+// refit changes the MTU that the interface is to have.
+func (p *Plane) refit() error {
+	mtu, why, err := p.fit()
+	if err != nil {
+		return err
 	}
-	return mtu
+	if p.link != nil {
+		if mtu != p.link.mtu {
+			p.c.Logf("the tunnel has %s", why)
+		}
+		p.link.mtu, p.link.why = mtu, why
+	}
+	return nil
 }
 
 // findLink finds an interface by name; nil if there is none.
@@ -84,18 +87,21 @@ func adoptable(l netlink.Link, wg *wgctrl.Client, key dataplane.Key) error {
 
 // makeLink makes the interface, or adopts the one that is there. It is down, and has
 // neither key nor addresses, when it is new.
-func (p *Plane) makeLink(key dataplane.Key, routes []route) (*link, error) {
+func (p *Plane) makeLink(key dataplane.Key) (*link, error) {
 	name := p.c.Interface
 	l, err := findLink(name)
 	if err != nil {
 		return nil, err
 	}
-	mtu := tunnelMTU(outsideMTU(routes))
+	mtu, why, err := p.fit()
+	if err != nil {
+		return nil, err
+	}
 	if l != nil {
 		if err := adoptable(l, p.wg, key); err != nil {
 			return nil, err
 		}
-		return &link{name: name, index: l.Attrs().Index, mtu: mtu}, nil
+		return &link{name: name, index: l.Attrs().Index, mtu: mtu, why: why}, nil
 	}
 	if p.o.WireGuard != "go" {
 		err := netlink.LinkAdd(&netlink.Wireguard{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: mtu}})
@@ -108,7 +114,7 @@ func (p *Plane) makeLink(key dataplane.Key, routes []route) (*link, error) {
 			if c, err := wgctrl.New(); err == nil {
 				p.wg = c // the former has nothing open: there was no family
 			}
-			return &link{name: name, index: l.Attrs().Index, mtu: mtu}, nil
+			return &link{name: name, index: l.Attrs().Index, mtu: mtu, why: why}, nil
 		}
 		if p.o.WireGuard == "kernel" || !errors.Is(err, unix.EOPNOTSUPP) {
 			return nil, fmt.Errorf("making WireGuard interface %s: %w", name, err)
@@ -123,7 +129,7 @@ func (p *Plane) makeLink(key dataplane.Key, routes []route) (*link, error) {
 		e.close()
 		return nil, fmt.Errorf("finding the new interface %s: %w", name, err)
 	}
-	return &link{name: name, index: l.Attrs().Index, mtu: mtu, engine: e}, nil
+	return &link{name: name, index: l.Attrs().Index, mtu: mtu, why: why, engine: e}, nil
 }
 
 // renew makes wireguard-go's interface anew under it.

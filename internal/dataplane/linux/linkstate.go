@@ -58,8 +58,11 @@ func (p *Plane) repairLink(k netlink.Link, rerouted bool) ([]dataplane.Drift, er
 		if err := netlink.LinkSetMTU(k, p.link.mtu); err != nil {
 			return drift, fmt.Errorf("setting the MTU of %s to %d: %w", name, p.link.mtu, err)
 		}
-		drift = append(drift, dataplane.Drift{What: "MTU of " + name, Was: "changed"})
+		if k.Attrs().MTU != p.link.given { // else the host's line has changed, or the setting
+			drift = append(drift, dataplane.Drift{What: "MTU of " + name, Was: "changed"})
+		}
 	}
+	p.link.given = p.link.mtu
 	if k.Attrs().RawFlags&unix.IFF_UP == 0 {
 		if err := netlink.LinkSetUp(k); err != nil {
 			if errors.Is(err, unix.EADDRINUSE) {

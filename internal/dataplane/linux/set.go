@@ -75,6 +75,9 @@ func (p *Plane) settle(filter func() error, device *wgtypes.Device) ([]dataplane
 			return nil, err
 		}
 		p.outs = findOutputs(p.want.gateway.Routes, routes, p.c.Interface)
+		if err := p.refit(); err != nil {
+			return nil, err
+		}
 		p.reroute = false
 	}
 	d, err := p.settleRules()
@@ -160,11 +163,7 @@ func (p *Plane) settleLink() (drift []dataplane.Drift, fresh bool, err error) {
 		}
 		p.link = nil
 	}
-	routes, err := readRoutes()
-	if err != nil {
-		return drift, false, err
-	}
-	if p.link, err = p.makeLink(p.want.gateway.PrivateKey, routes); err != nil {
+	if p.link, err = p.makeLink(p.want.gateway.PrivateKey); err != nil {
 		return drift, false, err
 	}
 	return drift, true, nil

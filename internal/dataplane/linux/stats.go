@@ -96,7 +96,7 @@ func (p *Plane) detailLocked() string {
 		if p.link.engine != nil {
 			s = "wireguard-go in this process"
 		}
-		s += fmt.Sprintf(" on %s, MTU %d", p.link.name, p.link.mtu)
+		s += fmt.Sprintf(" on %s, %s", p.link.name, p.link.why)
 	}
 	if !p.ipv6 {
 		s += ", no IPv6 in this kernel"

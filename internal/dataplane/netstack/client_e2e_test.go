@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/line"
 )
 
 // startClient makes a namespace "cliN" with Debian's wireguard-go in it, configured by
@@ -74,7 +75,7 @@ func startClient(t *testing.T, n byte, g dataplane.Gateway) (ns string) {
 	for _, a := range d.Addrs {
 		run(t, fmt.Sprintf("ip -n %s addr add %v/%d dev %s nodad", ns, a, a.BitLen(), wg))
 	}
-	run(t, fmt.Sprintf("ip -n %s link set %s mtu %d up", ns, wg, tunnelMTU))
+	run(t, fmt.Sprintf("ip -n %s link set %s mtu %d up", ns, wg, line.Usual))
 	for _, r := range []string{"10.77.0.0/16", "198.51.100.0/24", "fd77::/64", "2001:db8:51::/64"} {
 		run(t, fmt.Sprintf("ip -n %s route add %s dev %s", ns, r, wg))
 	}

@@ -16,6 +16,7 @@ import (
 	wgnet "golang.zx2c4.com/wireguard/tun/netstack"
 
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/line"
 )
 
 // The tests' tunnel.
@@ -93,7 +94,7 @@ func newClient(t testing.TB, n byte, g dataplane.Gateway) *wgnet.Net {
 	d := testDevice(n, "")
 	private, _ := key(n)
 	_, near := key(gatewayKey)
-	tun, n2, err := wgnet.CreateNetTUN(d.Addrs, nil, tunnelMTU)
+	tun, n2, err := wgnet.CreateNetTUN(d.Addrs, nil, line.Usual)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package netstack
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.zx2c4.com/wireguard/tun"
@@ -10,11 +11,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"vpnd/internal/dataplane/line"
 )
 
 const (
-	// tunnelMTU is what WireGuard clients assume: 1500 less IPv6, UDP and WireGuard.
-	tunnelMTU = 1420
 	// linkBatch is how many packets WireGuard takes at once; more than 128 it does not.
 	linkBatch = 128
 	linkQueue = 1024
@@ -28,6 +29,7 @@ type link struct {
 	out    chan outPacket // to WireGuard
 	closed chan struct{}
 	once   sync.Once
+	mtu    atomic.Int32
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
@@ -41,12 +43,27 @@ type outPacket struct {
 }
 
 func newLink(p *Plane) *link {
-	return &link{
+	l := &link{
 		plane:  p,
 		events: make(chan tun.Event, 1),
 		out:    make(chan outPacket, linkQueue),
 		closed: make(chan struct{}),
 	}
+	l.mtu.Store(line.Usual)
+	return l
+}
+
+// setMTU changes the tunnel's MTU and says whether it was another one. The stack asks for it
+// with each packet; WireGuard, which pads packets up to it, is told.
+func (l *link) setMTU(mtu int) bool {
+	if l.mtu.Swap(int32(mtu)) == int32(mtu) {
+		return false
+	}
+	select {
+	case l.events <- tun.EventMTUUpdate:
+	default: // one is on its way
+	}
+	return true
 }
 
 // Write takes packets that WireGuard has decrypted (tun.Device).
@@ -70,6 +87,9 @@ func (p *Plane) receive(b []byte, now time.Time) {
 		p.link.inject(&pk)
 	case forward:
 		if raw := forwarded(&pk); raw != nil {
+			if pk.proto == protoTCP && pk.piece != laterPiece {
+				clampMSS(raw, pk.l4, int(p.link.mtu.Load()))
+			}
 			p.link.send(raw)
 		}
 	case refuse:
@@ -182,7 +202,7 @@ func (l *link) shut() error {
 type tunDevice struct{ *link }
 
 func (tunDevice) File() *os.File             { return nil }
-func (tunDevice) MTU() (int, error)          { return tunnelMTU, nil }
+func (d tunDevice) MTU() (int, error)        { return int(d.mtu.Load()), nil }
 func (tunDevice) Name() (string, error)      { return "netstack", nil }
 func (d tunDevice) Events() <-chan tun.Event { return d.events }
 func (d tunDevice) Close() error             { return d.shut() }
@@ -191,7 +211,7 @@ func (tunDevice) BatchSize() int             { return linkBatch }
 // linkEndpoint is the link as the stack sees it.
 type linkEndpoint struct{ *link }
 
-func (linkEndpoint) MTU() uint32                                  { return tunnelMTU }
+func (l linkEndpoint) MTU() uint32                                { return uint32(l.mtu.Load()) }
 func (linkEndpoint) SetMTU(uint32)                                {}
 func (linkEndpoint) MaxHeaderLength() uint16                      { return 0 }
 func (linkEndpoint) LinkAddress() tcpip.LinkAddress               { return "" }

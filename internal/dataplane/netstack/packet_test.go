@@ -239,6 +239,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if pk.proto == protoTCP {
+			clampMSS(pk.b, pk.l4, 1280)
 			if r, ok := parse(tcpReset(&pk)); !ok || r.key() != pk.reply() {
 				t.Fatalf("%x: reset does not answer it", b)
 			}

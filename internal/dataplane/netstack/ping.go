@@ -64,13 +64,13 @@ func dialPing(a netip.Addr) (net.Conn, error) {
 }
 
 // maxPing is the largest echo that is carried, in bytes of ICMP: replies are not fragmented.
-const maxPing = tunnelMTU - 48
+func (p *Plane) maxPing() int { return int(p.link.mtu.Load()) - 48 }
 
 // ping carries an echo request of flow f to its resource. The kernel puts its own
 // identifier on the wire; the reply gets the device's again.
 func (p *Plane) ping(f *flow, pk *packet) {
 	m := append([]byte(nil), pk.b[pk.l4:]...)
-	if len(m) > maxPing {
+	if len(m) > p.maxPing() {
 		return
 	}
 	f.mu.Lock()
@@ -102,7 +102,7 @@ func (p *Plane) pong(f *flow, c net.Conn) {
 		if err != nil {
 			return
 		}
-		if n < 8 || n > maxPing || !p.allowed(f, time.Now()) {
+		if n < 8 || n > p.maxPing() || !p.allowed(f, time.Now()) {
 			continue
 		}
 		m := append([]byte(nil), b[:n]...)

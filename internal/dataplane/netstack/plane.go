@@ -40,6 +40,7 @@ type Plane struct {
 	wg     *tunnel    // nil before the first Set
 	byKey  map[dataplane.Key]*peer
 	closed bool
+	why    string // the tunnel has the MTU that it has
 
 	readings readings
 }
@@ -135,12 +136,14 @@ func (p *Plane) setGatewayLocked(g dataplane.Gateway) error {
 			return err
 		}
 		p.wg = t
+		p.watchLine()
 	} else if err := p.wg.set(g); err != nil {
 		return err
 	}
 	g.PrivateKey = dataplane.Key{} // not needed again
 	g.Addrs, g.Network, g.Routes = slices.Clone(g.Addrs), slices.Clone(g.Network), slices.Clone(g.Routes)
 	p.near.Store(&g)
+	p.fitLocked()
 	return nil
 }
 

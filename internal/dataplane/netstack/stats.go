@@ -29,6 +29,9 @@ func (p *Plane) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Sta
 	s := dataplane.Stats{Plane: "netstack", Detail: p.detail(), Peers: make(map[dataplane.Key]dataplane.PeerStats)}
 	p.mu.Lock()
 	w, closed := p.wg, p.closed
+	if w != nil {
+		s.Detail += "; " + p.why
+	}
 	p.mu.Unlock()
 	if closed {
 		return s, ErrClosed

@@ -138,6 +138,7 @@ func (b *builder) hooks() {
 	if b.guard6 {
 		b.rule("forward", others, nft.IP6.IsProto(), nft.One(nft.Counter(), nft.Drop()))
 	}
+	b.rule("forward", b.marked(), nft.L4Proto(unix.IPPROTO_TCP), tcpFlags(0x02, 0x02), clampMSS())
 	b.rule("forward", b.marked(), nft.One(nft.Accept()))
 	b.rule("forward", others, nft.One(nft.Accept()))
 	b.rule("forward", nft.One(nft.Counter(), nft.Drop()))
@@ -302,6 +303,18 @@ func tcpFlags(mask, want byte) []nft.Stmt {
 		nft.Payload(expr.PayloadBaseTransportHeader, 13, 1, nft.R0),
 		nft.Bitwise(nft.R0, 1, []byte{mask}, []byte{0}),
 		nft.Cmp(expr.CmpOpEq, nft.R0, []byte{want}),
+	}
+}
+
+// clampMSS lowers the segment size that a SYN announces to what the routes of both
+// directions carry, the tunnel's among them: ends that do not hear of a narrow path know
+// no other way. The kernel never raises it.
+func clampMSS() []nft.Stmt {
+	const maxseg = 2 // TCP option (RFC 9293), its value 2 bytes behind its kind and length
+	return []nft.Stmt{
+		nft.Encode(&expr.Rt{Register: nft.R0, Key: expr.RtTCPMSS}),
+		nft.Encode(&expr.Byteorder{SourceRegister: nft.R0, DestRegister: nft.R0, Op: expr.ByteorderHton, Len: 2, Size: 2}),
+		nft.Encode(&expr.Exthdr{SourceRegister: nft.R0, Type: maxseg, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt}),
 	}
 }
 

@@ -62,8 +62,13 @@ func DecodeRule(b []byte) ([]Step, error) {
 // decodeStep decodes one statement; nil does nothing to a packet's fate.
 func decodeStep(name string, a nft.Attributes) (Step, error) {
 	switch name {
-	case "counter", "masq":
+	case "counter", "masq", "rt", "byteorder":
 		return nil, nil
+	case "exthdr":
+		if a[unix.NFTA_EXTHDR_SREG] == nil {
+			return nil, fmt.Errorf("it looks at an option")
+		}
+		return nil, nil // the segment size that a SYN announces
 	case "meta":
 		return decodeMeta(a)
 	case "ct":
