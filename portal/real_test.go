@@ -19,6 +19,7 @@ import (
 	"vpnd/acl/language"
 	"vpnd/acl/rules"
 	"vpnd/internal/control"
+	"vpnd/internal/control/controltest"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/store"
 	"vpnd/peers"
@@ -227,6 +228,59 @@ func TestOnRealControl(t *testing.T) {
 		status, retry, m := r.session("POST", `{"code":"`+c+`"}`)
 		if n, err := strconv.Atoi(retry); status != 429 || codeOf(m) != "locked" || err != nil || n < 890 || n > 900 {
 			t.Errorf("locked: %d %v, Retry-After %q", status, m, retry)
+		}
+	}
+}
+
+// The page and the API say "active" up to the session's end and not at it.
+func TestInstantOnRealControl(t *testing.T) {
+	st := controltest.NewStore()
+	sealer, err := control.NewSealer(bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().Truncate(time.Second)
+	clock := func() time.Time { return now }
+	if _, err := control.Bootstrap(t.Context(), st, sealer, control.BootstrapConfig{Endpoint: "vpn.example.org:51820", Now: clock}); err != nil {
+		t.Fatal(err)
+	}
+	r := &real{T: t, service: control.New(control.Config{Store: st, Gateway: instant{t, st.State()}, Sealer: sealer, Now: clock})}
+	_, invite, err := r.service.AddUser(t.Context(), "alice", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.url, r.token, _ = strings.Cut(invite.Link, "/enroll#")
+	set, _ := st.State().View().Settings()
+	r.gateway = set.GatewayAddrs()[0]
+	c := Config{Service: r.service, URL: r.service.URL, Tunnel: set.GatewayAddrs(), AppPort: 8080, Logf: t.Logf}
+	r.outside, r.inside = Public(c), Tunnel(c)
+	_, m := r.enroll("begin", map[string]string{})
+	secret := m["secret"].(string)
+	code := func() string {
+		c, err := totp.GenerateCode(secret, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	_, m = r.enroll("finish", map[string]string{"code": code(), "device": "phone", "public_key": aKey})
+	r.address = m["addresses"].([]any)[0].(string)
+	now = now.Add(time.Minute)
+	if status, _, m := r.session("POST", `{"code":"`+code()+`"}`); status != 200 {
+		t.Fatal(m)
+	}
+	end := now.Add(set.Session)
+	for _, c := range []struct {
+		at    time.Duration
+		state string
+	}{{-time.Nanosecond, "active"}, {0, "required"}, {time.Nanosecond, "required"}} {
+		now = end.Add(c.at)
+		if _, _, m := r.session("GET", ""); m["state"] != c.state {
+			t.Errorf("at the end %+d ns: %v", c.at, m)
+		}
+		page := bodyOf(t, askFrom(r.inside, r.address+":1", "GET", "http://"+r.gateway.String()+"/", "", nil))
+		if open := strings.Contains(page, `:8080/"`); open != (c.state == "active") {
+			t.Errorf("at the end %+d ns the page leads to the app: %v", c.at, open)
 		}
 	}
 }

@@ -11,13 +11,15 @@ import (
 // hostile client can hold open is bounded, and a sign-in that waits for the plane fits.
 func NewServer(h http.Handler, logf func(format string, args ...any)) *http.Server {
 	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      45 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(logWriter(logf), "", 0),
+		Handler: h,
+		// "OPTIONS *" is for the handler to refuse, as all that is no page of ours.
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            5 * time.Second,
+		ReadTimeout:                  15 * time.Second,
+		WriteTimeout:                 45 * time.Second,
+		IdleTimeout:                  60 * time.Second,
+		MaxHeaderBytes:               16 << 10,
+		ErrorLog:                     log.New(logWriter(logf), "", 0),
 	}
 }
 

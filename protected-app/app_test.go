@@ -207,6 +207,32 @@ func TestUploadEndsWithItsSession(t *testing.T) {
 	}
 }
 
+// The guard lets a caller in up to the session's end and not at it, to the nanosecond, also
+// where it goes by what it was told a moment ago.
+func TestGuardAtTheInstant(t *testing.T) {
+	end := time.Now().Add(time.Hour)
+	for _, asked := range []bool{false, true} {
+		for _, c := range []struct {
+			at   time.Duration
+			live bool
+		}{{-time.Nanosecond, true}, {0, false}, {time.Nanosecond, false}} {
+			alice := signedIn("alice")
+			alice.Expires = end
+			now := end.Add(-recheck / 2)
+			g := &guard{who: &directory{c: alice}, addr: netip.MustParseAddr("10.77.0.2"), now: func() time.Time { return now }}
+			if asked {
+				if err := g.check(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			now = end.Add(c.at)
+			if err := g.check(t.Context()); (err == nil) != c.live {
+				t.Errorf("asked before %v, at the end %+d ns: %v", asked, c.at, err)
+			}
+		}
+	}
+}
+
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

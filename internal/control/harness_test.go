@@ -28,7 +28,8 @@ type world struct {
 	offset  atomic.Int64 // of the wall clock, in ns
 }
 
-func newWorld(t testing.TB) *world {
+// newWorld makes one, in this network or in the usual one.
+func newWorld(t testing.TB, network ...netip.Prefix) *world {
 	t.Helper()
 	w := &world{t: t, store: controltest.NewStore(), gateway: &controltest.Gateway{}, key: bytes.Repeat([]byte{7}, 32), log: &controltest.Log{}}
 	sealer, err := NewSealer(w.key)
@@ -36,7 +37,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	clock := func() time.Time { return time.Now().Add(time.Duration(w.offset.Load())) }
-	first, err := Bootstrap(t.Context(), w.store, sealer, BootstrapConfig{Endpoint: "vpn.example.com:51820", Now: clock})
+	first, err := Bootstrap(t.Context(), w.store, sealer, BootstrapConfig{Endpoint: "vpn.example.com:51820", Network: network, Now: clock})
 	if err != nil || !first {
 		t.Fatalf("Bootstrap = %v, %v", first, err)
 	}

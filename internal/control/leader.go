@@ -59,6 +59,10 @@ func (l *Leader) Decide(ctx context.Context, r Request) (Answer, error) {
 		return Answer{}, refuse(CodeNoLeader,
 			"No gateway can decide this at this moment. Nothing was changed, and no code was used; try again in a few seconds.")
 	}
+	// What a newer form of the state makes possible is not to be missed by what follows.
+	if err := l.upgrade(ctx); err != nil {
+		l.logf("raise the state's level: %v", cause(err))
+	}
 	return r.Ask.decide(ctx, &decision{Leader: l, id: r.ID, base: r.Base, actor: r.Actor, source: r.Source})
 }
 
