@@ -200,24 +200,41 @@ func (p *policyPart) allow(list []rules.Allow) {
 	}
 }
 
-// grow adds to the policy's part, made from before, what the Ruleset now that was derived
-// from it says more, and returns that; ok is false if now was not derived from before.
-func (p *policyPart) grow(before, now *rules.Ruleset, at time.Time) (more contents, ok bool) {
+// growth is what the Ruleset now, which was derived from before, says more; ok is false
+// if it was not derived from that.
+func growth(before, now *rules.Ruleset, at time.Time) (more policyPart, ok bool) {
 	zones, allows, ok := now.Growth(before, at)
-	if !ok {
-		return nil, false
+	more = policyPart{contents: contents{}, classes: make(map[uint32]bool)}
+	for _, z := range zones {
+		more.zone(z, now.Ports(z))
 	}
-	x := policyPart{contents: contents{}, classes: make(map[uint32]bool)}
-	if len(zones) > 0 {
-		p.classes = maps.Clone(p.classes) // the table's own is the same map
-	}
-	for _, part := range []*policyPart{p, &x} {
-		for _, z := range zones {
-			part.zone(z, now.Ports(z))
+	more.allow(allows)
+	return more, ok
+}
+
+// add adds to p what has grown. p's classes may be the table's own, so they are copied.
+func (p *policyPart) add(more policyPart) {
+	for set, elems := range more.contents {
+		for k, v := range elems {
+			if old, ok := p.contents[set][k]; !ok || longer(v.Until, old.Until) {
+				p.contents.put(set, k, v)
+			}
 		}
-		part.allow(allows)
 	}
-	return x.contents, true
+	if len(more.classes) > 0 {
+		p.classes = maps.Clone(p.classes)
+		maps.Copy(p.classes, more.classes)
+	}
+	p.roles, p.top = max(p.roles, more.roles), max(p.top, more.top)
+	p.fresh, p.off, p.levels = joined(*p, more)
+}
+
+// joined are the freshnesses and the block sizes of two parts, as a layout has them.
+func joined(a, b policyPart) (fresh []time.Duration, off bool, levels []int) {
+	fresh = slices.Compact(slices.Sorted(slices.Values(slices.Concat(a.fresh, b.fresh))))
+	slices.Reverse(fresh)
+	levels = slices.Compact(slices.Sorted(slices.Values(slices.Concat(a.levels, b.levels))))
+	return fresh, a.off || b.off, levels
 }
 
 // most is how many roles, and how many classes, the filter can tell apart: both share

@@ -9,11 +9,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
-	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/dataplane/linux/nft"
 )
@@ -45,21 +43,18 @@ type Filter struct {
 	kernel features
 	now    func() time.Time
 
-	mu       sync.Mutex // guards what follows
-	sock     *nft.Socket
-	closed   bool
-	built    bool            // the table is there, as far as we know
-	layout   layout          // of the table
-	classes  map[uint32]bool // whose chains are in the table
-	suffix   string          // of the names in the table
-	garbage  *generation     // what a former policy has left in the table
-	gateway  dataplane.Gateway
-	policy   *rules.Ruleset
-	part     policyPart
-	judged   time.Time // for when part was made
-	devices  map[netip.Addr]place
-	sessions map[netip.Addr]session
-	clock    *time.Timer // wakes at policy.Next
+	mu      sync.Mutex // guards what follows
+	sock    *nft.Socket
+	commit  func(context.Context, *nft.Batch) error // of sock
+	closed  bool
+	built   bool            // the table is there, as far as we know
+	layout  layout          // of the table
+	classes map[uint32]bool // whose chains are in the table
+	suffix  string          // of the names in the table
+	garbage *generation     // what a former policy has left in the table
+	state                   // that the table holds
+	uncut   cut             // flows that are to be killed, and are not yet
+	clock   *time.Timer     // wakes at policy.Next
 
 	watch *watcher
 }
@@ -82,8 +77,7 @@ func Open(ctx context.Context, c Config) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Filter{c: c, sock: sock, now: time.Now,
-		devices: make(map[netip.Addr]place), sessions: make(map[netip.Addr]session)}
+	f := &Filter{c: c, sock: sock, commit: sock.Commit, now: time.Now}
 	if f.kernel, err = probe(ctx, sock); err != nil {
 		sock.Close()
 		return nil, err
@@ -96,57 +90,6 @@ func Open(ctx context.Context, c Config) (*Filter, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// Set makes s the whole desired state. Flows that stay permitted notice nothing.
-func (f *Filter) Set(ctx context.Context, s dataplane.State) error {
-	if s.Rules == nil {
-		return errors.New("the packet filter needs a policy")
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return ErrClosed
-	}
-	if err := checkSessions(s.Sessions); err != nil {
-		return err
-	}
-	now := f.now()
-	old := f.snapshotLocked()
-	f.gateway, f.policy = s.Gateway, s.Rules
-	f.part, f.judged = compile(f.policy, now), now
-	f.devices = make(map[netip.Addr]place, 2*len(s.Devices))
-	for _, d := range s.Devices {
-		for _, a := range d.Addrs {
-			f.devices[a] = placeOf(f.policy, a)
-		}
-	}
-	f.sessions = make(map[netip.Addr]session, 2*len(s.Sessions))
-	for _, x := range s.Sessions {
-		f.putSessionLocked(x)
-	}
-	if err := f.applyLocked(ctx, old, now); err != nil {
-		return err
-	}
-	return f.killRefusedLocked(now)
-}
-
-func (f *Filter) putSessionLocked(s dataplane.Session) {
-	for _, a := range s.Addrs {
-		f.sessions[a] = session{until: s.Until, codes: s.Codes}
-	}
-}
-
-// checkSessions refuses serials that mean something else as marks.
-func checkSessions(list []dataplane.Session) error {
-	for _, s := range list {
-		for _, c := range s.Codes {
-			if c.Serial == 0 || c.Serial >= lastSerial {
-				return fmt.Errorf("code serial %#x of device %s is outside of 1 to %#x", c.Serial, s.Device, uint32(lastSerial)-1)
-			}
-		}
-	}
-	return nil
 }
 
 // Close removes the table, and nothing else.
@@ -163,7 +106,7 @@ func (f *Filter) Close() error {
 	b := &nft.Batch{Table: tableName}
 	err := f.takeOver(b)
 	if err == nil {
-		err = f.sock.Commit(context.Background(), b)
+		err = f.commit(context.Background(), b)
 	}
 	f.sock.Close()
 	f.mu.Unlock()

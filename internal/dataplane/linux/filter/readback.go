@@ -103,7 +103,7 @@ func (f *Filter) verifyLocked(now time.Time) (difference string, err error) {
 	if err != nil {
 		return "", err
 	}
-	want := f.snapshotLocked().all(f.layout, now)
+	want := f.snapshot().all(f.layout, now)
 	for _, s := range f.layout.sets() {
 		for k, v := range want[s.Name] {
 			h, ok := have[s.Name][k]

@@ -30,12 +30,12 @@ func newLarge(tb testing.TB, devices, groups, grants int) *large {
 		l.state.Sessions = append(l.state.Sessions, dataplane.Session{Device: s.Device, Addrs: s.Addrs, Until: now.Add(time.Hour),
 			Codes: []dataplane.Code{{Serial: uint32(i + 1), At: now}}})
 	}
-	l.state.Rules = l.Rules(tb, grants)
+	l.state.Rules = l.rules(tb, grants)
 	return l
 }
 
 // rules is the policy with so many grants.
-func (l *large) Rules(tb testing.TB, grants int) *rules.Ruleset {
+func (l *large) rules(tb testing.TB, grants int) *rules.Ruleset {
 	tb.Helper()
 	x := l.Large
 	x.Grants = grants
@@ -116,7 +116,7 @@ func TestLarge(t *testing.T) {
 		t.Error("one user more made the tables anew")
 	}
 	verify()
-	few, many := l.Rules(t, 10), l.Rules(t, 200)
+	few, many := l.rules(t, 10), l.rules(t, 200)
 	timed("policy swap: 10 grants", func() error { return f.Update(ctx, dataplane.Change{Rules: few}) })
 	verify()
 	timed("policy swap: 200 grants", func() error { return f.Update(ctx, dataplane.Change{Rules: many}) })
@@ -135,7 +135,7 @@ func BenchmarkSwap(b *testing.B) {
 	if err := f.Set(ctx, l.state); err != nil {
 		b.Fatal(err)
 	}
-	ruleset := []*rules.Ruleset{l.Rules(b, 999), l.state.Rules}
+	ruleset := []*rules.Ruleset{l.rules(b, 999), l.state.Rules}
 	for i := 0; b.Loop(); i++ {
 		if err := f.Update(ctx, dataplane.Change{Rules: ruleset[i%2]}); err != nil {
 			b.Fatal(err)

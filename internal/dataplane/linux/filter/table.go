@@ -5,43 +5,20 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"vpnd/acl/rules"
+	"vpnd/internal/dataplane"
 	"vpnd/internal/dataplane/linux/nft"
 )
 
-// snapshot is what the table's elements were made from.
-type snapshot struct {
-	part     policyPart
-	devices  map[netip.Addr]place
-	sessions map[netip.Addr]session
-	policy   *rules.Ruleset
-	others   map[netip.Addr]place // all devices, of which devices may be a part
-}
-
-func (f *Filter) snapshotLocked() snapshot {
-	return snapshot{f.part, f.devices, f.sessions, f.policy, f.devices}
-}
-
-// layoutLocked is the layout that the desired state asks for.
-func (f *Filter) layoutLocked() layout {
+// baseLocked is what of a layout depends neither on the policy nor on devices.
+func (f *Filter) baseLocked() layout {
 	l := layout{
 		iface: f.c.Interface, mark: f.c.Mark, appPort: f.c.AppPort, portalPort: f.c.PortalPort,
-		guard4: f.c.GuardForward4, guard6: f.c.GuardForward6,
-		gateway: slices.Clone(f.gateway.Addrs), network: slices.Clone(f.gateway.Network),
-		masquerade: f.gateway.Masquerade,
-		fresh:      f.part.fresh, off: f.part.off, levels: f.part.levels, labels: f.kernel.labels,
+		guard4: f.c.GuardForward4, guard6: f.c.GuardForward6, labels: f.kernel.labels,
 		tag: f.layout.tag, // while these tables stand
-	}
-	for a := range f.devices {
-		if len(f.policy.Siblings(a)) > 0 {
-			l.self = true
-			break
-		}
 	}
 	if i, err := net.InterfaceByName(f.c.Interface); err == nil {
 		l.linkLayer = len(i.HardwareAddr) > 0
@@ -49,38 +26,40 @@ func (f *Filter) layoutLocked() layout {
 	return l
 }
 
-// all gives every element of a snapshot. It shares what it need not copy: it is for reading.
-func (s snapshot) all(l layout, now time.Time) contents {
-	c := contents{}
-	for a, p := range s.devices {
-		c.device(a, p)
-		if l.self {
-			c.siblings(s.policy, a, s.others)
-		}
-	}
-	for a, x := range s.sessions {
-		c.session(l, a, s.devices[a], x, now)
-	}
-	c.merge(s.part.contents)
-	return c
+// of is the layout for a gateway and a policy.
+func (l layout) of(g dataplane.Gateway, p policyPart) layout {
+	l.gateway, l.network, l.masquerade = slices.Clone(g.Addrs), slices.Clone(g.Network), g.Masquerade
+	l.fresh, l.off, l.levels = p.fresh, p.off, p.levels
+	return l
 }
 
-// applyLocked brings the table from old to the desired state in one transaction.
-func (f *Filter) applyLocked(ctx context.Context, old snapshot, now time.Time) error {
-	f.wakeLocked(now)
-	want := f.layoutLocked()
+// sendLocked brings the table to where p leads. When it fails, the state stays what it was;
+// if the kernel may have changed something all the same, the next plan begins from scratch.
+func (f *Filter) sendLocked(ctx context.Context, p plan, now time.Time) error {
+	var err error
 	switch {
-	case !f.built:
-		return f.rebuildLocked(ctx, want, now)
-	case !want.equal(f.layout) || !sameCompile(old.policy, f.policy):
-		return f.replaceLocked(ctx, want, now)
+	case p.how == change:
+		err = f.changeLocked(ctx, p)
+	case p.how == replace:
+		err = f.replaceLocked(ctx, p.next(&f.state), p.want, now)
+	default:
+		err = f.rebuildLocked(ctx, p.next(&f.state), p.want, now)
 	}
-	return f.sendLocked(ctx, old.all(want, now), f.snapshotLocked().all(want, now))
+	if err != nil {
+		return err
+	}
+	if p.whole != nil {
+		f.state = *p.whole
+	} else {
+		f.apply(p.patch)
+	}
+	f.wakeLocked(now)
+	return nil
 }
 
 // rebuildLocked replaces the whole table in one transaction: one that is not what it
 // should be, or that a former vpnd has left.
-func (f *Filter) rebuildLocked(ctx context.Context, want layout, now time.Time) error {
+func (f *Filter) rebuildLocked(ctx context.Context, to *state, want layout, now time.Time) error {
 	b := &nft.Batch{Table: tableName}
 	err := f.takeOver(b)
 	f.built, f.garbage = false, nil // until this has worked
@@ -88,24 +67,23 @@ func (f *Filter) rebuildLocked(ctx context.Context, want layout, now time.Time) 
 		return err
 	}
 	b.AddTable(f.kernel.flags())
-	return f.buildLocked(ctx, b, want, now)
+	return f.buildLocked(ctx, b, to, want, now)
 }
 
 // replaceLocked builds sets and rules beside those that are in force and changes over in
 // one transaction. The old ones are swept up when no packet can be on its way through
 // them any more.
-func (f *Filter) replaceLocked(ctx context.Context, want layout, now time.Time) error {
+func (f *Filter) replaceLocked(ctx context.Context, to *state, want layout, now time.Time) error {
 	if err := f.sweepLocked(ctx); err != nil {
 		f.c.Logf("packet filter: %v", err)
-		return f.rebuildLocked(ctx, want, now)
+		return f.rebuildLocked(ctx, to, want, now)
 	}
 	old := &generation{f.layout, f.suffix, f.classes}
 	b := &nft.Batch{Table: tableName}
 	if f.suffix == "" {
 		b.Suffix = ".b"
 	}
-	if err := f.buildLocked(ctx, b, want, now); err != nil {
-		f.built = false
+	if err := f.buildLocked(ctx, b, to, want, now); err != nil {
 		return err
 	}
 	f.garbage = old
@@ -151,7 +129,7 @@ func (f *Filter) sweepLocked(ctx context.Context) error {
 		}
 	}
 	f.garbage = nil
-	if err := f.sock.Commit(ctx, b); err != nil {
+	if err := f.commit(ctx, b); err != nil {
 		f.built = false
 		return fmt.Errorf("sweeping up after a change of policy: %w", err)
 	}
@@ -164,8 +142,8 @@ func (f *Filter) sweepLocked(ctx context.Context) error {
 // In one transaction the kernel would use new rules before their sets: since Linux 6.18.y
 // it makes a set of intervals searchable only some time after it has changed to the rules
 // of the same transaction (nft_set_rbtree.c, "commit"), and until then finds nothing in it.
-func (f *Filter) buildLocked(ctx context.Context, b *nft.Batch, want layout, now time.Time) error {
-	if err := f.part.check(); err != nil {
+func (f *Filter) buildLocked(ctx context.Context, b *nft.Batch, to *state, want layout, now time.Time) error {
+	if err := to.part.check(); err != nil {
 		return err
 	}
 	for i, s := range want.sets() {
@@ -174,7 +152,7 @@ func (f *Filter) buildLocked(ctx context.Context, b *nft.Batch, want layout, now
 	over := &nft.Batch{Table: tableName, Suffix: b.Suffix}
 	base := make(map[string]bool)
 	want.tag = newTag()
-	chains, rules := want.build(b.Suffix, f.part.classes)
+	chains, rules := want.build(b.Suffix, to.part.classes)
 	for _, c := range chains {
 		b.AddChain(c.name, c.hook)
 		if c.hook != nil {
@@ -194,20 +172,22 @@ func (f *Filter) buildLocked(ctx context.Context, b *nft.Batch, want layout, now
 			b.AddRule(r)
 		}
 	}
-	all := f.snapshotLocked().all(want, now)
+	all := to.snapshot().all(want, now)
 	begin := f.now()
 	allowed := f.addLocked(b, want, all)
-	commit := func() error { return f.sock.Commit(ctx, b) }
+	commit := func() error { return f.commit(ctx, b) }
 	if f.built && f.kernel.owner {
-		commit = func() error { return f.watch.deaf(func() error { return f.sock.Commit(ctx, b) }) }
+		commit = func() error { return f.watch.deaf(func() error { return f.commit(ctx, b) }) }
 	}
 	if err := commit(); err != nil {
+		f.built = f.built && nft.Unchanged(err)
 		return fmt.Errorf("building table %s: %w", tableName, err)
 	}
-	if err := f.sock.Commit(ctx, over); err != nil {
+	if err := f.commit(ctx, over); err != nil {
+		f.built = false
 		return fmt.Errorf("changing over to the rules of table %s: %w", tableName, err)
 	}
-	f.built, f.layout, f.classes, f.suffix = true, want, f.part.classes, b.Suffix
+	f.built, f.layout, f.classes, f.suffix = true, want, to.part.classes, b.Suffix
 	if f.now().Sub(begin) > allowed {
 		return f.shortenLocked(ctx, all)
 	}
@@ -235,7 +215,7 @@ func (f *Filter) shortenLocked(ctx context.Context, all contents) error {
 			}
 			b.DelElements(s, keys, f.kernel.deleteVerb())
 			b.AddElements(s, part, f.now, 2*len(part))
-			if err := f.sock.Commit(ctx, b); err != nil {
+			if err := f.commit(ctx, b); err != nil {
 				f.built = false
 				return fmt.Errorf("correcting the ends of sessions: %w", err)
 			}
@@ -263,38 +243,24 @@ func (f *Filter) addLocked(b *nft.Batch, l layout, add contents) time.Duration {
 	return nft.Margin/2 + time.Duration(size)*nft.PerOp
 }
 
-// sendLocked changes the elements that differ. A changed element is deleted and added
+// changeLocked changes the elements that differ. A changed element is deleted and added
 // anew within the transaction, which every kernel understands alike.
-func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
-	if err := f.part.check(); err != nil {
-		f.built = false
+func (f *Filter) changeLocked(ctx context.Context, p plan) error {
+	part := p.part(&f.state)
+	if err := part.check(); err != nil {
 		return err
-	}
-	del, add := contents{}, contents{}
-	old.missing(want, del)
-	want.missing(old, add)
-	moreClasses := len(f.part.classes) > len(f.classes)
-	if len(del) == 0 && len(add) == 0 && !moreClasses {
-		return nil
 	}
 	b := &nft.Batch{Table: tableName, Suffix: f.suffix}
 	for _, s := range f.layout.sets() {
-		if s.Interval && len(del[s.Name])+len(add[s.Name]) > 0 {
-			// Kernels differ in what they think of intervals that change within a
-			// transaction. Prefixes change with the policy only: build anew.
-			return f.replaceLocked(ctx, f.layout, f.now())
-		}
-		if len(del[s.Name]) > 0 {
-			b.DelElements(s, slices.Sorted(maps.Keys(del[s.Name])), f.kernel.deleteVerb())
+		if len(p.del[s.Name]) > 0 {
+			b.DelElements(s, slices.Sorted(maps.Keys(p.del[s.Name])), f.kernel.deleteVerb())
 		}
 	}
 	// Classes are only ever added here: fewer come with another policy.
 	x := &builder{layout: f.layout, suffix: f.suffix}
-	if moreClasses {
-		for _, class := range slices.Sorted(maps.Keys(f.part.classes)) {
-			if !f.classes[class] {
-				x.classRules(class)
-			}
+	for _, class := range slices.Sorted(maps.Keys(part.classes)) {
+		if !f.classes[class] {
+			x.classRules(class)
 		}
 	}
 	for _, c := range x.chains {
@@ -304,15 +270,14 @@ func (f *Filter) sendLocked(ctx context.Context, old, want contents) error {
 		b.AddRule(r)
 	}
 	begin := f.now()
-	allowed := f.addLocked(b, f.layout, add)
-	if err := f.sock.Commit(ctx, b); err != nil {
-		// What is there is unknown now: the next call begins from scratch.
-		f.built = false
+	allowed := f.addLocked(b, f.layout, p.add)
+	if err := f.commit(ctx, b); err != nil {
+		f.built = nft.Unchanged(err)
 		return fmt.Errorf("changing table %s: %w", tableName, err)
 	}
-	f.classes = f.part.classes
+	f.classes = part.classes
 	if f.now().Sub(begin) > allowed {
-		return f.shortenLocked(ctx, add)
+		return f.shortenLocked(ctx, p.add)
 	}
 	return nil
 }

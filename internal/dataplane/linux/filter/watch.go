@@ -188,7 +188,7 @@ func (w *watcher) repair(drift []dataplane.Drift) {
 		f.mu.Unlock()
 		return
 	}
-	err := f.rebuildLocked(context.Background(), f.layoutLocked(), f.now())
+	err := f.rebuildLocked(context.Background(), &f.state, f.state.layout(f.baseLocked()), f.now())
 	if err != nil {
 		f.built = false
 		f.c.Logf("packet filter: putting the table right: %v", err)

@@ -52,12 +52,29 @@ func (s *Socket) Close() { _ = unix.Close(s.fd) }
 // Error is a message that the kernel refused.
 type Error struct {
 	Index int // of the batch's ops; -1: the transaction as a whole
-	what  string
-	errno unix.Errno
+	What  string
+	Errno unix.Errno
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("nf_tables: %s: %v", e.what, e.errno) }
-func (e *Error) Unwrap() error { return e.errno }
+func (e *Error) Error() string { return fmt.Sprintf("nf_tables: %s: %v", e.What, e.Errno) }
+func (e *Error) Unwrap() error { return e.Errno }
+
+// Unchanged says that a Commit that failed has changed nothing, for a reason that lies not in
+// what was sent: it may work the next time.
+func Unchanged(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	var refused *Error
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Errno {
+	case unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOMEM, unix.ENOBUFS, unix.EPERM:
+		return true
+	}
+	return false
+}
 
 // Commit sends b as one transaction. An element whose timeout runs out in this very moment
 // does not fail it: a deletion of what is gone is left out, and an addition that meets what
@@ -77,11 +94,11 @@ func (s *Socket) Commit(ctx context.Context, b *Batch) error {
 		gone := make(map[int]bool)
 		going := false
 		for _, e := range errs {
-			if e.errno == unix.EBUSY && e.Index >= 0 && !b.Ops[e.Index].isDel && try < 50 {
+			if e.Errno == unix.EBUSY && e.Index >= 0 && !b.Ops[e.Index].isDel && try < 50 {
 				going = true
 				continue
 			}
-			if e.Index < 0 || e.errno != unix.ENOENT || !b.Ops[e.Index].isDel {
+			if e.Index < 0 || e.Errno != unix.ENOENT || !b.Ops[e.Index].isDel {
 				return e
 			}
 			gone[e.Index] = true
@@ -111,6 +128,10 @@ func (s *Socket) Send(ctx context.Context, b *Batch) ([]*Error, error) {
 	last := first + uint32(len(b.Ops)) // begin has first, the ops follow
 	s.seq = last + 2
 	if err := unix.Sendto(s.fd, b.bytes(first, s.Port), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		var errno unix.Errno
+		if errors.As(err, &errno) {
+			return nil, &Error{Index: -1, What: fmt.Sprintf("send a transaction of %d messages", len(b.Ops)), Errno: errno}
+		}
 		return nil, fmt.Errorf("send a transaction of %d messages to nf_tables: %w", len(b.Ops), err)
 	}
 	var errs []*Error
@@ -129,10 +150,10 @@ func (s *Socket) Send(ctx context.Context, b *Batch) ([]*Error, error) {
 			switch {
 			case m.Header.Sequence == first && errno != 0:
 				// Refused as a whole: no permission, no memory, or a commit that failed.
-				return []*Error{{Index: -1, what: "transaction", errno: errno}}, nil
+				return []*Error{{Index: -1, What: "transaction", Errno: errno}}, nil
 			case errno != 0:
 				i := int(m.Header.Sequence - first - 1)
-				errs = append(errs, &Error{Index: i, what: b.Ops[i].what, errno: errno})
+				errs = append(errs, &Error{Index: i, What: b.Ops[i].what, Errno: errno})
 			}
 			if m.Header.Sequence == last {
 				return errs, nil
