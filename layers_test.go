@@ -33,6 +33,7 @@ var layer = map[string]int{
 	"vpnd/internal/dataplane/linux":        7,
 	"vpnd/internal/dataplane/netstack":     5,
 	"vpnd/internal/store":                  4,
+	"vpnd/internal/words":                  4,
 	"vpnd/internal/reconcile":              7,
 	"vpnd/internal/control":                7,
 	"vpnd/internal/control/controltest":    5,

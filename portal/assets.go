@@ -6,16 +6,17 @@ import (
 	"embed"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"net/http"
 	"path"
 	"strings"
 	"time"
+
+	"vpnd/internal/words"
 )
 
-//go:embed static templates
-var files embed.FS
+//go:embed static
+var static embed.FS
 
 // assetTree serves static files under a prefix that has the hash of all of them in it:
 // they can be cached for ever, and modules import each other by relative names.
@@ -43,7 +44,11 @@ var assets = loadAssets()
 func loadAssets() *assetTree {
 	t := &assetTree{files: map[string]asset{}}
 	sum := sha256.New()
-	err := fs.WalkDir(files, "static", func(name string, d fs.DirEntry, err error) error {
+	add := func(name, contentType string, b []byte) {
+		fmt.Fprintf(sum, "%s %d\n%s", name, len(b), b)
+		t.files[name] = asset{contentType, b}
+	}
+	err := fs.WalkDir(static, "static", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -51,17 +56,17 @@ func loadAssets() *assetTree {
 		if !ok {
 			return nil // READMEs
 		}
-		b, err := files.ReadFile(name)
+		b, err := static.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(sum, "%s %d\n%s", name, len(b), b)
-		t.files[strings.TrimPrefix(name, "static/")] = asset{contentType, b}
+		add(strings.TrimPrefix(name, "static/"), contentType, b)
 		return nil
 	})
 	if err != nil {
 		panic(err)
 	}
+	add("words.js", contentTypes[".js"], words.Script)
 	t.prefix = "/assets/" + base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:12]) + "/"
 	return t
 }
@@ -77,27 +82,10 @@ func (t *assetTree) url(name string) (string, error) {
 func (t *assetTree) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a, ok := t.files[strings.TrimPrefix(r.URL.Path, t.prefix)]
 	if !ok {
-		http.Error(w, "no such file", http.StatusNotFound)
+		http.NotFound(w, r)
 		return
 	}
 	w.Header().Set("Content-Type", a.contentType)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.body))
-}
-
-// The pages. Each is layout.html with a body of its own.
-var (
-	homePage    = loadPage("home")
-	enrollPage  = loadPage("enroll")
-	sessionPage = loadPage("session")
-	errorPage   = loadPage("error")
-)
-
-func loadPage(name string) *template.Template {
-	t := template.New("layout.html").Funcs(template.FuncMap{
-		"asset": assets.url,
-		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"clock": func(t time.Time) string { return t.UTC().Format("2 January, 15:04 UTC") },
-	})
-	return template.Must(t.ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
 }

@@ -4,15 +4,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"vpnd/internal/words"
 )
 
-// TestScreens visits every page in every state, on a phone and a desktop, light and dark,
-// and keeps the pictures in the folder that VPND_SCREENSHOTS names. It fails for what a
+// TestScreens visits every page in every state and language, on a phone and a desktop, light
+// and dark, and keeps the pictures in the folder that VPND_SCREENSHOTS names. It fails for what a
 // machine can see: a page wider than its screen, text or a control without enough contrast or size.
 func TestScreens(t *testing.T) {
 	dir := os.Getenv("VPND_SCREENSHOTS")
@@ -22,19 +25,27 @@ func TestScreens(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("phone", func(t *testing.T) { screens(t, dir, true) })
-	t.Run("desktop", func(t *testing.T) { screens(t, dir, false) })
+	for _, l := range words.All() {
+		t.Run("phone "+l.Code, func(t *testing.T) { screens(t, dir, true, l) })
+		t.Run("desktop "+l.Code, func(t *testing.T) { screens(t, dir, false, l) })
+	}
 }
+
+const desktopAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 
 const phoneAgent = "Mozilla/5.0 (Linux; Android 16; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Mobile Safari/537.36"
 
-func screens(t *testing.T, dir string, phone bool) {
+func screens(t *testing.T, dir string, phone bool, l *words.Language) {
 	s := newSite(t)
 	b := newTab(t, s, "")
-	where := "desktop"
+	where, agent := "desktop", desktopAgent
 	if phone {
-		where = "phone"
-		call(b, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: phoneAgent})
+		where, agent = "phone", phoneAgent
+	}
+	call(b, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: l.Code})
+	say := func(id string) string {
+		before, _, _ := strings.Cut(l.Text(id, "wait", "{"), "{") // as far as the first parameter
+		return strings.TrimRight(before, "0123456789 ")
 	}
 	shot := func(name string) {
 		t.Helper()
@@ -56,7 +67,7 @@ func screens(t *testing.T, dir string, phone bool) {
 			if small := b.value(smallControls); small != "" {
 				t.Errorf("%s: too small for a finger: %s", name, small)
 			}
-			file := filepath.Join(dir, fmt.Sprintf("%s-%s-%s.png", name, where, light))
+			file := filepath.Join(dir, fmt.Sprintf("%s-%s-%s-%s.png", name, l.Code, where, light))
 			if err := os.WriteFile(file, get(b, chromedp.FullScreenshot(100)), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +81,7 @@ func screens(t *testing.T, dir string, phone bool) {
 	b.see("#ended")
 	shot("enroll-incomplete")
 	b.value(`location.hash = 'wrong'`)
-	b.says("#ended", "not known")
+	b.says("#ended", say("ended.invitation_unknown"))
 	shot("enroll-unknown")
 	b.value(`location.hash = "` + fakeToken + `"`)
 	b.see("img.qr")
@@ -84,7 +95,7 @@ func screens(t *testing.T, dir string, phone bool) {
 	s.set(func(f *fakeService) { f.codes["111111"] = true })
 	b.write("#code", "111111")
 	b.click("#step-code button[type=submit]")
-	b.says("#code-error", "The next code comes in")
+	b.says("#code-error", say("code.next"))
 	shot("enroll-2-used")
 	b.write("#code", fakeCode)
 	b.write("#device", "phone")
@@ -92,24 +103,24 @@ func screens(t *testing.T, dir string, phone bool) {
 	b.see("[data-config-qr] svg")
 	shot("enroll-3-tunnel")
 	s.set(func(f *fakeService) { f.state = "connected" })
-	b.says("#step-live", "waiting for your code")
+	b.says("#step-live", say("enrolling.connected_sign_in"))
 	shot("enroll-4-connected")
 	s.set(func(f *fakeService) { f.state = "active" })
-	b.says("#all-done", "signed in")
+	b.says("#all-done", say("enroll.done"))
 	shot("enroll-5-done")
 
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	b.open(s.url + "/enroll")
-	b.says("noscript", "needs JavaScript")
+	b.says("noscript", say("page.no_script_title"))
 	shot("enroll-noscript")
 	b.open("http://10.77.0.1/")
-	b.says("noscript", "needs JavaScript")
+	b.says("noscript", "JavaScript")
 	shot("session-noscript")
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false})
 
 	s.set(func(f *fakeService) { f.codes = map[string]bool{} })
 	b.open("http://10.77.0.1:8080/files/report")
-	b.says("h1", "Sign in")
+	b.says("h1", say("session.heading_out"))
 	shot("session-required")
 	b.write("#code", "000000")
 	b.click("#signin button")
@@ -117,7 +128,7 @@ func screens(t *testing.T, dir string, phone bool) {
 	shot("session-wrong")
 	b.write("#code", "999999")
 	b.click("#signin button")
-	b.says("#code-error", "try again in")
+	b.says("#code-error", say("code.again"))
 	shot("session-locked")
 	s.set(func(f *fakeService) {
 		f.active, f.reaches, f.expires = true, openReaches(), time.Now().Add(42257*time.Second)
@@ -127,7 +138,7 @@ func screens(t *testing.T, dir string, phone bool) {
 	shot("session-active")
 	s.set(func(f *fakeService) { f.reaches = nil })
 	b.open("http://10.77.0.1/")
-	b.says("main", "grants this device nothing")
+	b.says("main", say("session.open_nothing"))
 	shot("session-nothing")
 	s.set(func(f *fakeService) {
 		f.fail = refuse("not_found", "No device has this address. Ask your administrator whether it was removed.")

@@ -17,7 +17,7 @@ const maxBody = 4 << 10
 func decodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	t, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if charset := params["charset"]; err != nil || t != "application/json" || charset != "" && charset != "utf-8" && charset != "UTF-8" {
-		return &problem{Status: http.StatusUnsupportedMediaType, Code: "json_only", Message: "Send the request as application/json."}
+		return &problem{Status: http.StatusUnsupportedMediaType, Code: "json_only"}
 	}
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	d.DisallowUnknownFields()
@@ -31,8 +31,8 @@ func decodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 		}
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &problem{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: "The request is too large.", cause: err}
+		return &problem{Status: http.StatusRequestEntityTooLarge, Code: "too_large", cause: err}
 	}
 	// The cause may quote what was sent, so it goes nowhere.
-	return &problem{Status: http.StatusBadRequest, Code: "bad_request", Message: "The request is not the JSON object that is expected here."}
+	return &problem{Status: http.StatusBadRequest, Code: "bad_request"}
 }

@@ -1,27 +1,29 @@
 package portal
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"math"
 	"net/http"
 	"strconv"
 	"time"
 
 	"vpnd/internal/control"
+	"vpnd/internal/words"
 )
 
-// problem is an error with an HTTP status: Message is for the person, cause for the log.
+// problem is an error with an HTTP status. Its code and parameters become words when it is
+// answered, in the language of whoever asked; the cause is for the log.
 type problem struct {
 	Status     int
 	Code       string
-	Message    string
+	Params     map[string]string
 	RetryAfter time.Duration
 	cause      error
+
+	message string // control's own, as long as it has one
 }
 
 func (p *problem) Error() string {
@@ -75,17 +77,20 @@ func problemOf(err error) *problem {
 		if !ok {
 			status = http.StatusInternalServerError
 		}
-		return &problem{Status: status, Code: e.Code, Message: e.Message, RetryAfter: e.RetryAfter, cause: e.Err}
-	}
-	p := &problem{
-		Status: http.StatusInternalServerError, Code: "internal", cause: err,
-		Message: "The gateway could not do this. Try again in a moment; if it stays so, tell its administrator.",
+		return &problem{Status: status, Code: e.Code, message: e.Message, RetryAfter: e.RetryAfter, cause: e.Err}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		p.Status, p.Code = http.StatusServiceUnavailable, "unavailable"
-		p.Message = "The gateway took too long to answer. Try again in a moment."
+		return &problem{Status: http.StatusServiceUnavailable, Code: "timeout", cause: err}
 	}
-	return p
+	return &problem{Status: http.StatusInternalServerError, Code: "internal", cause: err}
+}
+
+// say is the problem in words.
+func (p *problem) say(l *words.Language) string {
+	if p.message != "" {
+		return p.message
+	}
+	return l.Refusal(p.Code, p.Params)
 }
 
 // handlers turns functions that return errors into http.Handlers: the client gets the
@@ -122,7 +127,7 @@ func (h handlers) failAPI(w http.ResponseWriter, r *http.Request, err error) {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
-	body.Error.Code, body.Error.Message = p.Code, p.Message
+	body.Error.Code, body.Error.Message = p.Code, p.say(words.Choose(r))
 	if err := writeJSON(w, p.Status, body); err != nil {
 		h.log(r, p.Status, err)
 	}
@@ -130,9 +135,16 @@ func (h handlers) failAPI(w http.ResponseWriter, r *http.Request, err error) {
 
 func (h handlers) failPage(w http.ResponseWriter, r *http.Request, err error) {
 	p := h.fail(w, r, err)
-	if err := writePage(w, p.Status, errorPage, p); err != nil {
+	view := errorView{Nothing: p.Code == "no_page", Message: p.say(words.Choose(r))}
+	if err := writePage(w, r, p.Status, errorPage, "/", view); err != nil {
 		h.log(r, p.Status, err)
 	}
+}
+
+// errorView is what the page of an error shows.
+type errorView struct {
+	Nothing bool // there is no such page
+	Message string
 }
 
 func (h handlers) fail(w http.ResponseWriter, r *http.Request, err error) *problem {
@@ -157,19 +169,19 @@ func (h handlers) log(r *http.Request, status int, err error) {
 }
 
 func noEndpoint(http.ResponseWriter, *http.Request) error {
-	return &problem{Status: http.StatusNotFound, Code: "not_found", Message: "There is no such request here."}
+	return &problem{Status: http.StatusNotFound, Code: "not_found"}
 }
 
 // only answers a method that an address does not know; the mux has picked the others.
 func only(methods string) handlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Allow", methods)
-		return &problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: "This address does not take the method " + r.Method + "."}
+		return &problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Params: map[string]string{"method": r.Method}}
 	}
 }
 
 func noPage(http.ResponseWriter, *http.Request) error {
-	return &problem{Status: http.StatusNotFound, Code: "no_page", Message: "There is no page at this address."}
+	return &problem{Status: http.StatusNotFound, Code: "no_page"}
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {
@@ -180,17 +192,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, err = w.Write(append(b, '\n'))
-	return err
-}
-
-// writePage renders into memory first, so that a failing template is not half an answer.
-func writePage(w http.ResponseWriter, status int, t *template.Template, data any) error {
-	var b bytes.Buffer
-	if err := t.Execute(&b, data); err != nil {
-		return fmt.Errorf("rendering %s: %w", t.Name(), err)
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	_, err := b.WriteTo(w)
 	return err
 }

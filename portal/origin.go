@@ -26,7 +26,7 @@ func hostPort(host, defaultPort string) (name, port string) {
 // with every POST and DELETE, and Sec-Fetch-Site from trustworthy origins; programs that
 // are no browsers send neither, and cannot be made to send anything by somebody's page.
 func sameOrigin(r *http.Request, scheme, defaultPort string) error {
-	refused := &problem{Status: http.StatusForbidden, Code: "foreign_origin", Message: "This request was made by a page of another site, and is refused."}
+	refused := &problem{Status: http.StatusForbidden, Code: "foreign_origin"}
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":
 	default:
@@ -55,8 +55,7 @@ func sameOrigin(r *http.Request, scheme, defaultPort string) error {
 func source(r *http.Request) (netip.Addr, error) {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return netip.Addr{}, &problem{Status: http.StatusInternalServerError, Code: "internal",
-			Message: "The gateway could not tell where this request came from.", cause: err}
+		return netip.Addr{}, &problem{Status: http.StatusInternalServerError, Code: "no_source", cause: err}
 	}
 	return ap.Addr().Unmap().WithZone(""), nil
 }

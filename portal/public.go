@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vpnd/internal/control"
+	"vpnd/internal/words"
 )
 
 // serviceTimeout bounds what a request asks of control: a sign-in that waits for the
@@ -47,7 +48,7 @@ func (p *public) check(r *http.Request, api bool) error {
 	wantName, wantPort := hostPort(own.Host, "443")
 	if name, port := hostPort(r.Host, "443"); name == "" || name != wantName || port != wantPort {
 		return &problem{Status: http.StatusMisdirectedRequest, Code: "wrong_host",
-			Message: "This portal answers under one address only. Open " + own.Scheme + "://" + own.Host + "/ instead."}
+			Params: map[string]string{"address": own.Scheme + "://" + own.Host + "/"}}
 	}
 	if !api {
 		return nil
@@ -60,16 +61,21 @@ func (p *public) check(r *http.Request, api bool) error {
 		return err
 	}
 	if wait := p.limit.take(from); wait > 0 {
-		return &problem{Status: http.StatusTooManyRequests, Code: "too_many", RetryAfter: wait,
-			Message: "Too many requests from your address. Wait a moment and try again."}
+		return &problem{Status: http.StatusTooManyRequests, Code: "too_many", RetryAfter: wait}
 	}
 	return nil
 }
 
 func (p *public) home(w http.ResponseWriter, r *http.Request) error {
-	return writePage(w, http.StatusOK, homePage, nil)
+	if words.Switch(w, r, "/", true) {
+		return nil
+	}
+	return writePage(w, r, http.StatusOK, homePage, "/", nil)
 }
 
 func (p *public) enrollPage(w http.ResponseWriter, r *http.Request) error {
-	return writePage(w, http.StatusOK, enrollPage, nil)
+	if words.Switch(w, r, "/enroll", true) {
+		return nil
+	}
+	return writePage(w, r, http.StatusOK, enrollPage, "/enroll", nil)
 }

@@ -49,7 +49,7 @@ type reachView struct {
 	Addresses []string
 	Ports     []string
 	Until     time.Time
-	Why       string // in plain words, for what is shut
+	Why       string // for what is shut: the text's id in the catalogue
 }
 
 // reachViews sorts what there is into what is open, what a code would open, and what
@@ -104,23 +104,23 @@ func reachViews(rs []rules.Reach) (open, byCode, shut []reachView) {
 	return open, byCode, shut
 }
 
-// why says a verdict's reason to a person. Of what is shut for its hours, until is when it
+// why is the text of a verdict's reason. Of what is shut for its hours, until is when it
 // opens, which the page says behind it.
 func why(r rules.Reason, until time.Time) string {
 	switch r {
 	case rules.Allowed, rules.NoSession:
 		return ""
 	case rules.StaleCode:
-		return "Needs a fresher code than your last one."
+		return "reach.stale"
 	case rules.OutsideTime:
 		if until.IsZero() {
-			return "Was granted to you for a time that is over. If you still need it, ask your administrator."
+			return "reach.over"
 		}
-		return "Is granted to you, but not at this time."
+		return "reach.other_time"
 	case rules.PeerOffline:
-		return "Is a device whose owner is not signed in there."
+		return "reach.offline"
 	default:
-		return "Is not granted to you. If you need it, ask your administrator."
+		return "reach.not_granted"
 	}
 }
 

@@ -24,7 +24,7 @@ func TestServerHasLimits(t *testing.T) {
 
 // TestVendoredFiles: what is served is what the README says where it comes from.
 func TestVendoredFiles(t *testing.T) {
-	readme, err := files.ReadFile("static/vendor/README.md")
+	readme, err := static.ReadFile("static/vendor/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vpnd/internal/control"
+	"vpnd/internal/words"
 )
 
 // sessionAnswer is the session as the API gives it.
@@ -94,6 +95,9 @@ type sessionView struct {
 }
 
 func (t *tunnel) home(w http.ResponseWriter, r *http.Request) error {
+	if words.Switch(w, r, "/", false) {
+		return nil
+	}
 	from, err := source(r)
 	if err != nil {
 		return err
@@ -119,5 +123,5 @@ func (t *tunnel) home(w http.ResponseWriter, r *http.Request) error {
 		v.App = "http://" + joinHost(host, strconv.Itoa(int(t.AppPort))) + "/"
 	}
 	v.NextOpen = v.Next != "" && opensTCP(s.Reaches, hostOf(v.Next))
-	return writePage(w, http.StatusOK, sessionPage, v)
+	return writePage(w, r, http.StatusOK, sessionPage, "/", v)
 }

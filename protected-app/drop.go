@@ -41,13 +41,13 @@ type meta struct {
 	At   time.Time `json:"at"`
 }
 
-// What a drop refuses; the messages are for the person who asked.
+// What a drop refuses.
 var (
-	errNoFile   = errors.New("this file is not here any more")
-	errNotYours = errors.New("only the person who put a file here can delete it")
-	errTooLarge = errors.New("the file is too large")
-	errFull     = errors.New("there is no room for this file; delete something first")
-	errBadName  = errors.New("a file's name has 1 to 200 bytes, no '/' and no control characters")
+	errNoFile   = errors.New("no such file")
+	errNotYours = errors.New("another's file")
+	errTooLarge = errors.New("file too large")
+	errFull     = errors.New("no room")
+	errBadName  = errors.New("not a name for a file")
 )
 
 func openDrop(dir string, maxFile, quota int64) (*drop, error) {

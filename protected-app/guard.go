@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"net/netip"
 	"time"
 )
@@ -35,7 +34,7 @@ func (g *guard) check(ctx context.Context) error {
 	c, err := g.who.ask(ctx, g.addr)
 	switch {
 	case errors.Is(err, errStranger):
-		return &refusal{http.StatusForbidden, "stranger", "This app answers devices of the tunnel only."}
+		return stranger
 	case err != nil:
 		return noVpnd
 	case !c.Expires.After(now), c.User == "":

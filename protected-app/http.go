@@ -1,13 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"html/template"
 	"io"
 	"io/fs"
@@ -15,9 +14,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
+
+	"vpnd/internal/words"
 )
 
 //go:embed static
@@ -29,14 +29,18 @@ type handler struct {
 	who     whois
 	maxFile int64 // bytes
 	logf    func(string, ...any)
-	page    *template.Template
-	build   string // changes with the static files, so that they can be cached for ever
+	pages   map[string]*template.Template // by the language's code
+	build   string                        // changes with the static files, so that they can be cached for ever
 }
 
 func newHandler(d *drop, w whois, maxFile int64, logf func(string, ...any)) http.Handler {
 	h := &handler{drop: d, who: w, maxFile: maxFile, logf: logf}
-	h.page = template.Must(template.ParseFS(static, "static/index.html"))
+	h.pages = map[string]*template.Template{}
+	for _, l := range words.All() {
+		h.pages[l.Code] = template.Must(template.New("index.html").Funcs(template.FuncMap{"say": l.HTML}).ParseFS(static, "static/index.html"))
+	}
 	sum := sha256.New()
+	sum.Write(words.Script)
 	for _, name := range []string{"app.css", "app.js", "mark.svg"} {
 		b, err := static.ReadFile("static/" + name)
 		if err != nil {
@@ -58,6 +62,11 @@ func newHandler(d *drop, w whois, maxFile int64, logf func(string, ...any)) http
 	mux.Handle("POST /api/files", h.signedIn(h.upload))
 	mux.Handle("GET /api/files/{id}", h.signedIn(h.download))
 	mux.Handle("DELETE /api/files/{id}", h.signedIn(h.delete))
+	mux.Handle("GET /static/"+h.build+"/words.js", h.signedIn(func(w http.ResponseWriter, r *http.Request, _ caller) error {
+		w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
+		http.ServeContent(w, r, "words.js", time.Time{}, bytes.NewReader(words.Script))
+		return nil
+	}))
 	mux.Handle("GET /static/"+h.build+"/", h.signedIn(func(w http.ResponseWriter, r *http.Request, _ caller) error {
 		w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
 		assets.ServeHTTP(w, r)
@@ -65,21 +74,6 @@ func newHandler(d *drop, w whois, maxFile int64, logf func(string, ...any)) http
 	}))
 	return mux
 }
-
-// refusal is an error whose message is for the caller.
-type refusal struct {
-	status  int
-	code    string
-	message string
-}
-
-func (r *refusal) Error() string { return r.message }
-
-// Those that more than one place gives.
-var (
-	noSession = &refusal{http.StatusUnauthorized, "session_required", "Your session has ended. Sign in again, then try once more."}
-	noVpnd    = &refusal{http.StatusServiceUnavailable, "unavailable", "The gateway cannot say who you are at the moment. Try again in a few seconds."}
-)
 
 // signedIn lets a request through to next only if its source address is that of a
 // device with a live session, and for no longer than that session lives.
@@ -104,7 +98,7 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, next func(http.R
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return &refusal{http.StatusForbidden, "stranger", "This app answers devices of the tunnel only."}
+		return stranger
 	}
 	g := &guard{who: h.who, addr: from.Addr().Unmap(), now: time.Now}
 	if err := g.check(r.Context()); err != nil {
@@ -131,16 +125,16 @@ type guardKey struct{}
 func sameSite(r *http.Request) error {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok || !sameHost(r.Host, local.String()) {
-		return &refusal{http.StatusMisdirectedRequest, "wrong_host", "Open this app by the gateway's tunnel address."}
+		return &refusal{http.StatusMisdirectedRequest, "wrong_host"}
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil
 	}
 	if origin := r.Header.Get("Origin"); origin != "" && origin != "http://"+r.Host {
-		return &refusal{http.StatusForbidden, "wrong_origin", "This request came from another site's page."}
+		return otherSite
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
-		return &refusal{http.StatusForbidden, "wrong_origin", "This request came from another site's page."}
+		return otherSite
 	}
 	return nil
 }
@@ -162,60 +156,27 @@ func sameHost(host, local string) bool {
 	return got == want
 }
 
-func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var ref *refusal
-	switch {
-	case errors.As(err, &ref):
-	case errors.Is(err, errNoFile):
-		ref = &refusal{http.StatusNotFound, "not_found", sentence(err)}
-	case errors.Is(err, errNotYours):
-		ref = &refusal{http.StatusForbidden, "not_yours", sentence(err)}
-	case errors.Is(err, errTooLarge):
-		ref = &refusal{http.StatusRequestEntityTooLarge, "too_large", sentence(err) + " At most " + size(h.maxFile) + " fit."}
-	case errors.Is(err, errFull):
-		ref = &refusal{http.StatusInsufficientStorage, "full", sentence(err)}
-	case errors.Is(err, errBadName):
-		ref = &refusal{http.StatusBadRequest, "bad_name", sentence(err)}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, os.ErrDeadlineExceeded), r.Context().Err() != nil:
-		ref = &refusal{http.StatusBadRequest, "broken_off", "The upload broke off; nothing was kept."}
-	default:
-		h.logf("%s %s: %v", r.Method, r.URL.Path, err)
-		ref = &refusal{http.StatusInternalServerError, "internal", "Something went wrong here; it has been logged."}
-	}
-	// A person who opens the app without a session is taken to where she gets one.
-	if ref == noSession && r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
-		if host, _, err := net.SplitHostPort(r.Host); err == nil {
-			if strings.Contains(host, ":") {
-				host = "[" + host + "]"
-			}
-			w.Header().Set("Connection", "close")
-			http.Redirect(w, r, "http://"+host+"/", http.StatusSeeOther)
-			return
-		}
-	}
-	if ref.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "3")
-	}
-	w.Header().Set("Connection", "close") // the body may not have been read
-	reply(w, ref.status, map[string]any{"error": map[string]string{"code": ref.code, "message": ref.message}})
+// indexView is what index.html shows.
+type indexView struct {
+	*words.Language
+	Others       []words.Other
+	Words        words.Scripted
+	Build        string
+	User, Device string
+	Expires, Now string // RFC 3339
+	Max          int64  // bytes
 }
 
-func sentence(err error) string {
-	s := err.Error()
-	return strings.ToUpper(s[:1]) + s[1:] + "."
-}
-
-func reply(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v) // a reader who has gone is no error of ours
-}
-
-func (h *handler) index(w http.ResponseWriter, _ *http.Request, c caller) error {
+func (h *handler) index(w http.ResponseWriter, r *http.Request, c caller) error {
+	if words.Switch(w, r, "/", false) {
+		return nil
+	}
+	l := words.Choose(r)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	return h.page.Execute(w, map[string]any{
-		"Build": h.build, "User": c.User, "Device": c.Device,
-		"Expires": c.Expires.UTC().Format(time.RFC3339Nano), "Now": time.Now().UTC().Format(time.RFC3339Nano), "Max": h.maxFile, "MaxText": size(h.maxFile),
+	w.Header().Set("Content-Language", l.Code)
+	return h.pages[l.Code].Execute(w, indexView{
+		Language: l, Others: l.Others("/", nil), Words: l.ForScripts("drop", "size"), Build: h.build, User: c.User, Device: c.Device,
+		Expires: c.Expires.UTC().Format(time.RFC3339Nano), Now: time.Now().UTC().Format(time.RFC3339Nano), Max: h.maxFile,
 	})
 }
 
@@ -273,17 +234,4 @@ func (h *handler) delete(w http.ResponseWriter, r *http.Request, c caller) error
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-// size is a number of bytes for people.
-func size(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	f, i := float64(n), 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	if f == float64(int64(f)) {
-		return fmt.Sprintf("%d %s", int64(f), units[i])
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
 }

@@ -1,5 +1,7 @@
 // Requests to the gateway's own API: JSON in, JSON out, errors as ApiError.
 
+import { say } from './words.js';
+
 export class ApiError extends Error {
   constructor(status, code, message, retryAfter) {
     super(message);
@@ -22,19 +24,19 @@ export async function call(method, path, body) {
       redirect: 'error',
     });
   } catch {
-    throw new ApiError(0, 'network', 'The gateway does not answer. Check your connection and try again.', 0);
+    throw new ApiError(0, 'network', say('api.silent'), 0);
   }
   let answer = null;
   if (response.status !== 204) {
     try {
       answer = await response.json();
     } catch {
-      throw new ApiError(response.status, 'unreadable', 'The gateway gave an answer that makes no sense. Try again.', 0);
+      throw new ApiError(response.status, 'unreadable', say('api.unreadable'), 0);
     }
   }
   if (!response.ok) {
     const e = answer?.error ?? {};
-    throw new ApiError(response.status, e.code ?? 'unknown', e.message ?? 'This did not work. Try again.',
+    throw new ApiError(response.status, e.code ?? 'unknown', e.message ?? say('api.failed'),
       Number(response.headers.get('Retry-After')) || 0);
   }
   const link = /^<(http:\/\/[^>]+)>; rel="next"$/.exec(response.headers.get('Link') ?? '');

@@ -1,6 +1,7 @@
 // The field for a one-time code, and what is said when a code is refused.
 
-import { count, words, localTime } from './time.js';
+import { count } from './time.js';
+import { duration, say } from './words.js';
 
 // digitsOnly keeps a code field to digits: people paste "123 456".
 export function digitsOnly(input) {
@@ -22,7 +23,7 @@ export function refusals(box, input) {
     field.removeAttribute('aria-invalid');
   };
   // The first sentence says what is wrong, the others what to do.
-  const say = (text) => {
+  const tell = (text) => {
     const parts = /^(.*?[.:]) (.+)$/s.exec(text);
     box.replaceChildren(...(parts ? parts.slice(1) : [text]).map((part, i) => {
       const p = document.createElement('p');
@@ -37,7 +38,7 @@ export function refusals(box, input) {
     field.setAttribute('aria-invalid', 'true');
     const used = e.code === 'code_used' && e.retryAfter > 0 && e.retryAfter <= 90;
     // The gateway's message for a used code counts seconds, which do not stand still.
-    say(used ? 'That code has been used already. Each is good for one sign-in.' : e.message);
+    tell(used ? say('code.used') : e.message);
     if (e.retryAfter > 0) {
       // Only the first sentence is announced: a countdown that is read out each second
       // would drown everything else.
@@ -47,14 +48,13 @@ export function refusals(box, input) {
       box.append(left);
       const end = Date.now() + e.retryAfter * 1000;
       stop = count(end, (s) => {
-        left.textContent = used ? `The next code comes in ${words(s)}.`
-          : `You can try again in ${words(s)}` + (s > 90 ? ` (${localTime(new Date(end))}).` : '.');
+        left.textContent = say(used ? 'code.next' : s > 90 ? 'code.again_at' : 'code.again', { wait: duration(s), end: new Date(end) });
       }, () => {
-        left.textContent = used ? 'The next code is there now: enter it.' : 'You can try again now.';
+        left.textContent = say(used ? 'code.next_there' : 'code.again_now');
         field.removeAttribute('aria-invalid');
         if (document.activeElement === field) field.select();
       });
     }
   };
-  return { clear, show, say };
+  return { clear, show, tell };
 }

@@ -6,7 +6,7 @@ import { encodeQR } from './vendor/qr.js';
 export function complete(config, privateKey) {
   const head = '[Interface]\n';
   const at = config.indexOf(head);
-  if (at < 0) throw new Error('the configuration has no [Interface]');
+  if (at < 0) throw new Error('no_interface');
   const after = at + head.length;
   return config.slice(0, after) + `PrivateKey = ${privateKey}\n` + config.slice(after);
 }

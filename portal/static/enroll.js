@@ -6,7 +6,7 @@ import { complete, picture, tunnelName } from './config.js';
 import { anew, endings } from './endings.js';
 import { makeKeys } from './keys.js';
 import { forget, keepsCookies, recall, remember } from './memory.js';
-import { localTime } from './time.js';
+import { say, when } from './words.js';
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -47,16 +47,17 @@ function only(id) {
 }
 
 function ended(code, message, again) {
-  const [title, todo] = endings[code] ?? ['This did not work.', ''];
+  const known = endings.includes(code);
+  const title = say(known ? `ended.${code}` : 'ended.failed');
   only('ended');
   const box = $('#ended');
   $('h1', box).textContent = title;
   $('[data-message]', box).textContent = message ?? '';
-  $('[data-todo]', box).textContent = todo;
+  $('[data-todo]', box).textContent = known ? say(`ended.${code}_do`) : '';
   const button = $('[data-again]', box);
   button.hidden = !again;
   if (again) {
-    button.textContent = anew.includes(code) ? 'Start anew here' : 'Try again';
+    button.textContent = say(anew.includes(code) ? 'ended.anew' : 'ended.again');
     button.onclick = again;
   }
   document.title = title;
@@ -71,10 +72,10 @@ function copying() {
       const text = button.dataset.copy === 'totp' ? source.textContent.replaceAll(' ', '') : source.textContent;
       try {
         await navigator.clipboard.writeText(text);
-        said.textContent = 'Copied.';
+        said.textContent = say('enrolling.copied');
       } catch {
         getSelection().selectAllChildren(source);
-        said.textContent = 'Selected: copy it now.';
+        said.textContent = say('enrolling.selected');
       }
       setTimeout(() => { said.textContent = ''; }, 4000);
     });
@@ -95,7 +96,7 @@ async function begin() {
   only('loading');
   // The gateway knows this browser again by a cookie, and gives a lost answer to it alone.
   if (!keepsCookies()) {
-    ended('no_cookie', 'This browser keeps no cookies for this page.', begin);
+    ended('no_cookie', say('enrolling.no_cookies'), begin);
     return;
   }
   let answer;
@@ -109,16 +110,16 @@ async function begin() {
   for (const u of all('[data-user]')) u.textContent = answer.user;
   const expires = $('#enroll [data-expires]');
   expires.dateTime = answer.expires_at;
-  expires.textContent = localTime(new Date(answer.expires_at));
+  expires.textContent = when(new Date(answer.expires_at));
   only('enroll');
   if (answer.totp === 'enrolled') {
-    $('[data-done]', appStep).textContent = 'You have one for this gateway already.';
-    $('[data-code-help]').textContent = 'Six digits, from the authenticator that you use for this gateway already.';
+    $('[data-done]', appStep).textContent = say('enrolling.has_app');
+    $('[data-code-help]').textContent = say('enrolling.has_app_code');
     at(codeStep);
     $('#code').focus();
     return;
   }
-  $('[data-done]', appStep).textContent = 'It shows your codes.';
+  $('[data-done]', appStep).textContent = say('enrolling.app_done');
   $('[data-totp-qr]').src = 'data:image/svg+xml,' + encodeURIComponent(answer.qr_svg);
   $('[data-totp-link]').href = answer.otpauth_url;
   $('[data-totp-secret]').textContent = answer.secret.replace(/(.{4})(?=.)/g, '$1 ');
@@ -160,13 +161,13 @@ function form() {
     const button = $('button[type=submit]', f);
     if (button.getAttribute('aria-disabled') === 'true') return;
     if (!/^[0-9]{6}$/.test(code.value)) {
-      errors.show(new ApiError(0, '', 'A code has six digits.', 0));
+      errors.show(new ApiError(0, '', say('code.six_digits'), 0));
       code.focus();
       return;
     }
     const name = device.value.trim().replace(/\s+/g, '-');
     if (!name) {
-      errors.say('Give the device a name.');
+      errors.tell(say('enrolling.name_missing'));
       device.focus();
       return;
     }
@@ -177,8 +178,8 @@ function form() {
       await finish(code.value, name);
     } catch (e) {
       if (!(e instanceof ApiError)) {
-        errors.say('This browser could not make a key. Try a newer one.');
-      } else if (endings[e.code] && e.code !== 'network') {
+        errors.tell(say('enrolling.no_key'));
+      } else if (endings.includes(e.code) && e.code !== 'network') {
         const token = kept.token;
         forget();
         ended(e.code, e.message, anew.includes(e.code) ? () => {
@@ -207,10 +208,10 @@ function finished() {
   for (const u of all('[data-user]')) if (!u.textContent) u.textContent = device.split('/')[0];
   only('enroll');
   $('.fine', $('#enroll')).hidden = true;
-  $('[data-done]', appStep).textContent ||= 'It shows your codes.';
-  $('[data-done]', codeStep).textContent = `${device} is set up.`;
-  $('[data-done]', tunnelStep).textContent = 'The tunnel works.';
-  $('[data-config-qr]').replaceChildren(picture(text, 'QR code with this device’s WireGuard configuration, for the WireGuard app to scan'));
+  $('[data-done]', appStep).textContent ||= say('enrolling.app_done');
+  $('[data-done]', codeStep).textContent = say('enrolling.code_done', { device });
+  $('[data-done]', tunnelStep).textContent = say('enrolling.tunnel_done');
+  $('[data-config-qr]').replaceChildren(picture(text, say('enrolling.config_qr')));
   const download = $('[data-download]');
   // A type that no system has an opinion about, else phones append ".txt".
   const blob = new Blob([text], { type: 'application/octet-stream' });
@@ -231,21 +232,16 @@ function finished() {
   watch();
 }
 
-const live = {
-  waiting: ['waiting for your device to connect', 'comes next', 'Waiting for your device to connect.'],
-  connected: ['connected', 'waiting for your code', 'Your tunnel is connected. Now open the sign-in address on that device.'],
-  active: ['connected', 'signed in', 'You are signed in.'],
-};
+const live = ['waiting', 'connected', 'active'];
 
 function show(state) {
   const list = $('.live', liveStep);
   if (list.dataset.state === state && list.dataset.shown) return;
   list.dataset.state = state;
   list.dataset.shown = 'yes';
-  const [tunnel, signIn, said] = live[state];
-  $('[data-at=waiting] span', list).textContent = tunnel;
-  $('[data-at=connected] span', list).textContent = signIn;
-  $('[data-live]', liveStep).textContent = said;
+  $('[data-at=waiting] span', list).textContent = say(`enrolling.${state}_tunnel`);
+  $('[data-at=connected] span', list).textContent = say(`enrolling.${state}_sign_in`);
+  $('[data-live]', liveStep).textContent = say(`enrolling.${state}_said`);
   if (state === 'connected') {
     at(liveStep);
     focus(liveStep);
@@ -256,7 +252,7 @@ function show(state) {
     URL.revokeObjectURL($('[data-download]').href);
     $('[data-download]').removeAttribute('href');
     $('[data-config-qr]').replaceChildren();
-    $('[data-done]', liveStep).textContent = 'Signed in.';
+    $('[data-done]', liveStep).textContent = say('code.accepted');
     $('[data-reopen]').hidden = true;
     steps.forEach((s) => { s.dataset.state = 'done'; s.removeAttribute('aria-current'); });
     $('#all-done').hidden = false;
@@ -274,7 +270,7 @@ async function watch() {
     await new Promise((resolve) => setTimeout(resolve, document.hidden ? 5000 : 2000));
     try {
       state = (await call('POST', '/api/v1/enroll/status', { token, public_key: keys.publicKey })).body.state;
-      if (live[state]) show(state);
+      if (live.includes(state)) show(state);
     } catch (e) {
       if (e.code === 'network' || e.status === 429 || e.status >= 500) {
         await new Promise((resolve) => setTimeout(resolve, 1000 * Math.max(3, e.retryAfter)));

@@ -38,6 +38,6 @@ export async function makeKeys() {
   } catch {
     pair = await byLibrary();
   }
-  if (pair.secret.length !== 32 || pair.open.length !== 32) throw new Error('the key has a wrong length');
+  if (pair.secret.length !== 32 || pair.open.length !== 32) throw new Error('key_length');
   return { privateKey: base64(clamp(pair.secret)), publicKey: base64(pair.open), by: pair.by };
 }

@@ -2,7 +2,8 @@
 
 import { call, ApiError } from './api.js';
 import { digitsOnly, refusals } from './code.js';
-import { clock, count, localise } from './time.js';
+import { clock, count } from './time.js';
+import { localise, say } from './words.js';
 
 const $ = (selector) => document.querySelector(selector);
 const page = $('#session');
@@ -23,16 +24,16 @@ form.addEventListener('submit', async (event) => {
   const button = form.querySelector('button');
   if (button.getAttribute('aria-disabled') === 'true') return;
   if (!/^[0-9]{6}$/.test(code.value)) {
-    errors.show(new ApiError(0, '', 'A code has six digits.', 0));
+    errors.show(new ApiError(0, '', say('code.six_digits'), 0));
     code.focus();
     return;
   }
   errors.clear();
   button.setAttribute('aria-disabled', 'true');
-  said.textContent = 'Checking the code…';
+  said.textContent = say('code.checking');
   try {
     await call('POST', '/api/v1/session', { code: code.value });
-    said.textContent = 'Signed in.';
+    said.textContent = say('code.accepted');
     // The gateway has checked that this address is one of its own.
     location.replace(form.dataset.next ?? '/');
   } catch (e) {

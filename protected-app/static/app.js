@@ -1,29 +1,16 @@
 // The file drop's page: lists, uploads with progress, deletes. It speaks to /api/files only.
 
+import { fileSize, percent, say, when } from "./words.js";
+
 const $ = (id) => document.getElementById(id);
 const max = Number(document.body.dataset.max);
-const maxText = document.body.dataset.maxText;
 // The end by this computer's clock, which may differ from the gateway's.
 const expires = Date.now() + (new Date(document.body.dataset.expires) - new Date(document.body.dataset.now));
-
-function size(n) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let i = 0;
-  while (n >= 1024 && i < units.length - 1) { n /= 1024; i++; }
-  return `${i && n < 100 ? n.toFixed(1) : Math.round(n)} ${units[i]}`;
-}
-
-const dateAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const timeOnly = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-
-function when(date) {
-  return date.toDateString() === new Date().toDateString() ? `today, ${timeOnly.format(date)}` : dateAndTime.format(date);
-}
 
 // short keeps a long name's two ends.
 const short = (name) => (name.length > 40 ? `${name.slice(0, 24)}…${name.slice(-13)}` : name);
 
-function say(text, bad = false) {
+function tell(text, bad = false) {
   $("say").textContent = text;
   $("say").classList.toggle("bad", bad);
 }
@@ -35,7 +22,7 @@ async function ask(path, options = {}) {
     // A redirect leads to the sign-in page, which is another origin.
     r = await fetch(path, { cache: "no-store", redirect: "manual", ...options });
   } catch {
-    throw new Error("The app does not answer. Is the tunnel on, and your session still live?");
+    throw new Error(say("drop.silent"));
   }
   if (r.type === "opaqueredirect") throw problem(401);
   if (r.status === 204) return null;
@@ -46,7 +33,7 @@ async function ask(path, options = {}) {
 
 function problem(status, body) {
   if (status === 401) ended();
-  return new Error(body?.error?.message ?? `The app answered ${status}.`);
+  return new Error(body?.error?.message ?? say("drop.answered", { status }));
 }
 
 // ended says that the session is over, and offers the way to a new one and back here.
@@ -55,12 +42,12 @@ function ended() {
   if (over) return;
   over = true;
   document.body.classList.add("over-now");
-  $("left").textContent = "signed out";
+  $("left").textContent = say("drop.signed_out");
   $("left").classList.add("soon");
   $("ended").querySelector("a").href = `http://${location.hostname}/?next=${encodeURIComponent(location.origin + "/")}`;
   $("ended").hidden = false;
   if ($("sure").open) $("sure").close("no");
-  say("");
+  tell("");
 }
 
 // show draws the list, but only if it has changed: who is on a button with the keyboard stays there.
@@ -79,13 +66,13 @@ function show(files) {
     a.setAttribute("download", f.name);
     const m = document.createElement("span");
     m.className = "meta";
-    m.textContent = `${size(f.size)} · ${f.mine ? "you" : f.by} · ${when(new Date(f.at))}`;
+    m.textContent = `${fileSize(f.size)} · ${f.mine ? say("drop.you") : f.by} · ${when(new Date(f.at))}`;
     li.append(a, m);
     if (f.mine) {
       const b = document.createElement("button");
       b.className = "quiet";
-      b.textContent = "Delete";
-      b.setAttribute("aria-label", `Delete ${f.name}`);
+      b.textContent = say("drop.delete");
+      b.setAttribute("aria-label", say("drop.delete_named", { name: f.name }));
       b.addEventListener("click", () => remove(f));
       li.append(b);
     }
@@ -97,21 +84,21 @@ async function refresh() {
   try {
     show((await ask("/api/files")).files);
   } catch (e) {
-    if (!over) say(e.message, true);
+    if (!over) tell(e.message, true);
   }
 }
 
 async function remove(f) {
-  $("sure-text").textContent = `“${f.name}” will be gone, and cannot be brought back.`;
+  $("sure-text").textContent = say("drop.sure", { name: f.name });
   $("sure").returnValue = "no";
   $("sure").showModal();
   await new Promise((done) => $("sure").addEventListener("close", done, { once: true }));
   if ($("sure").returnValue !== "yes") return;
   try {
     await ask(`/api/files/${f.id}`, { method: "DELETE" });
-    say(`Deleted ${short(f.name)}.`);
+    tell(say("drop.deleted", { name: short(f.name) }));
   } catch (e) {
-    if (!over) say(e.message, true);
+    if (!over) tell(e.message, true);
   }
   await refresh();
   $("pick").focus({ preventScroll: true });
@@ -128,11 +115,11 @@ function upload(file) {
   const bar = document.createElement("progress");
   bar.max = 1;
   bar.value = 0;
-  bar.setAttribute("aria-label", `Upload of ${file.name}`);
+  bar.setAttribute("aria-label", say("drop.upload_of", { name: file.name }));
   const stop = document.createElement("button");
   stop.className = "quiet";
-  stop.textContent = "Cancel";
-  stop.setAttribute("aria-label", `Cancel the upload of ${file.name}`);
+  stop.textContent = say("drop.cancel");
+  stop.setAttribute("aria-label", say("drop.cancel_named", { name: file.name }));
   li.append(name, stop, bar, state);
   $("uploads").append(li);
 
@@ -141,36 +128,36 @@ function upload(file) {
       state.textContent = text;
       state.classList.add("bad");
       bar.remove();
-      stop.textContent = "Dismiss";
-      stop.setAttribute("aria-label", `Dismiss ${file.name}`);
+      stop.textContent = say("drop.dismiss");
+      stop.setAttribute("aria-label", say("drop.dismiss_named", { name: file.name }));
       stop.onclick = () => { li.remove(); $("pick").focus(); };
       state.setAttribute("role", "alert");
       done();
     };
-    if (file.size > max) return fail(`Too large: at most ${maxText} fit.`);
+    if (file.size > max) return fail(say("drop.too_large", { size: max }));
     const x = new XMLHttpRequest();
     stop.onclick = () => x.abort();
     x.open("POST", `/api/files?name=${encodeURIComponent(file.name)}`);
     x.upload.addEventListener("progress", (e) => {
       if (!e.lengthComputable) return;
       bar.value = e.loaded / e.total;
-      state.textContent = `${Math.floor(100 * bar.value)} % of ${size(e.total)}`;
+      state.textContent = say("drop.progress", { part: percent(bar.value), size: e.total });
     });
     x.addEventListener("load", () => {
       let body = {};
       try { body = JSON.parse(x.responseText); } catch { /* the status will do */ }
       if (x.status !== 201) return fail(problem(x.status, body).message);
       li.remove();
-      say(`${short(file.name)} is here.`);
+      tell(say("drop.arrived", { name: short(file.name) }));
       refresh().then(done);
     });
     x.addEventListener("abort", () => {
       li.remove();
-      say(`${short(file.name)}: cancelled, nothing was kept.`);
+      tell(say("drop.cancelled", { name: short(file.name) }));
       $("pick").focus();
       done();
     });
-    x.addEventListener("error", () => fail("The upload broke off; nothing was kept. Is the tunnel on, and your session still live?"));
+    x.addEventListener("error", () => fail(say("drop.broken_off")));
     x.send(file);
   });
 }
@@ -197,7 +184,8 @@ function tick() {
   if (over) return;
   const s = Math.ceil(left / 1000);
   const min = Math.floor(s / 60);
-  $("left").textContent = (min >= 60 ? `${Math.floor(min / 60)} h ${min % 60} min` : min > 0 ? `${min} min` : `${s} s`) + " left";
+  $("left").textContent = say(min >= 60 ? "drop.left_hours" : min > 0 ? "drop.left_minutes" : "drop.left_seconds",
+    { hours: Math.floor(min / 60), minutes: min >= 60 ? min % 60 : min, seconds: s });
   $("left").classList.toggle("soon", min < 5);
   setTimeout(tick, Math.min(left, min > 1 ? 15000 : 1000));
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+
+	"vpnd/internal/words"
+)
+
+// refusal is an error that its caller is told of: a code, which becomes words in the
+// caller's language.
+type refusal struct {
+	status int
+	code   string
+}
+
+func (r *refusal) Error() string { return r.code }
+
+// Those that more than one place gives.
+var (
+	noSession = &refusal{http.StatusUnauthorized, "session_required"}
+	noVpnd    = &refusal{http.StatusServiceUnavailable, "unavailable"}
+	stranger  = &refusal{http.StatusForbidden, "stranger"}
+	otherSite = &refusal{http.StatusForbidden, "wrong_origin"}
+)
+
+// refusals gives what a drop refuses its answer.
+var refusals = []struct {
+	err error
+	refusal
+}{
+	{errNoFile, refusal{http.StatusNotFound, "not_found"}},
+	{errNotYours, refusal{http.StatusForbidden, "not_yours"}},
+	{errTooLarge, refusal{http.StatusRequestEntityTooLarge, "too_large"}},
+	{errFull, refusal{http.StatusInsufficientStorage, "full"}},
+	{errBadName, refusal{http.StatusBadRequest, "bad_name"}},
+	{io.ErrUnexpectedEOF, refusal{http.StatusBadRequest, "broken_off"}},
+	{os.ErrDeadlineExceeded, refusal{http.StatusBadRequest, "broken_off"}},
+}
+
+func (h *handler) refusalOf(r *http.Request, err error) *refusal {
+	if ref, ok := errors.AsType[*refusal](err); ok {
+		return ref
+	}
+	for i := range refusals {
+		if errors.Is(err, refusals[i].err) {
+			return &refusals[i].refusal
+		}
+	}
+	if r.Context().Err() != nil {
+		return &refusal{http.StatusBadRequest, "broken_off"}
+	}
+	h.logf("%s %s: %v", r.Method, r.URL.Path, err)
+	return &refusal{http.StatusInternalServerError, "internal"}
+}
+
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	ref := h.refusalOf(r, err)
+	// A person who opens the app without a session is taken to where she gets one.
+	if ref == noSession && r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+		if host, _, err := net.SplitHostPort(r.Host); err == nil {
+			if strings.Contains(host, ":") {
+				host = "[" + host + "]"
+			}
+			w.Header().Set("Connection", "close")
+			http.Redirect(w, r, "http://"+host+"/", http.StatusSeeOther)
+			return
+		}
+	}
+	if ref.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "3")
+	}
+	w.Header().Set("Connection", "close") // the body may not have been read
+	message := words.Choose(r).Text("app_refusal."+ref.code, "size", h.maxFile)
+	reply(w, ref.status, map[string]any{"error": map[string]string{"code": ref.code, "message": message}})
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // a reader who has gone is no error of ours
+}
