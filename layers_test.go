@@ -26,6 +26,8 @@ var layer = map[string]int{
 	"vpnd/internal/dataplane":              4,
 	"vpnd/internal/dataplane/bind":         0,
 	"vpnd/internal/dataplane/line":         0,
+	"vpnd/internal/manpage":                0,
+	"vpnd/internal/manpage/manpagetest":    1,
 	"vpnd/internal/dataplane/linux/nft":    0,
 	"vpnd/internal/dataplane/linux/run":    5,
 	"vpnd/internal/dataplane/linux/tell":   3,

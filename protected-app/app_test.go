@@ -296,7 +296,7 @@ func TestRefusesOtherInterfaces(t *testing.T) {
 // The socket takes who is calling from the PROXY header, and nothing without one.
 func TestSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app.sock")
-	l, err := listenSocket(path)
+	l, err := listenSocket(path, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func TestSocket(t *testing.T) {
 	if got := overSocket(t, path, "GET /api/whoami HTTP/1.1\r\nHost: 10.77.0.1:8080\r\nConnection: close\r\n\r\n"); strings.Contains(got, "alice") {
 		t.Errorf("without a header: %s", got)
 	}
-	if _, err := listenSocket(path); err == nil {
+	if _, err := listenSocket(path, -1); err == nil {
 		t.Error("a second listener took the socket")
 	}
 }

@@ -30,27 +30,35 @@ var version = "dev"
 
 // Flags are protected-app's.
 type Flags struct {
-	Interface string           `help:"Tunnel interface to listen on." default:"vpn0" env:"PROTECTED_APP_INTERFACE"`
-	Socket    string           `help:"Unix socket to listen on instead, for vpnd's netstack plane." placeholder:"PATH" env:"PROTECTED_APP_SOCKET"`
+	Interface string           `help:"Tunnel interface to listen on, when it is there (vpn0 unless --socket is given)." placeholder:"NAME" env:"PROTECTED_APP_INTERFACE"`
+	Socket    string           `help:"Unix socket to listen on, for vpnd's netstack plane; with --interface, too, both." placeholder:"PATH" env:"PROTECTED_APP_SOCKET"`
+	VpndUser  string           `help:"User, by name or number, as which vpnd connects to --socket; root and the app's own may anyway." placeholder:"USER" env:"PROTECTED_APP_VPND_USER"`
 	Port      uint16           `help:"TCP port inside the tunnel." default:"8080" env:"PROTECTED_APP_PORT"`
 	Whois     string           `help:"Socket on which vpnd says who is calling." default:"/run/vpnd/whois.sock" placeholder:"SOCKET" env:"PROTECTED_APP_WHOIS"`
 	Data      string           `help:"Folder of the files." default:"/var/lib/protected-app" placeholder:"DIR" env:"PROTECTED_APP_DATA"`
 	MaxFile   int64            `help:"Largest file, in bytes." default:"1073741824" env:"PROTECTED_APP_MAX_FILE"`
 	Quota     int64            `help:"Bytes that all files may take together." default:"10737418240" env:"PROTECTED_APP_QUOTA"`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
+	Man       manFlag          `help:"Print protected-app(8) and exit." hidden:""`
 }
 
 func main() {
 	var f Flags
-	kong.Parse(&f, kong.Name("protected-app"), kong.Vars{"version": version},
-		kong.Description("A team file drop that only signed-in devices of a vpnd tunnel reach."))
+	k := newParser(&f)
+	_, err := k.Parse(os.Args[1:])
+	k.FatalIfErrorf(err)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, f, os.Stderr)
+	err = run(ctx, f, os.Stderr)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "protected-app: %v\n", err)
 		os.Exit(1)
 	}
+}
+
+func newParser(f *Flags) *kong.Kong {
+	return kong.Must(f, kong.Name("protected-app"), kong.Vars{"version": version},
+		kong.Description("A team file drop that only signed-in devices of a vpnd tunnel reach."))
 }
 
 func run(ctx context.Context, f Flags, w io.Writer) error {
@@ -69,17 +77,14 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 	}
 	defer who.Close()
 
-	var l listener
-	if f.Socket != "" {
-		l, err = listenSocket(f.Socket)
-	} else {
-		l, err = listenTunnel(ctx, f.Interface, f.Port, logger.Printf)
-	}
+	listeners, err := listen(ctx, f, logger.Printf)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	logger.Printf("files in %s, answering on %s", f.Data, l.where())
+	for _, l := range listeners {
+		defer l.Close()
+		logger.Printf("files in %s, answering on %s", f.Data, l.where())
+	}
 
 	srv := &http.Server{
 		Handler:           newHandler(drop, who, f.MaxFile, logger.Printf),
@@ -96,7 +101,11 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 		}
 	})
 	defer stopped()
-	if err := srv.Serve(accept.Limit(l, limits(l, descriptors), logger.Printf)); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+	ended := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { ended <- srv.Serve(accept.Limit(l, limits(l, descriptors/len(listeners)), logger.Printf)) }()
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
 		return fmt.Errorf("serving: %w", err)
 	}
 	return nil
@@ -110,4 +119,33 @@ func limits(l listener, descriptors int) accept.Limits {
 		out.Each, out.Source = accept.Each(out.All), accept.Address
 	}
 	return out
+}
+
+// listen opens what the flags name: the tunnel's interface, the socket, or both.
+func listen(ctx context.Context, f Flags, logf func(string, ...any)) (list []listener, err error) {
+	if f.Socket != "" {
+		uid, err := vpndUID(f.VpndUser)
+		if err != nil {
+			return nil, err
+		}
+		s, err := listenSocket(f.Socket, uid)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	if f.Interface == "" && f.Socket == "" {
+		f.Interface = "vpn0"
+	}
+	if f.Interface != "" {
+		t, err := listenTunnel(ctx, f.Interface, f.Port, logf)
+		if err != nil {
+			for _, l := range list {
+				l.Close()
+			}
+			return nil, err
+		}
+		list = append(list, t)
+	}
+	return list, nil
 }

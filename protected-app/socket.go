@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -14,14 +16,15 @@ import (
 )
 
 // socketListener accepts vpnd's relayed connections: each begins with a PROXY protocol
-// v2 header that names the tunnel's two ends. Only root and the own user may connect, since
-// whoever connects says who is calling.
+// v2 header that names the tunnel's two ends. Only root, the own user and vpnd's may connect,
+// since whoever connects says who is calling.
 type socketListener struct {
 	net.Listener
 	path string
 }
 
-func listenSocket(path string) (*socketListener, error) {
+// listenSocket opens path for root, the own user and the user vpnd (-1: nobody else).
+func listenSocket(path string, vpnd int) (*socketListener, error) {
 	own := owner.Self()
 	if err := own.Above(path, "--socket", 0o755); err != nil {
 		return nil, err
@@ -40,13 +43,17 @@ func listenSocket(path string) (*socketListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening on --socket %s: %w", path, err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	mode := os.FileMode(0o600)
+	if vpnd >= 0 {
+		mode = 0o660 // vpnd comes in by the folder's group; credListener asks who it really is
+	}
+	if err := os.Chmod(path, mode); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("closing --socket %s to others: %w", path, err)
 	}
 	return &socketListener{
 		Listener: &proxyproto.Listener{
-			Listener:          credListener{l},
+			Listener:          credListener{l, vpnd},
 			ReadHeaderTimeout: 5 * time.Second,
 			ConnPolicy: func(proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
 				return proxyproto.REQUIRE, nil
@@ -58,8 +65,26 @@ func listenSocket(path string) (*socketListener, error) {
 
 func (s *socketListener) where() string { return "the socket " + s.path }
 
-// credListener drops connections of other users.
-type credListener struct{ net.Listener }
+// vpndUID is the number of the user that --vpnd-user names; -1 without one.
+func vpndUID(name string) (int, error) {
+	if name == "" {
+		return -1, nil
+	}
+	if n, err := strconv.Atoi(name); err == nil && n >= 0 {
+		return n, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return -1, fmt.Errorf("--vpnd-user %q: there is no such user on this host; name the one that vpnd runs as", name)
+	}
+	return strconv.Atoi(u.Uid)
+}
+
+// credListener drops connections of users other than root, the own one and vpnd's.
+type credListener struct {
+	net.Listener
+	vpnd int
+}
 
 func (l credListener) Accept() (net.Conn, error) {
 	for {
@@ -67,7 +92,7 @@ func (l credListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peerUID(c); err == nil && (uid == 0 || int(uid) == os.Geteuid()) {
+		if uid, err := peerUID(c); err == nil && (uid == 0 || int(uid) == os.Geteuid() || int(uid) == l.vpnd) {
 			return c, nil
 		}
 		c.Close()

@@ -26,6 +26,9 @@ type configFile struct {
 // notInFile are flags that make no sense in a file.
 var notInFile = []string{"config", "check-config", "help", "version"}
 
+// settable says whether a flag may stand in the file of --config.
+func settable(f *kong.Flag) bool { return !f.Hidden && !slices.Contains(notInFile, f.Name) }
+
 // readConfig reads the file that --config or VPND_CONFIG names, if any, for the flags of k.
 func readConfig(k *kong.Kong, args []string) (c configFile, err error) {
 	c.path = os.Getenv("VPND_CONFIG")
@@ -49,7 +52,7 @@ func readConfig(k *kong.Kong, args []string) (c configFile, err error) {
 	}
 	var known []string
 	for _, f := range k.Model.Flags {
-		if !f.Hidden && !slices.Contains(notInFile, f.Name) {
+		if settable(f) {
 			known = append(known, f.Name)
 		}
 	}

@@ -37,6 +37,8 @@ type Flags struct {
 
 	CheckConfig bool             `help:"Check flags, environment and the file of --config, print what holds and why, and exit."`
 	Version     kong.VersionFlag `help:"Print the version and exit."`
+	Man         manFlag          `help:"Print vpnd(8) and exit." hidden:""`
+	ManTOML     tomlFlag         `name:"man-toml" help:"Print vpnd.toml(5) and exit." hidden:""`
 
 	from map[string]string // what gave a flag its value; a flag that is not in it has its default
 

@@ -24,7 +24,13 @@ var version = "dev"
 
 func main() {
 	unix.Umask(0o077) // the log's and the snapshots' files are made by libraries
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	end := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if underManager() {
+		signal.Ignore(syscall.SIGHUP) // until it means reload
+	} else {
+		end = append(end, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), end...)
 	code := Main(ctx, os.Args[1:], os.Stderr)
 	stop()
 	os.Exit(code)
