@@ -18,6 +18,11 @@ build: ## build vpnd, vpnctl and protected-app into bin/
 run: build ## start vpnd and the protected app; Ctrl-C stops both
 	@$(GO) build -o $(BIN)/run ./packaging/run && exec $(BIN)/run -bin $(BIN)
 
+.PHONY: deb
+deb: ## build the Debian package for amd64 and arm64 into dist/ (ARCHS=amd64: that one alone)
+	@rm -f dist/*.deb
+	@packaging/deb/build $(ARCHS)
+
 .PHONY: check
 check: ## the quick loop: format, vet, lint, unit tests
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt -w these:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -43,4 +48,4 @@ generate: ## regenerate code and tidy the modules
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf $(BIN) test/e2e/out
+	rm -rf $(BIN) dist test/e2e/out

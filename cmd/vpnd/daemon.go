@@ -41,6 +41,7 @@ type Daemon struct {
 	fatal   chan error
 	unsaid  bool // flags ask for other settings, and nobody led who could change them
 	budget  accept.Budget
+	managed bool // by a service manager, which reloads by SIGHUP
 
 	public         net.Listener
 	control, whois net.Listener
@@ -53,7 +54,7 @@ const firstApply = 2 * time.Minute
 // Open prepares everything that can fail, from what changes nothing to what changes most,
 // so that a refusal leaves the host as it was.
 func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
-	d := &Daemon{flags: f, out: w, log: log.New(w, "", log.LstdFlags|log.Lmsgprefix), fatal: make(chan error, 1)}
+	d := &Daemon{flags: f, out: w, log: log.New(w, "", log.LstdFlags|log.Lmsgprefix), fatal: make(chan error, 1), managed: underManager()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -214,8 +215,7 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 	d.serveGRPC(ctx, g, d.limitControl(d.control), edge.Control())
 	d.serveGRPC(ctx, g, d.limitWhoIs(d.whois), edge.WhoIs())
 	d.greet(ctx, settings)
-	notifyReady()
-	return nil
+	return d.serveManager(ctx, g)
 }
 
 func (d *Daemon) serveHTTP(ctx context.Context, g *errgroup.Group, l net.Listener, h http.Handler) {

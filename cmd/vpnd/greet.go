@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 
 	"vpnd/peers"
@@ -61,18 +60,4 @@ func (d *Daemon) certificate() string {
 		return ""
 	}
 	return "\n                (own CA, SHA-256 " + d.service.CAFingerprint() + ")"
-}
-
-// notifyReady tells systemd that the daemon serves (sd_notify(3)); without it, nobody.
-func notifyReady() {
-	path := os.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: strings.Replace(path, "@", "\x00", 1), Net: "unixgram"})
-	if err != nil {
-		return // systemd will say that we did not become ready
-	}
-	defer c.Close()
-	fmt.Fprint(c, "READY=1")
 }

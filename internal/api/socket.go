@@ -46,7 +46,8 @@ func listenUnix(path string, gid int, mode os.FileMode) (net.Listener, error) {
 	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(fmt.Errorf("protect the socket %s: %w", path, err), l.Close())
 	}
-	if gid >= 0 {
+	// A sandbox may forbid chown(2) even where it would change nothing.
+	if st, err := os.Stat(path); gid >= 0 && (err != nil || st.Sys().(*syscall.Stat_t).Gid != uint32(gid)) {
 		if err := os.Chown(path, -1, gid); err != nil {
 			return nil, errors.Join(fmt.Errorf("give the socket %s to group %d: %w", path, gid, err), l.Close())
 		}

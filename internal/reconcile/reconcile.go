@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vpnd/acl/language"
@@ -39,11 +40,15 @@ type Reconciler struct {
 	rules    *rules.Ruleset
 	err      error         // of the last attempt; nil once the plane is up to date
 	advanced chan struct{} // closed and replaced when applied or err changes
+
+	beat atomic.Int64 // Unix nanoseconds, see Beat
 }
 
 // New returns a Reconciler; Run drives it.
 func New(c Config) *Reconciler {
-	return &Reconciler{Config: c, advanced: make(chan struct{})}
+	r := &Reconciler{Config: c, advanced: make(chan struct{})}
+	r.beat.Store(time.Now().UnixNano())
+	return r
 }
 
 // The pause after a failed attempt doubles from retryMin to retryMax. Until an attempt
@@ -75,6 +80,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		r.publish(view, rules, err)
 		if err != nil {
 			r.Logf("the data plane does not follow: %v; trying again in %v", err, retry)
+			r.beat.Store(time.Now().UnixNano())
 			has = nil
 			select {
 			case <-time.After(retry):
@@ -100,23 +106,28 @@ const clockLook = 5 * time.Second
 func (r *Reconciler) sleep(ctx context.Context, view *peers.View, ruleset *rules.Ruleset) error {
 	next := ruleset.Next(r.Now())
 	for {
-		var timer <-chan time.Time
+		r.beat.Store(time.Now().UnixNano())
+		wait := clockLook
 		if !next.IsZero() {
 			left := next.Sub(r.Now())
 			if left <= 0 {
 				return nil
 			}
-			timer = time.After(min(left, clockLook))
+			wait = min(left, clockLook)
 		}
 		select {
 		case <-view.Changed():
 			return nil
-		case <-timer:
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
+
+// Beat is when the reconciler was last seen at work, or awake with nothing to do: at least
+// every 5 s, unless a change takes longer. A watchdog goes by it.
+func (r *Reconciler) Beat() time.Time { return time.Unix(0, r.beat.Load()) }
 
 func (r *Reconciler) apply(ctx context.Context, has, view *peers.View, settings peers.Settings) (*rules.Ruleset, error) {
 	if has != nil {

@@ -111,15 +111,21 @@ func (h *host) run(args ...string) string {
 // start runs a program until the test ends; its output is shown when the test fails.
 func (h *host) start(env []string, args ...string) *process {
 	h.t.Helper()
-	p := &process{log: &logBuffer{}, done: make(chan struct{})}
-	p.cmd = exec.Command("ip", append([]string{"netns", "exec", h.name}, args...)...)
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	if err := p.cmd.Start(); err != nil {
-		h.t.Fatalf("starting %s: %v", args[0], err)
+	c := exec.Command("ip", append([]string{"netns", "exec", h.name}, args...)...)
+	c.Env = append(os.Environ(), env...)
+	return launch(h.t, h.name, c)
+}
+
+// launch runs a command of a host until the test ends; its output is shown when that fails.
+func launch(t *testing.T, name string, c *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: c, log: &logBuffer{}, done: make(chan struct{})}
+	c.Stdout, c.Stderr = p.log, p.log
+	if err := c.Start(); err != nil {
+		t.Fatalf("starting %s: %v", filepath.Base(c.Path), err)
 	}
 	go func() { p.cmd.Wait(); close(p.done) }()
-	h.t.Cleanup(func() {
+	t.Cleanup(func() {
 		p.signal(syscall.SIGTERM)
 		select {
 		case <-p.done:
@@ -127,8 +133,8 @@ func (h *host) start(env []string, args ...string) *process {
 			p.signal(syscall.SIGKILL)
 			<-p.done
 		}
-		if h.t.Failed() {
-			h.t.Logf("-- output of %s in %s:\n%s", filepath.Base(args[0]), h.name, tail(p.log.String(), 6000))
+		if t.Failed() {
+			t.Logf("-- output of %s in %s:\n%s", strings.Join(c.Args[:min(5, len(c.Args))], " "), name, tail(p.log.String(), 6000))
 		}
 	})
 	return p

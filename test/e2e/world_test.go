@@ -32,6 +32,8 @@ type world struct {
 	app   *process
 	stand *process // a WireGuard that stands in for a killed vpnd's
 	seen  int      // public hosts so far
+	// machine is the gateway where it boots a system of its own with vpnd's package.
+	machine *machine
 }
 
 // Addresses that do not change between worlds.
@@ -148,6 +150,9 @@ func (w *world) startApp() {
 // vpnctl runs vpnctl on the gateway and gives its output.
 func (w *world) vpnctl(args ...string) string {
 	w.t.Helper()
+	if w.machine != nil {
+		return w.machine.run(append([]string{"vpnctl"}, args...)...)
+	}
 	return w.gw.run(append([]string{binary("vpnctl"), "--socket", w.path("run/control.sock")}, args...)...)
 }
 
