@@ -123,7 +123,12 @@ func id(name string) (i ID) {
 	return i
 }
 
-func key(name string) (k Key)   { return sha256.Sum256([]byte("key " + name)) }
+func key(name string) (k Key) {
+	k = sha256.Sum256([]byte("key " + name))
+	k[31] &= 0x7f // as X25519 writes it
+	return k
+}
+
 func hash(name string) [32]byte { return sha256.Sum256([]byte("hash " + name)) }
 
 func number(name string, n int) string { return fmt.Sprintf("%s-%d", name, n) }

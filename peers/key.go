@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"iter"
+	"slices"
 )
 
 func checkSealed(code string, s Sealed) error {
@@ -54,14 +56,23 @@ func (t *tx) checkNewKey(k Key) error {
 	if err := checkKey(k); err != nil {
 		return err
 	}
-	if k == t.m.Settings.PublicKey {
-		return refuse("key_is_gateways")
+	same := []Key{k}
+	if t.m.Level >= levelAnswers {
+		if !k.canonical() {
+			return refuse("key_not_canonical")
+		}
+		same = k.spellings() // level 1 may have let another one in
 	}
-	if get[Device](t, tableDevices, byKey, k[:]) != nil {
-		return refuse("key_in_use")
-	}
-	if get[retired](t, tableRetired, byID, k[:]) != nil {
-		return refuse("key_revoked")
+	for _, k := range same {
+		if k == t.m.Settings.PublicKey {
+			return refuse("key_is_gateways")
+		}
+		if get[Device](t, tableDevices, byKey, k[:]) != nil {
+			return refuse("key_in_use")
+		}
+		if get[retired](t, tableRetired, byID, k[:]) != nil {
+			return refuse("key_revoked")
+		}
 	}
 	return nil
 }
@@ -110,6 +121,9 @@ func ParseKey(s string) (Key, error) {
 		return Key{}, refuse("key_not_base64")
 	}
 	copy(k[:], b)
+	if !k.canonical() {
+		return Key{}, refuse("key_not_canonical")
+	}
 	if err := checkKey(k); err != nil {
 		return Key{}, err
 	}
@@ -135,4 +149,53 @@ func usable(k Key) error {
 		return fmt.Errorf("it is a low-order point: %w", err)
 	}
 	return nil
+}
+
+// X25519 ignores the highest bit of a public key and reduces it modulo p = 2^255-19 (RFC
+// 7748, section 5), so that one key has two spellings, and one below 19 four. To WireGuard
+// each of them is another peer; here the one that X25519 itself writes is the key.
+
+// canonical says whether k is the spelling that X25519 writes.
+func (k Key) canonical() bool { return k == k.plain() }
+
+// plain gives the spelling that X25519 writes.
+func (k Key) plain() Key {
+	k[31] &= 0x7f
+	if p := nearP(0xed); k[0] >= p[0] && [31]byte(k[1:]) == [31]byte(p[1:]) {
+		return Key{k[0] - p[0]}
+	}
+	return k
+}
+
+// spellings are all that X25519 takes for the same key.
+func (k Key) spellings() []Key {
+	k = k.plain()
+	list := []Key{k}
+	if (k == Key{k[0]}) && k[0] < 19 {
+		list = append(list, nearP(0xed+k[0]))
+	}
+	for _, k := range list {
+		k[31] |= 0x80
+		list = append(list, k)
+	}
+	return list
+}
+
+// SecondSpellings yields the devices with a key that level 2 would have refused: it is not
+// spelled as X25519 writes it, or it is under another spelling a device's, the gateway's or
+// revoked. It looks at all devices. There will be no more of them from level 2 on.
+func (v *View) SecondSpellings() iter.Seq[*Device] {
+	known := func(k Key) bool {
+		return v.DeviceByKey(k) != nil || v.Retired(k) || v.m.Settings != nil && v.m.Settings.PublicKey == k
+	}
+	return func(yield func(*Device) bool) {
+		for d := range v.Devices() {
+			odd := !d.PublicKey.canonical() || slices.ContainsFunc(d.PublicKey.spellings(), func(k Key) bool {
+				return k != d.PublicKey && known(k)
+			})
+			if odd && !yield(d) {
+				return
+			}
+		}
+	}
 }

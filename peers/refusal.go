@@ -131,6 +131,7 @@ var refusals = []RefusalCode{
 	{"preshared_key_too_large", ErrLimit, []string{"size", "most"}},
 	{"key_length", ErrInvalid, []string{"size"}},
 	{"key_not_base64", ErrInvalid, nil},
+	{"key_not_canonical", ErrInvalid, nil},
 	{"key_low_order", ErrInvalid, nil},
 	{"key_unusable", ErrInvalid, []string{"key"}},
 	{"key_is_gateways", ErrKeyTaken, nil},

@@ -41,6 +41,9 @@ func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest)
 	if st.PlaneErr != nil {
 		out.Complaints = []string{"the data plane does not answer: " + st.PlaneErr.Error()}
 	}
+	for _, d := range st.Spellings {
+		out.Complaints = append(out.Complaints, "the key of "+d+" has a second spelling, which may have been revoked: vpnctl device rotate "+d+" gives it a new one")
+	}
 	if st.Leader {
 		out.Role = "leader"
 	}

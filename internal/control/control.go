@@ -10,6 +10,7 @@ package control
 import (
 	"context"
 	"crypto/rand"
+	"sync/atomic"
 	"time"
 
 	"vpnd/acl/rules"
@@ -64,6 +65,8 @@ type Service struct {
 	certs *certificates
 	drift chan dataplane.Drift
 	lost  lossCounter
+
+	spelled atomic.Pointer[[]peers.Device] // see findSpellings
 }
 
 // New returns a Service.

@@ -97,6 +97,7 @@ var refusalTexts = map[string]string{
 	"preshared_key_too_large": "The preshared key has {size, number} sealed bytes: at most {most, number} are possible.",
 	"key_length":              "A public key of {size, number} characters is none of WireGuard's: that is the 44 characters which `wg pubkey` prints.",
 	"key_not_base64":          "The public key is not written as WireGuard writes it: the 44 characters that `wg pubkey` prints.",
+	"key_not_canonical":       "This public key is not spelled as WireGuard spells it: X25519 takes it for another one. Use what `wg pubkey` prints.",
 	"key_low_order":           "This public key is a low-order point, with which nothing is secret: make a new key pair.",
 	"key_unusable":            "The public key {key} cannot be used. Make a new key pair with `wg genkey`.",
 	"key_is_gateways":         "This public key is the gateway's own: make a new key pair.",

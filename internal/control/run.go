@@ -22,6 +22,7 @@ func (s *Service) Run(ctx context.Context) {
 	wg.Go(func() { s.expire(ctx) })
 	wg.Go(func() { s.revert(ctx) })
 	wg.Go(func() { s.auditDrift(ctx) })
+	wg.Go(func() { s.findSpellings(ctx) })
 	wg.Wait()
 }
 

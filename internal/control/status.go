@@ -14,14 +14,15 @@ type Status struct {
 	Started       time.Time
 	Applied       uint64 // the index that the plane holds
 	Plane         dataplane.Stats
-	PlaneErr      error // why Plane is empty
+	PlaneErr      error    // why Plane is empty
+	Spellings     []string // devices (USER/DEVICE) whose key has a second spelling
 }
 
 // Status answers for this gateway.
 func (s *Service) Status(ctx context.Context) Status {
 	st := Status{
 		Version: s.version, Node: s.store.NodeID(), Leader: s.store.Leader(),
-		Started: s.started, Applied: s.gateway.Applied(),
+		Started: s.started, Applied: s.gateway.Applied(), Spellings: s.spellings(s.View()),
 	}
 	// No peer has the zero key: what is asked for is the plane alone, not 50,000 peers.
 	if st.Plane, st.PlaneErr = s.gateway.Stats(ctx, dataplane.Key{}); st.PlaneErr != nil {

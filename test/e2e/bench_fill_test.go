@@ -128,8 +128,10 @@ func (f *filler) enrol(at time.Time, name string) peers.ID {
 	f.propose(at, peers.UserAdd{ID: user, Name: name, Invitation: &peers.NewInvitation{ID: inv, Hash: random[[32]byte](), Expires: at.Add(time.Hour)}})
 	f.propose(at, peers.EnrolBegin{Invitation: inv, Browser: browser,
 		Secret: seal(user, "totp.secret", strings.TrimRight(base32.StdEncoding.EncodeToString(secret[:]), "="))})
+	public := random[peers.Key]()
+	public[31] &= 0x7f // as X25519 writes it
 	f.propose(at, peers.EnrolFinish{Invitation: inv, Browser: browser, Step: at.Unix() / 30, Device: peers.NewDevice{
-		ID: device, Name: "phone", PublicKey: random[peers.Key](), PresharedKey: seal(device, "device.preshared-key", string(psk[:]))}})
+		ID: device, Name: "phone", PublicKey: public, PresharedKey: seal(device, "device.preshared-key", string(psk[:]))}})
 	return device
 }
 

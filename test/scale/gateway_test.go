@@ -266,5 +266,6 @@ func random16() (id peers.ID) { _, _ = rand.Read(id[:]); return id }
 func random32() (b [32]byte) {
 	_, _ = rand.Read(b[:])
 	binary.BigEndian.PutUint16(b[:], binary.BigEndian.Uint16(b[:])|1) // never all zero
+	b[31] &= 0x7f                                                     // as X25519 writes a key
 	return b
 }
