@@ -81,6 +81,7 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 	if err := d.openSockets(); err != nil {
 		return nil, err
 	}
+	pc.Recall = d.recall()
 	if d.plane, err = openPlane(ctx, plane, pc); err != nil {
 		return nil, err
 	}
@@ -196,6 +197,8 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
+	keeper := d.keeper()
+	g.Go(func() error { keeper.Run(ctx); return nil })
 	tunnel, err := d.plane.Listen(ctx)
 	if err != nil {
 		return fmt.Errorf("opening the portal inside the tunnel: %w", err)

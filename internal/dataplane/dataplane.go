@@ -96,9 +96,25 @@ type Stats struct {
 // PeerStats are the readings of one WireGuard peer.
 type PeerStats struct {
 	Endpoint      netip.AddrPort
+	Local         netip.Addr // the address of ours that it knows, where we know it
 	LastHandshake time.Time
 	Received      int64 // bytes from the peer
 	Sent          int64 // bytes to the peer
+}
+
+// Sighting is where a peer was last heard from.
+type Sighting struct {
+	Key      Key // public
+	Endpoint netip.AddrPort
+	Local    netip.Addr // the address of ours that it knows; invalid: as routing chooses
+}
+
+// Recall names the peers that a former process had sessions with, those with traffic first.
+// After the first Set the plane shakes hands with them, not before After: peers refuse a
+// handshake whose time is not above that of the last one.
+type Recall struct {
+	Peers []Sighting
+	After time.Time
 }
 
 // Drift is something that was changed by hand and has been put right.
@@ -134,7 +150,8 @@ type Config struct {
 	AppSocket string // netstack: the unix socket to which AppPort is relayed with PROXY v2
 	Flows     int    // netstack: flows at once, each a socket of the host; 0: 32,768
 	// Own lists the daemon's own listeners, which netstack never dials.
-	Own []netip.AddrPort
+	Own    []netip.AddrPort
+	Recall Recall
 	// OnDrift is called, outside of any lock, for each thing that was put right.
 	OnDrift func(Drift)
 	// Logf writes a line to the daemon's log.

@@ -35,6 +35,9 @@ type Bind struct {
 	addr   netip.Addr
 	mark   uint32
 	v4, v6 *socket // nil while closed, and for a family that there is not
+
+	knownMu sync.Mutex
+	known   map[netip.AddrPort]netip.Addr // the address of ours that who is there knows
 }
 
 var _ conn.Bind = (*Bind)(nil)
@@ -149,7 +152,34 @@ func (b *Bind) Send(bufs [][]byte, ep conn.Endpoint) error {
 	case s == nil:
 		return syscall.EAFNOSUPPORT
 	}
+	if e.src.IsValid() && len(bufs) > 0 && len(bufs[0]) != cookieReply && !e.noted.Swap(true) {
+		b.note(e)
+	}
 	return s.send(bufs, e)
+}
+
+const (
+	// cookieReply is the size of what WireGuard answers to those that it does not know yet.
+	cookieReply = 64
+	// maxKnown bounds what is remembered: twice the peers that wireguard-go takes.
+	maxKnown = 1 << 17
+)
+
+func (b *Bind) note(e *Endpoint) {
+	b.knownMu.Lock()
+	defer b.knownMu.Unlock()
+	if b.known == nil || len(b.known) >= maxKnown {
+		b.known = map[netip.AddrPort]netip.Addr{}
+	}
+	b.known[e.dst] = e.src
+}
+
+// Local is the address of ours from which a peer at dst was last answered; invalid if that
+// was left to routing.
+func (b *Bind) Local(dst netip.AddrPort) netip.Addr {
+	b.knownMu.Lock()
+	defer b.knownMu.Unlock()
+	return b.known[dst]
 }
 
 // ParseEndpoint implements conn.Bind.

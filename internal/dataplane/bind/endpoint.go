@@ -18,7 +18,8 @@ type Endpoint struct {
 	to      net.UDPAddr // dst, as the socket wants it
 
 	// gone: the host has src no more.
-	gone atomic.Bool
+	gone  atomic.Bool
+	noted atomic.Bool // by Bind.note
 	// doubts counts ClearSrc.
 	doubts atomic.Uint32
 }

@@ -114,6 +114,9 @@ func TestAnswerFromWhereItCame(t *testing.T) {
 					if err := gateway.Send(messages(2, 200), r.from); err != nil {
 						t.Fatal(err)
 					}
+					if l := gateway.Local(r.from.dst); l != a {
+						t.Fatalf("the client knows us by %v, not %v", l, a)
+					}
 				}
 				for i := range 2 * n {
 					if r := client.take(t); r.from.DstIP() != a || len(r.data) != 200 {

@@ -23,6 +23,7 @@ type engine struct {
 	name string
 	tun  *lastingTUN
 	dev  *device.Device
+	bind *bind.Bind
 	logf func(string, ...any)
 	// before and set are called before and after somebody else changes the configuration.
 	before, set func()
@@ -37,8 +38,8 @@ func startEngine(name string, mtu int, logf func(string, ...any), before, set fu
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{name: name, tun: t, logf: logf, before: before, set: set}
-	e.dev = device.NewDevice(t, bind.New(netip.Addr{}), &device.Logger{
+	e := &engine{name: name, tun: t, bind: bind.New(netip.Addr{}), logf: logf, before: before, set: set}
+	e.dev = device.NewDevice(t, e.bind, &device.Logger{
 		Verbosef: device.DiscardLogf,
 		Errorf:   func(f string, a ...any) { logf("wireguard-go: "+f, a...) },
 	})

@@ -1,13 +1,16 @@
 package linux
 
 import (
+	"context"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/recall"
 )
 
 // sessionLife is how long a WireGuard peer may use the keys of a handshake
@@ -99,4 +102,59 @@ func (p *Plane) prod() error {
 		return err
 	}
 	return p.configure(calm)
+}
+
+// recall shakes hands with the peers that a former process had sessions with, unless they
+// have come by themselves meanwhile.
+func (p *Plane) recall(ctx context.Context) {
+	r := p.c.Recall
+	if len(r.Peers) == 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(time.Until(r.After)):
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.link == nil {
+		return
+	}
+	e := p.link.engine
+	peers := r.Peers
+	if e == nil || !r.After.IsZero() {
+		d, err := p.wg.Device(p.c.Interface)
+		if err != nil {
+			p.c.Logf("shaking hands with the peers from before the restart: reading WireGuard interface %s: %v", p.c.Interface, err)
+			return
+		}
+		silent := map[dataplane.Key]bool{}
+		for _, h := range d.Peers {
+			silent[dataplane.Key(h.PublicKey)] = h.LastHandshakeTime.IsZero()
+		}
+		peers = slices.DeleteFunc(slices.Clone(peers), func(s dataplane.Sighting) bool { return !silent[s.Key] })
+	}
+	if e != nil {
+		if err := e.dev.Up(); err == nil { // the interface is up; wireguard-go may not have heard yet
+			p.done.Go(func() { recall.Shake(ctx, e.dev, peers) })
+		}
+		return
+	}
+	p.whereabouts.remember(peers)
+	if err := p.prod(); err != nil {
+		p.c.Logf("shaking hands with the peers from before the restart: %v", err)
+	}
+}
+
+// remember takes what a former process has noted for seen just now.
+func (w *whereabouts) remember(peers []dataplane.Sighting) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.at == nil {
+		w.at = map[dataplane.Key]sighting{}
+	}
+	for _, s := range peers {
+		w.at[s.Key] = sighting{net.UDPAddrFromAddrPort(s.Endpoint), time.Now()}
+	}
 }

@@ -38,6 +38,10 @@ func (p *Plane) Stats(_ context.Context, keys ...dataplane.Key) (dataplane.Stats
 		s.Filters = append(s.Filters, t)
 	}
 	wg, up := p.wg, p.link != nil
+	local := func(netip.AddrPort) netip.Addr { return netip.Addr{} } // the kernel does not say
+	if up && p.link.engine != nil {
+		local = p.link.engine.bind.Local
+	}
 	p.mu.Unlock()
 
 	s.Filters = append(s.Filters, p.filter.Complaints()...)
@@ -47,7 +51,7 @@ func (p *Plane) Stats(_ context.Context, keys ...dataplane.Key) (dataplane.Stats
 	if !up {
 		return s, nil
 	}
-	peers, err := p.stats.read(wg, p.c.Interface)
+	peers, err := p.stats.read(wg, p.c.Interface, local)
 	if err != nil {
 		return s, err
 	}
@@ -64,7 +68,7 @@ func (p *Plane) Stats(_ context.Context, keys ...dataplane.Key) (dataplane.Stats
 	return s, nil
 }
 
-func (c *statsCache) read(wg *wgctrl.Client, iface string) (map[dataplane.Key]dataplane.PeerStats, error) {
+func (c *statsCache) read(wg *wgctrl.Client, iface string, local func(netip.AddrPort) netip.Addr) (map[dataplane.Key]dataplane.PeerStats, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
@@ -81,6 +85,7 @@ func (c *statsCache) read(wg *wgctrl.Client, iface string) (map[dataplane.Key]da
 		if h.Endpoint != nil {
 			a := h.Endpoint.AddrPort()
 			s.Endpoint = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+			s.Local = local(s.Endpoint)
 		}
 		c.peers[dataplane.Key(h.PublicKey)] = s
 	}

@@ -29,6 +29,7 @@ func (p *Plane) startWatching() error {
 	routes := make(chan struct{}, 1)
 	p.done.Go(func() { p.receive(ctx, sock, routes) })
 	p.done.Go(func() { p.watch(ctx, routes) })
+	p.done.Go(func() { p.recall(ctx) })
 	return nil
 }
 

@@ -36,11 +36,12 @@ type Plane struct {
 	near    atomic.Pointer[dataplane.Gateway]
 	gen     atomic.Uint64
 
-	mu     sync.Mutex // one Set, Update or Close at a time
-	wg     *tunnel    // nil before the first Set
-	byKey  map[dataplane.Key]*peer
-	closed bool
-	why    string // the tunnel has the MTU that it has
+	mu       sync.Mutex // one Set, Update or Close at a time
+	wg       *tunnel    // nil before the first Set
+	byKey    map[dataplane.Key]*peer
+	closed   bool
+	recalled bool   // the peers of a former process were
+	why      string // the tunnel has the MTU that it has
 
 	readings readings
 }
@@ -109,7 +110,12 @@ func (p *Plane) Set(ctx context.Context, s dataplane.State) error {
 	if s.Rules == nil && p.rules.Swap(nil) != nil { // a Change could not say so
 		p.settle(nil, true)
 	}
-	return p.applyLocked(p.differenceLocked(s))
+	err := p.applyLocked(p.differenceLocked(s))
+	if err == nil && !p.recalled {
+		p.recalled = true
+		go p.recall(p.wg)
+	}
+	return err
 }
 
 // Update changes the desired state by c.

@@ -49,6 +49,10 @@ func (p *Plane) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Sta
 		if p.readings.peers, err = parseReadings(text); err != nil {
 			return s, err
 		}
+		for k, v := range p.readings.peers {
+			v.Local = w.bind.Local(v.Endpoint)
+			p.readings.peers[k] = v
+		}
 		p.readings.at = now
 	}
 	if len(keys) == 0 {
