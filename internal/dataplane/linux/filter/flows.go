@@ -14,7 +14,8 @@ import (
 	"vpnd/internal/dataplane"
 )
 
-// tracked is a flow of the tunnel that conntrack has. The tuples of both directions, as
+// tracked is a flow of the tunnel that conntrack has; its destination is where it really
+// goes. The tuples of both directions, as
 // NAT has made them, are in entry.
 type tracked struct {
 	dataplane.Flow
@@ -57,11 +58,11 @@ func (f *Filter) listLocked(c cut, now time.Time) ([]tracked, error) {
 	var out []tracked
 	for _, x := range all {
 		fl := tracked{
-			Flow: dataplane.Flow{Src: x.TupleOrig.IP.SourceAddress, Dst: x.TupleOrig.IP.DestinationAddress, Proto: x.TupleOrig.Proto.Protocol},
+			Flow: dataplane.Flow{Src: x.TupleOrig.IP.SourceAddress, Dst: x.TupleReply.IP.SourceAddress, Proto: x.TupleOrig.Proto.Protocol},
 			mark: x.Mark, entry: x,
 		}
 		if hasPorts(fl.Proto) {
-			fl.DstPort = x.TupleOrig.Proto.DestinationPort
+			fl.DstPort = x.TupleReply.Proto.SourcePort
 		}
 		if fl.mark == 0 || fl.mark == flowPortal || !(f.inNetwork(fl.Src) || f.inNetwork(fl.Dst)) || !cuts(fl) {
 			continue

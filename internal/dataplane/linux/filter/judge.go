@@ -9,8 +9,10 @@ import (
 	"vpnd/internal/dataplane/linux/nft"
 )
 
-// Every packet of a flow, of both directions, is judged by the flow's original tuple, so
-// a reply lives exactly as long as what it answers, and so does an ICMP error about it.
+// Every packet of a flow, of both directions, is judged by where the flow began and by where
+// it really goes, which is where its answers come from: somebody else's table may have
+// rewritten its destination. So a reply lives exactly as long as what it answers, and so
+// does an ICMP error about it.
 
 // fromTunnel judges what the tunnel's interface brings.
 func (b *builder) fromTunnel(f nft.IP) {
@@ -66,6 +68,19 @@ func (b *builder) fromHost(f nft.IP) {
 	b.rule(name, startsMidstream(), nft.One(b.goTo("refuse")))
 	b.rule(name, nft.One(b.jump("judge"+f.Suffix)))
 	b.rule(name, nft.One(b.goTo("refuse")))
+}
+
+// again judges a flow's first packet once more where its destination was rewritten, which
+// may have happened behind the first verdict: nat chains have any priority.
+func (b *builder) again(f nft.IP) {
+	b.chain("again" + f.Suffix)
+	b.rule("again"+f.Suffix, nft.One(b.jump("judge"+f.Suffix)))
+	b.rule("again"+f.Suffix, nft.One(nft.Counter(), nft.Drop()))
+}
+
+// rewritten matches the first packet of a flow whose destination somebody has rewritten.
+func rewritten() []nft.Stmt {
+	return nft.Join(nft.CtState(expr.CtStateBitNEW|expr.CtStateBitRELATED), nft.CtStatus(nft.StatusDNAT))
 }
 
 // startsMidstream matches TCP packets that would start a flow without being a SYN.

@@ -98,6 +98,7 @@ func (l layout) build(suffix string, classes map[uint32]bool) ([]link, []nft.Rul
 		b.fromOutside(f)
 		b.fromHost(f)
 		b.judge(f)
+		b.again(f)
 	}
 	for _, class := range slices.Sorted(maps.Keys(classes)) {
 		b.classRules(class)
@@ -126,8 +127,16 @@ func (b *builder) hooks() {
 		}
 	}
 
+	for _, f := range b.families() {
+		for _, a := range b.addrs(f) {
+			b.rule("input", nft.Join(nft.IIF(expr.CmpOpNeq, b.iface), nft.IIF(expr.CmpOpNeq, "lo")), f.IsProto(), f.In(f.LoadDst, host(a), false), nft.One(nft.Counter(), nft.Drop()))
+		}
+	}
 	b.rule("input", nft.IIF(expr.CmpOpNeq, b.iface), nft.One(nft.Accept()))
 	b.neighbours("input")
+	for _, f := range b.families() {
+		b.rule("input", f.IsProto(), rewritten(), flowMark(expr.CmpOpNeq, flowPortal), nft.One(b.goTo("again"+f.Suffix)))
+	}
 	b.rule("input", b.marked(), nft.One(nft.Accept()))
 	b.rule("input", nft.One(nft.Counter(), nft.Drop()))
 
@@ -139,6 +148,10 @@ func (b *builder) hooks() {
 		b.rule("forward", others, nft.IP6.IsProto(), nft.One(nft.Counter(), nft.Drop()))
 	}
 	b.rule("forward", b.marked(), nft.L4Proto(unix.IPPROTO_TCP), tcpFlags(0x02, 0x02), clampMSS())
+	for _, f := range b.families() {
+		b.rule("forward", nft.IIF(expr.CmpOpEq, b.iface), f.IsProto(), rewritten(), nft.One(b.goTo("again"+f.Suffix)))
+		b.rule("forward", nft.OIF(expr.CmpOpEq, b.iface), f.IsProto(), rewritten(), nft.One(b.goTo("again"+f.Suffix)))
+	}
 	b.rule("forward", b.marked(), nft.One(nft.Accept()))
 	b.rule("forward", others, nft.One(nft.Accept()))
 	b.rule("forward", nft.One(nft.Counter(), nft.Drop()))
@@ -233,7 +246,7 @@ func (b *builder) ports() {
 	for _, n := range b.levels {
 		s := nft.One(nft.Meta(expr.MetaKeyPRIORITY, nft.R0), nft.CtOriginal(unix.NFT_CT_PROTOCOL, nft.R1))
 		if n < 16 {
-			s = append(s, nft.CtOriginal(unix.NFT_CT_PROTO_DST, nft.R2))
+			s = append(s, nft.CtReply(unix.NFT_CT_PROTO_SRC, nft.R2))
 			if n > 0 {
 				m := binary.BigEndian.AppendUint16(nil, 0xffff<<n&0xffff)
 				s = append(s, nft.Bitwise(nft.R2, 2, m, []byte{0, 0}))

@@ -33,15 +33,18 @@ func Encode(e expr.Any) Stmt {
 	return b
 }
 
-// CtOriginal loads a part of the flow's original tuple; google/nftables does not write
-// the direction of the address keys.
-func CtOriginal(key uint32, reg uint32) Stmt {
+// CtOriginal loads a part of the tuple of the flow's first packet, CtReply one of the tuple
+// of what answers it. google/nftables does not write the direction of the address keys.
+func CtOriginal(key, reg uint32) Stmt { return ctTuple(0, key, reg) } // IP_CT_DIR_ORIGINAL
+func CtReply(key, reg uint32) Stmt    { return ctTuple(1, key, reg) } // IP_CT_DIR_REPLY
+
+func ctTuple(direction byte, key, reg uint32) Stmt {
 	b, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_EXPR_NAME, Data: CString("ct")},
 		Nested(unix.NFTA_EXPR_DATA,
 			netlink.Attribute{Type: unix.NFTA_CT_DREG, Data: be32(reg)},
 			netlink.Attribute{Type: unix.NFTA_CT_KEY, Data: be32(key)},
-			netlink.Attribute{Type: unix.NFTA_CT_DIRECTION, Data: []byte{0}}), // IP_CT_DIR_ORIGINAL
+			netlink.Attribute{Type: unix.NFTA_CT_DIRECTION, Data: []byte{direction}}),
 	})
 	if err != nil {
 		panic(err)
@@ -55,15 +58,14 @@ type IP struct {
 	NFProto     byte
 	Len         uint32
 	ctSrc       uint32
-	ctDst       uint32
 	SrcOff      uint32
 	DstOff      uint32
 	ElementType uint32
 }
 
 var (
-	IP4 = IP{"4", unix.NFPROTO_IPV4, 4, unix.NFT_CT_SRC_IP, unix.NFT_CT_DST_IP, 12, 16, typeIPv4}
-	IP6 = IP{"6", unix.NFPROTO_IPV6, 16, unix.NFT_CT_SRC_IP6, unix.NFT_CT_DST_IP6, 8, 24, typeIPv6}
+	IP4 = IP{"4", unix.NFPROTO_IPV4, 4, unix.NFT_CT_SRC_IP, 12, 16, typeIPv4}
+	IP6 = IP{"6", unix.NFPROTO_IPV6, 16, unix.NFT_CT_SRC_IP6, 8, 24, typeIPv6}
 )
 
 func IPOf(a netip.Addr) IP {
@@ -80,9 +82,12 @@ func (f IP) LoadDst(reg uint32) Stmt {
 	return Payload(expr.PayloadBaseNetworkHeader, f.DstOff, f.Len, reg)
 }
 
-// CtSrcReg and CtDstReg load the addresses of the flow's first packet.
+// CtSrcReg loads the address from which the flow's first packet came.
 func (f IP) CtSrcReg(reg uint32) Stmt { return CtOriginal(f.ctSrc, reg) }
-func (f IP) CtDstReg(reg uint32) Stmt { return CtOriginal(f.ctDst, reg) }
+
+// CtDstReg loads the address to which the flow goes, however it was rewritten: that from
+// which its answers come.
+func (f IP) CtDstReg(reg uint32) Stmt { return CtReply(f.ctSrc, reg) }
 
 // After is the register behind an address that begins at reg.
 func (f IP) After(reg uint32) uint32 { return reg + f.Len/4 }

@@ -129,12 +129,11 @@ func decodeCt(a nft.Attributes) (Step, error) {
 		}
 		return nil, fmt.Errorf("it sets flow key %d", key)
 	}
-	if d := a[unix.NFTA_CT_DIRECTION]; len(d) == 1 && d[0] != 0 {
-		return nil, fmt.Errorf("it looks at direction %d", d[0])
-	}
+	d := a[unix.NFTA_CT_DIRECTION]
+	reply := len(d) == 1 && d[0] != 0
 	to, err := a.Register(unix.NFTA_CT_DREG)
 	return func(m *Machine) (bool, error) {
-		v, ok, err := m.Packet.tracked(key)
+		v, ok, err := m.Packet.tracked(key, reply)
 		if err != nil || !ok {
 			return false, err
 		}

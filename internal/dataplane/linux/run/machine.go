@@ -219,9 +219,18 @@ func (p *Packet) transport() []byte {
 // Types of echo requests (RFC 792, RFC 4443).
 const Echo4, Echo6 = 8, 128
 
-// tracked is a key of the flow's original tuple or state; ok is false if the flow, being
+// tracked is a key of the flow's original tuple, of its answers' tuple, or of its state; ok is false if the flow, being
 // of the other family, has no such thing.
-func (p *Packet) tracked(key uint32) (v []byte, ok bool, err error) {
+func (p *Packet) tracked(key uint32, reply bool) (v []byte, ok bool, err error) {
+	if reply {
+		switch key {
+		case unix.NFT_CT_SRC_IP, unix.NFT_CT_SRC_IP6:
+			return p.Dst.AsSlice(), p.Dst.Is4() == (key == unix.NFT_CT_SRC_IP), nil
+		case unix.NFT_CT_PROTO_SRC:
+			return binary.BigEndian.AppendUint16(nil, p.Port), true, nil
+		}
+		return nil, false, fmt.Errorf("flow key %d of the answers is not known", key)
+	}
 	switch key {
 	case unix.NFT_CT_STATE:
 		return nft.Native32(expr.CtStateBitNEW), true, nil
