@@ -121,3 +121,23 @@ func TestLoadSealingKey(t *testing.T) {
 		t.Error("a folder was taken for a key")
 	}
 }
+
+// A nonce that came twice would give away both values: of a million none does.
+func TestMillionNonces(t *testing.T) {
+	s, err := NewSealer(make([]byte, sealKeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const values, version, nonce = 1_000_000, 1, 12 // the last two in bytes
+	seen := make(map[[nonce]byte]struct{}, values)
+	for range values {
+		sealed, err := s.Seal(peers.ID{1}, fieldPSK, []byte("the same secret each time"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[[nonce]byte(sealed[version:])] = struct{}{}
+	}
+	if len(seen) != values {
+		t.Errorf("%d values have %d nonces", values, len(seen))
+	}
+}
