@@ -16,6 +16,9 @@ import (
 // browser that was shown it. It is no credential: the invitation's token is.
 const browserCookie = "__Secure-vpnd-enroll"
 
+// repeated is how long the answer of an enrolment is given again, to the same browser.
+const repeated = time.Hour
+
 // browserOf returns the cookie's value, or "" for none or for one that is not ours.
 func browserOf(r *http.Request) string {
 	c, err := r.Cookie(browserCookie)
@@ -68,10 +71,10 @@ func (p *public) begin(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("drawing the authenticator's QR code: %w", err)
 		}
 	}
-	// It lasts as long as the invitation: a phone may throw the page out of memory while
-	// its owner is in the app store.
+	// It lasts as long as the invitation, and as long as the answer is repeated after that: a
+	// phone may throw the page out of memory while its owner is in the app store.
 	http.SetCookie(w, &http.Cookie{
-		Name: browserCookie, Value: id, Path: "/api/v1/enroll", Expires: e.Expires,
+		Name: browserCookie, Value: id, Path: "/api/v1/enroll", Expires: e.Expires.Add(repeated),
 		HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode,
 	})
 	return writeJSON(w, http.StatusOK, out)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"vpnd/internal/control"
 )
@@ -28,6 +29,9 @@ func TestBegin(t *testing.T) {
 	c := cs[0]
 	if len(c.Value) != 43 || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteStrictMode || c.Path != "/api/v1/enroll" || c.Domain != "" {
 		t.Errorf("cookie %v", c.Raw)
+	}
+	if left := time.Until(c.Expires); left < 47*time.Hour+59*time.Minute { // the answer is repeated for an hour more
+		t.Errorf("the cookie ends in %v", left)
 	}
 	if f.browser != c.Value {
 		t.Errorf("control was told browser %q", f.browser)
