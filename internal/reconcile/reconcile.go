@@ -1,14 +1,16 @@
 // Package reconcile carries committed changes to the data plane. It never proposes.
 //
 // It compares two views of the state, the one that the plane has and the newest, and
-// tells the plane the difference; when the difference is not known, or the plane has
-// failed, it tells it everything.
+// tells the plane the difference. When the plane has failed it tells it the same once more,
+// and when that fails again, or the difference is not known, it tells it everything.
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,12 +43,14 @@ type Reconciler struct {
 	err      error         // of the last attempt; nil once the plane is up to date
 	advanced chan struct{} // closed and replaced when applied or err changes
 
+	unsealed map[peers.ID]unsealed // Run's alone
+
 	beat atomic.Int64 // Unix nanoseconds, see Beat
 }
 
 // New returns a Reconciler; Run drives it.
 func New(c Config) *Reconciler {
-	r := &Reconciler{Config: c, advanced: make(chan struct{})}
+	r := &Reconciler{Config: c, advanced: make(chan struct{}), unsealed: make(map[peers.ID]unsealed)}
 	r.beat.Store(time.Now().UnixNano())
 	return r
 }
@@ -54,14 +58,15 @@ func New(c Config) *Reconciler {
 // The pause after a failed attempt doubles from retryMin to retryMax. Until an attempt
 // succeeds the plane may allow what the state no longer does, so it starts small.
 const (
-	retryMin = 50 * time.Millisecond
-	retryMax = 5 * time.Second
+	retryOnce = 2 * time.Millisecond // of a change, as that change
+	retryMin  = 50 * time.Millisecond
+	retryMax  = 5 * time.Second
 )
 
 // Run applies changes until ctx ends, and returns its error.
 func (r *Reconciler) Run(ctx context.Context) error {
 	var has *peers.View // what the plane has; nil: unknown
-	retry := retryMin
+	retry, again := retryMin, false
 	for {
 		view := r.State.View()
 		settings, ok := view.Settings()
@@ -78,6 +83,19 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		r.publish(view, rules, err)
+		if err != nil && has != nil && !again {
+			// What fails for a moment, as for want of a buffer, costs no more than that: to
+			// tell everything takes seconds where there are many devices.
+			again = true
+			r.Logf("the data plane does not follow: %v; trying the same once more", err)
+			select {
+			case <-time.After(retryOnce):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		again = false
 		if err != nil {
 			r.Logf("the data plane does not follow: %v; trying again in %v", err, retry)
 			r.beat.Store(time.Now().UnixNano())
@@ -163,6 +181,7 @@ func (r *Reconciler) set(ctx context.Context, view *peers.View, settings peers.S
 			s.Sessions = append(s.Sessions, *ses)
 		}
 	}
+	maps.DeleteFunc(r.unsealed, func(id peers.ID, _ unsealed) bool { return view.Device(id) == nil })
 	return ruleset, r.Plane.Set(ctx, s)
 }
 
@@ -209,7 +228,7 @@ func (r *Reconciler) device(v *peers.View, d *peers.Device) (*dataplane.Device, 
 	if !ok {
 		return nil, nil
 	}
-	psk, err := r.PresharedKey(d)
+	psk, err := r.presharedKey(d)
 	if err != nil {
 		// One damaged value must not keep what others lose from being closed.
 		r.Logf("the device %s stays out: unsealing its preshared key: %v; give it new keys: vpnctl device rotate %s", s.Device, err, s.Device)
@@ -222,6 +241,24 @@ func (r *Reconciler) device(v *peers.View, d *peers.Device) (*dataplane.Device, 
 		PresharedKey: psk,
 		Addrs:        d.Addrs,
 	}, nil
+}
+
+// unsealed is a preshared key beside what it was unsealed from.
+type unsealed struct {
+	from peers.Sealed
+	key  dataplane.Key
+}
+
+// presharedKey unseals a device's preshared key when it is another one than the last time.
+func (r *Reconciler) presharedKey(d *peers.Device) (dataplane.Key, error) {
+	if u, ok := r.unsealed[d.ID]; ok && bytes.Equal(u.from, d.PresharedKey) {
+		return u.key, nil
+	}
+	key, err := r.PresharedKey(d)
+	if err == nil {
+		r.unsealed[d.ID] = unsealed{d.PresharedKey, key}
+	}
+	return key, err
 }
 
 // behind is how far the wall clock lies behind the state's time, which never runs

@@ -27,8 +27,11 @@ type model struct {
 	sessions map[string]dataplane.Session
 	rules    *rules.Ruleset
 	sets     int
-	derived  int // changes of the rules that were derived
-	fail     error
+	derived  int   // changes of the rules that were derived
+	fail     error // of everything
+	refuse   int   // so many changes are refused
+	changes  int   // that were told, also those refused
+	devs     int   // how many devices these named
 }
 
 func (m *model) Set(_ context.Context, s dataplane.State) error {
@@ -58,6 +61,12 @@ func (m *model) Update(_ context.Context, c dataplane.Change) error {
 	defer m.mu.Unlock()
 	if m.fail != nil {
 		return m.fail
+	}
+	m.changes++
+	m.devs += len(c.RemoveDevices) + len(c.PutDevices) + len(c.EndSessions) + len(c.PutSessions)
+	if m.refuse > 0 {
+		m.refuse--
+		return errors.New("no buffer space")
 	}
 	for _, d := range c.RemoveDevices {
 		delete(m.devices, d.PublicKey)
@@ -342,6 +351,72 @@ func TestFailureIsMadeGood(t *testing.T) {
 	b.plane.fail = nil
 	b.plane.mu.Unlock()
 	b.check("the failure")
+}
+
+// A change that fails is told once more as that change; only when it fails again the plane
+// is told everything.
+func TestFailedChangeIsRepeated(t *testing.T) {
+	b := newBench(t)
+	_, device := b.user("u1")
+	for i := range 20 {
+		b.user(fmt.Sprintf("many%d", i))
+	}
+	b.check("the start")
+	told := func(refuse int, body peers.Body) (sets, changes, named int) {
+		t.Helper()
+		b.plane.mu.Lock()
+		b.plane.refuse, b.plane.changes, b.plane.devs = refuse, 0, 0
+		before := b.plane.sets
+		b.plane.mu.Unlock()
+		b.must(body)
+		b.check("a failure")
+		b.plane.mu.Lock()
+		defer b.plane.mu.Unlock()
+		return b.plane.sets - before, b.plane.changes, b.plane.devs
+	}
+	if sets, changes, named := told(1, peers.Login{Device: device, Step: 2}); sets != 0 || changes != 2 || named > 4 {
+		t.Errorf("one failure: %d times everything, %d changes of %d", sets, changes, named)
+	}
+	if sets, changes, named := told(1, peers.SessionEnd{Device: device}); sets != 0 || changes != 2 || named > 4 {
+		t.Errorf("one failure of a revocation: %d times everything, %d changes of %d", sets, changes, named)
+	}
+	if sets, changes, _ := told(2, peers.Login{Device: device, Step: 3}); sets != 1 || changes != 2 {
+		t.Errorf("two failures: %d times everything, %d changes", sets, changes)
+	}
+}
+
+// A preshared key is unsealed when it is a new one, and not at each sign-in.
+func TestUnsealedOnce(t *testing.T) {
+	b := newBench(t)
+	_, device := b.user("u1")
+	b.user("u2")
+	b.wait()
+	r := b.reconciler(&model{})
+	var unseals atomic.Int32
+	unseal := r.PresharedKey
+	r.PresharedKey = func(d *peers.Device) (dataplane.Key, error) { unseals.Add(1); return unseal(d) }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	after := func(what string, want int32, body peers.Body) {
+		t.Helper()
+		if body != nil {
+			b.must(body)
+		}
+		if err := r.Wait(ctx, b.index); err != nil {
+			t.Fatal(err)
+		}
+		if n := unseals.Swap(0); n != want {
+			t.Errorf("%s: %d keys were unsealed, want %d", what, n, want)
+		}
+	}
+	after("the start", 2, nil)
+	after("a sign-in", 0, peers.Login{Device: device, Step: 2})
+	after("a renewal", 0, peers.Login{Device: device, Step: 3})
+	after("a sign-out", 0, peers.SessionEnd{Device: device})
+	after("new keys", 1, peers.DeviceRotate{Device: device, PublicKey: b.key(), PresharedKey: []byte{99}})
+	after("a sign-in with them", 0, peers.Login{Device: device, Step: 4})
 }
 
 // A stored policy that cannot be used any more grants nothing, and the gateway runs.

@@ -40,6 +40,9 @@ func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings
 				put = append(put, s)
 			}
 		}
+		if view.Device(id) == nil {
+			delete(r.unsealed, id)
+		}
 		before, after := session(has, id, time.Time{}, 0), session(view, id, now, behind(view, now))
 		if was == nil {
 			before = nil

@@ -12,7 +12,7 @@ import (
 	"vpnd/internal/dataplane"
 )
 
-// Update implements dataplane.Plane.
+// Update implements dataplane.Plane. One that failed can be repeated as it was.
 func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -22,11 +22,13 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 	if p.want == nil || !p.watched {
 		return errors.New("data plane: Update before Set")
 	}
+	before := p.want.named(c)
 	shrink, put, moved := p.want.apply(c)
 	closing := dataplane.Change{RemoveDevices: append(moved, c.RemoveDevices...), EndSessions: c.EndSessions}
 	opening := dataplane.Change{PutDevices: c.PutDevices, PutSessions: c.PutSessions, Rules: c.Rules}
 	if len(closing.RemoveDevices)+len(closing.EndSessions) > 0 {
 		if err := p.filter.Update(ctx, closing); err != nil {
+			p.want.restore(before) // no peer has been changed
 			return fmt.Errorf("closing in the packet filter: %w", err)
 		}
 	}
@@ -37,6 +39,7 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 		drift, err2 := p.settle(nil, nil)
 		defer func() { go p.report(drift) }()
 		if err2 != nil {
+			p.want.restore(before)
 			return errors.Join(err, err2)
 		}
 	}
@@ -46,6 +49,31 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 		}
 	}
 	return nil
+}
+
+// named are the devices that c names as d has them; nil where there is none.
+func (d *desired) named(c dataplane.Change) map[dataplane.Key]*dataplane.Device {
+	out := make(map[dataplane.Key]*dataplane.Device)
+	for _, list := range [][]dataplane.Device{c.RemoveDevices, c.PutDevices} {
+		for _, dev := range list {
+			out[dev.PublicKey] = nil
+			if old, ok := d.devices[dev.PublicKey]; ok {
+				out[dev.PublicKey] = &old
+			}
+		}
+	}
+	return out
+}
+
+// restore takes back what apply did: the change has failed, and is still to be made.
+func (d *desired) restore(before map[dataplane.Key]*dataplane.Device) {
+	for k, old := range before {
+		if old == nil {
+			delete(d.devices, k)
+		} else {
+			d.devices[k] = *old
+		}
+	}
 }
 
 // apply changes the desired state and says how the peers follow: shrink first, then
