@@ -165,8 +165,16 @@ func lower(c byte) bool  { return 'a' <= c && c <= 'z' }
 func letter(c byte) bool { return lower(c | 0x20) }
 func digit(c byte) bool  { return '0' <= c && c <= '9' }
 
-// fold gives the form in which names are compared: names are ASCII.
-func fold(name string) string { return strings.ToLower(name) }
+// fold gives the form in which names are compared. Names are ASCII, so nothing else is
+// folded: to Unicode the sign of the kelvin is a capital k, and would find a name in k.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + ('a' - 'A')
+		}
+		return r
+	}, name)
+}
 
 // shorten bounds what an error repeats of somebody's input.
 func shorten(s string) string {

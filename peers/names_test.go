@@ -65,3 +65,50 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+// A name that only looks like hers finds nobody.
+func TestNamesAreFoundInTheirSpelling(t *testing.T) {
+	c := newCluster(t)
+	enrol(c, "Kate", "Kitchen-iMac")
+	u := c.View().UserByName("kATE")
+	if u == nil || c.View().DeviceByName(u.ID, "kITCHEN-IMAC") == nil {
+		t.Fatal("the case of ASCII letters counts")
+	}
+	for _, name := range []string{"\u212aate", "Kate ", " Kate", "Kate\x00", "Kat\u0435", "\uff4bate", "Kate\u200b", ""} {
+		if c.View().UserByName(name) != nil {
+			t.Errorf("%q finds Kate", name)
+		}
+	}
+	for _, name := range []string{"\u212aitchen-iMac", "Kitchen\u2010iMac", "Kitchen-\u0130Mac", ""} {
+		if c.View().DeviceByName(u.ID, name) != nil {
+			t.Errorf("%q finds the device", name)
+		}
+	}
+	if r := c.do(UserAdd{id("x"), "\u212aate", nil}); !errors.Is(r.Err, ErrInvalid) {
+		t.Error(r.Err)
+	}
+}
+
+// An address is a device's in the one spelling that WireGuard delivers, or mapped into
+// IPv6, which means the same address; with a zone it is of a link, which the tunnel is not.
+func TestAddressesAreFoundInTheirSpelling(t *testing.T) {
+	c := newCluster(t)
+	enrol(c, "alice", "laptop")
+	for s, want := range map[string]bool{
+		"10.77.0.2": true, "::ffff:10.77.0.2": true, "fd00:77::2": true, "fd00:77:0:0::2": true,
+		"::10.77.0.2": false, "64:ff9b::10.77.0.2": false, "fd00:77::2%wg0": false, "fd00:77::1:0:0:2": false,
+		"::ffff:10.77.0.2%wg0": true, // there is no zone in IPv4
+	} {
+		if got := c.View().DeviceByAddr(netip.MustParseAddr(s)) != nil; got != want {
+			t.Errorf("%s: %v", s, got)
+		}
+	}
+	for _, s := range []string{"::ffff:192.0.2.0/120", "192.0.2.1/24", "224.0.0.0/4", "ff00::/8"} {
+		routes := []netip.Prefix{netip.MustParsePrefix(s)}
+		refused(c, Configure{Routes: &routes}, ErrInvalid)
+	}
+	for _, s := range []string{"::ffff:192.0.2.1", "fe80::1%eth0", "0.0.0.0", "ff02::1"} {
+		dns := []netip.Addr{netip.MustParseAddr(s)}
+		refused(c, Configure{DNS: &dns}, ErrInvalid)
+	}
+}

@@ -5,19 +5,30 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
-// hostPort splits a Host header, filling in the scheme's port and folding case. It gives
-// "" for what is no host.
+// hostPort splits a Host header or the rest of an origin, filling in the scheme's port and
+// folding the case of ASCII letters. It gives "" for what is no host or has a port that no
+// browser writes: each origin has one spelling here.
 func hostPort(host, defaultPort string) (name, port string) {
+	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", "" // a browser sends other letters in Punycode
+	}
 	u, err := url.Parse("//" + host)
-	if err != nil || u.Host != host || u.User != nil {
+	if err != nil || u.Host != host || u.User != nil || strings.HasSuffix(host, ":") {
 		return "", ""
 	}
 	name, port = strings.ToLower(u.Hostname()), u.Port()
+	if strings.Contains(name, ":") && host[0] != '[' {
+		return "", "" // IPv6 stands in brackets
+	}
 	if port == "" {
 		port = defaultPort
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return "", ""
 	}
 	return name, port
 }

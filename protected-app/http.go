@@ -147,8 +147,10 @@ func sameHost(host, local string) bool {
 	want = netip.AddrPortFrom(want.Addr().Unmap().WithZone(""), want.Port())
 	got, err := netip.ParseAddrPort(host)
 	if err != nil { // without a port, port 80 is meant
-		a, aerr := netip.ParseAddr(strings.Trim(host, "[]"))
-		if aerr != nil {
+		inner, bracketed := strings.CutPrefix(host, "[")
+		inner, ended := strings.CutSuffix(inner, "]")
+		a, err := netip.ParseAddr(inner)
+		if err != nil || bracketed != ended || bracketed != a.Is6() {
 			return false
 		}
 		got = netip.AddrPortFrom(a, 80)

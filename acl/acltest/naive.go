@@ -99,7 +99,7 @@ func (w *World) to(t string, p rules.Packet, src, dst *rules.Subject) bool {
 	case "*":
 		return true
 	case "autogroup:self":
-		return src != nil && dst != nil && p.Src != p.Dst && len(src.Tags)+len(dst.Tags) == 0 && strings.EqualFold(src.User, dst.User)
+		return src != nil && dst != nil && p.Src != p.Dst && len(src.Tags)+len(dst.Tags) == 0 && sameUser(src.User, dst.User)
 	default:
 		return w.matches(t, p.Dst, dst)
 	}
@@ -164,7 +164,7 @@ func (w *World) matches(t string, a netip.Addr, device *rules.Subject) bool {
 	case strings.ContainsAny(t, "./:"):
 		return contains(t, a)
 	default:
-		return device != nil && len(device.Tags) == 0 && strings.EqualFold(device.User, strings.TrimSuffix(t, "@"))
+		return device != nil && len(device.Tags) == 0 && sameUser(device.User, strings.TrimSuffix(t, "@"))
 	}
 }
 
@@ -180,7 +180,7 @@ func (w *World) member(user, group string) bool {
 		if strings.HasPrefix(m, "group:") {
 			return w.member(user, m)
 		}
-		return strings.EqualFold(m, user)
+		return sameUser(m, user)
 	})
 }
 
@@ -238,4 +238,18 @@ func (h Hours) open(now time.Time) bool {
 		return h.Days[day] && minute >= h.From && minute < h.To
 	}
 	return h.Days[day] && minute >= h.From || h.Days[(day+6)%7] && minute < h.To
+}
+
+// sameUser compares users' names without regard to the case of ASCII letters.
+func sameUser(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		x, y := a[i], b[i]
+		if x != y && (x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
 }

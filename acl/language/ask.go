@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // Warnings are what is doubtful in the text though it means something.
@@ -49,7 +48,7 @@ func (p *Policy) Listed(group string) []string {
 
 // GroupsOf are the groups that a user is in, through nested groups too, sorted.
 func (p *Policy) GroupsOf(user string) []string {
-	return slices.Clone(p.GroupsOfLower(strings.ToLower(user)))
+	return slices.Clone(p.GroupsOfLower(Fold(user)))
 }
 
 // GroupsOfLower is GroupsOf of a name in lower case. The list must not be changed.
@@ -86,7 +85,7 @@ func (p *Policy) MayTag(user, tag string) bool {
 	if o == nil {
 		return false
 	}
-	user = strings.ToLower(user)
+	user = Fold(user)
 	return slices.ContainsFunc(o.owners, func(t Selector) bool {
 		switch t.Kind {
 		case SelectMembers:

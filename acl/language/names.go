@@ -2,7 +2,6 @@ package language
 
 import (
 	"slices"
-	"strings"
 )
 
 // CheckNames warns about names of users that nobody has (known is in lower case). Where
@@ -11,7 +10,7 @@ import (
 func (p *Policy) CheckNames(f *Faults, known map[string]bool, all bool) {
 	check := func(t Selector, isDst bool) {
 		switch {
-		case t.Kind == SelectHost && known[strings.ToLower(t.Name)]:
+		case t.Kind == SelectHost && known[Fold(t.Name)]:
 			f.warnf(t.At, "%q is the host here, not the user of that name: for the user write %q", t.Name, t.Name+"@")
 		case t.Kind != SelectUser || known[t.Name]:
 		case isDst && t.bare && all:

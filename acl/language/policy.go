@@ -223,7 +223,7 @@ func decodeTagOwners(d *decoder, p *Policy, v *hujson.Value) {
 				return
 			}
 			if t.Kind == SelectName {
-				t.Kind, t.Name = SelectUser, strings.ToLower(t.Name)
+				t.Kind, t.Name = SelectUser, Fold(t.Name)
 			}
 			switch t.Kind {
 			case SelectUser, SelectGroup, SelectMembers:

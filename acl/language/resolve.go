@@ -3,7 +3,6 @@ package language
 import (
 	"maps"
 	"slices"
-	"strings"
 )
 
 // MaxMembers is the most memberships of all groups together, those of nested groups
@@ -49,7 +48,7 @@ func (d *decoder) resolveSelector(p *Policy, t *Selector) {
 		if _, ok := p.hosts[t.Name]; ok || t.Name == AppHost {
 			t.Kind = SelectHost
 		} else {
-			t.Kind, t.Name = SelectUser, strings.ToLower(t.Name)
+			t.Kind, t.Name = SelectUser, Fold(t.Name)
 		}
 	case SelectGroup:
 		if p.groups[t.Name] == nil {

@@ -193,7 +193,7 @@ func parseUser(s string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("%q is not a user's name: names are letters, digits, \"-\", \"_\", \".\", \"+\" and \"@\", at most %d bytes", Short(s), MaxName)
 	}
-	return strings.ToLower(name), nil
+	return Fold(name), nil
 }
 
 // SplitPorts takes "db:443", "tag:web:80,443", "[fd00::1]:22" or "10.0.0.0/8:*" apart,

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"vpnd/acl/internal/bitset"
 	"vpnd/acl/internal/ranges"
@@ -85,7 +84,7 @@ func RunTests(r *rules.Ruleset, subjects []rules.Subject) language.ErrorList {
 		byUser: map[string][]int{}, known: map[knownEnds][]end{}}
 	for i, s := range subjects {
 		if len(s.Tags) == 0 {
-			u := strings.ToLower(s.User)
+			u := language.Fold(s.User)
 			t.byUser[u] = append(t.byUser[u], i)
 		}
 	}
@@ -270,7 +269,7 @@ func (t *tester) enrolled(as side, d *rules.Enrolled, a netip.Addr) end {
 
 // hypothetical is a device that does not exist yet, whatever its address will be.
 func (t *tester) hypothetical(as side, s rules.Subject, label string) end {
-	e := end{label: label, user: strings.ToLower(s.User), is4: true, is6: true, device: true}
+	e := end{label: label, user: language.Fold(s.User), is4: true, is6: true, device: true}
 	if as == asSource {
 		e.rules = t.r.SourceRules(&s)
 	} else {

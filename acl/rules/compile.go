@@ -114,11 +114,11 @@ func checkNames(p *language.Policy, o Options, subjects []Subject, f *language.F
 	}
 	known := map[string]bool{}
 	for _, u := range o.Users {
-		known[strings.ToLower(u)] = true
+		known[language.Fold(u)] = true
 	}
 	for _, s := range subjects {
 		if s.User != "" {
-			known[strings.ToLower(s.User)] = true
+			known[language.Fold(s.User)] = true
 		}
 	}
 	p.CheckNames(f, known, o.Users != nil)
@@ -152,7 +152,7 @@ func (c *compiled) enrol(b *builder, subjects []Subject) []*Enrolled {
 	for i := range subjects {
 		s := subjects[i]
 		s.Addrs = slices.Clone(s.Addrs)
-		who := strings.ToLower(s.User)
+		who := language.Fold(s.User)
 		if len(s.Tags) > 0 {
 			who = strings.Join(s.Tags, ",") // no user's name has a colon
 		}
@@ -191,7 +191,7 @@ func (c *compiled) judge(b *builder, d *Enrolled, a netip.Addr) {
 	a = a.Unmap()
 	d.User = ""
 	if len(s.Tags) == 0 {
-		d.User = strings.ToLower(s.User)
+		d.User = language.Fold(s.User)
 	}
 	b.scratch.Clear()
 	c.selected(c.program.src, s, b.scratch)
@@ -217,7 +217,7 @@ func (pr *program) selected(by map[deviceKey][]uint32, s *Subject, into bitset.S
 		}
 		return
 	}
-	user := strings.ToLower(s.User)
+	user := language.Fold(s.User)
 	into.AddAll(by[deviceKey{kind: language.SelectMembers}])
 	into.AddAll(by[deviceKey{language.SelectUser, user}])
 	for _, g := range pr.policy.GroupsOfLower(user) {
