@@ -76,6 +76,16 @@ func TestBench(t *testing.T) {
 		}
 		r.restart(b.n, took, b.resident())
 	}
+	r.Progress("restarting while clients are connected")
+	for _, b := range beds {
+		live := min(b.n, 1000)
+		var first, last []time.Duration
+		for range plan.restarts {
+			f, l := b.recall(live)
+			first, last = append(first, f), append(last, l)
+		}
+		r.recalled(b.n, live, report.Median(first), report.Median(last))
+	}
 
 	r.Progress("signing %d people in and out, at each size", plan.signIns)
 	samples := make([][]sample, len(beds))
@@ -184,6 +194,17 @@ func (r *benchReport) restart(n int, took []time.Duration, resident uint64) {
 	slices.Sort(took)
 	r.Add("  %6d devices   %7.2f s (the median of %d); then %5.0f MB are resident, wireguard-go's included",
 		n, took[len(took)/2].Seconds(), len(took), mb(resident))
+}
+
+func (r *benchReport) recalled(n, live int, first, last time.Duration) {
+	what := "%6d devices, %4d of them connected: from the start of the process, handshakes begun with the first after %.2f s, with all after %.2f s"
+	args := []any{n, live, first.Seconds(), last.Seconds()}
+	switch bound := map[int]float64{10: 1.5, 10_000: 3}[n]; bound {
+	case 0:
+		r.Add("          "+what, args...)
+	default:
+		r.Judge(last.Seconds() <= bound, what+" (at most %.1f)", append(args, bound)...)
+	}
 }
 
 func (r *benchReport) latencies(sizes []int, samples [][]sample) {

@@ -57,6 +57,7 @@ type Plane struct {
 	o    Options
 	ipv6 bool // the kernel has IPv6
 
+	ctx  context.Context // ends with the plane
 	stop context.CancelFunc
 	done sync.WaitGroup
 	// suspect: somebody may have changed the WireGuard device's configuration.
@@ -67,22 +68,23 @@ type Plane struct {
 	whereabouts whereabouts
 
 	// mu guards what follows and serialises all changes to the host.
-	mu      sync.Mutex
-	closed  bool
-	lock    net.Listener // held from the first Set: one plane per network namespace
-	filter  PacketFilter
-	wg      *wgctrl.Client
-	changes uint64   // how often peers were changed by us
-	want    *desired // nil before the first Set
-	link    *link    // nil while there is none
-	sys     *sysctls
-	portal  *listener
-	outs    outputs // the interfaces by which the routes leave
-	guards  guards
-	reroute bool              // the host's routes changed since outs was found
-	deaf    bool              // WireGuard has dropped its sessions' keys
-	watched bool              // the watcher runs
-	trouble map[string]string // what cannot be put right, by subject: logged once
+	mu       sync.Mutex
+	closed   bool
+	lock     net.Listener // held from the first Set: one plane per network namespace
+	filter   PacketFilter
+	wg       *wgctrl.Client
+	changes  uint64   // how often peers were changed by us
+	want     *desired // nil before the first Set
+	link     *link    // nil while there is none
+	sys      *sysctls
+	portal   *listener
+	outs     outputs // the interfaces by which the routes leave
+	guards   guards
+	reroute  bool              // the host's routes changed since outs was found
+	deaf     bool              // WireGuard has dropped its sessions' keys
+	watched  bool              // the watcher runs
+	recalled bool              // the peers of a former process were
+	trouble  map[string]string // what cannot be put right, by subject: logged once
 }
 
 // New prepares the plane. It changes nothing on the host before the first Set.
@@ -120,8 +122,9 @@ func (o Options) New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 		return nil, fmt.Errorf("opening WireGuard's control interface: %w", err)
 	}
 	_, err = os.Stat("/proc/sys/net/ipv6")
+	alive, stop := context.WithCancel(context.Background())
 	return &Plane{
-		c: c, o: o, ipv6: err == nil,
+		c: c, o: o, ipv6: err == nil, ctx: alive, stop: stop,
 		poke:   make(chan struct{}, 1),
 		filter: f, wg: wg, portal: portal,
 		trouble: map[string]string{},
@@ -183,9 +186,7 @@ func (p *Plane) Close() error {
 		return nil
 	}
 	p.closed = true
-	if p.stop != nil {
-		p.stop()
-	}
+	p.stop()
 	p.mu.Unlock()
 	p.done.Wait()
 

@@ -1,7 +1,7 @@
 package linux
 
 import (
-	"context"
+	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -104,41 +104,68 @@ func (p *Plane) prod() error {
 	return p.configure(calm)
 }
 
-// recall shakes hands with the peers that a former process had sessions with, unless they
-// have come by themselves meanwhile.
-func (p *Plane) recall(ctx context.Context) {
+// putPeers puts peers; at the first time those first that a former process had sessions
+// with, since they wait.
+func (p *Plane) putPeers(put []wgtypes.PeerConfig) error {
+	r, e := p.c.Recall, p.link.engine
+	if p.recalled || e == nil || len(r.Peers) == 0 || !r.After.IsZero() {
+		return p.configureRecalled(put)
+	}
+	p.recalled = true
+	live := map[wgtypes.Key]bool{}
+	for _, s := range r.Peers {
+		live[wgtypes.Key(s.Key)] = true
+	}
+	var first, rest []wgtypes.PeerConfig
+	for _, c := range put {
+		if live[c.PublicKey] {
+			first = append(first, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	if err := p.configure(first); err != nil {
+		return err
+	}
+	if err := e.dev.Up(); err != nil { // the interface is; wireguard-go may not have heard yet
+		return fmt.Errorf("starting wireguard-go: %w", err)
+	}
+	h := recall.Prepare(e.dev, r.Peers)
+	p.done.Go(func() { h.Send(p.ctx) })
+	return p.configureRecalled(rest)
+}
+
+// recall shakes hands with the peers that a former process had sessions with, where that
+// was not done as they were put: when it is time, with those that have not come meanwhile.
+func (p *Plane) recall() {
 	r := p.c.Recall
 	if len(r.Peers) == 0 {
 		return
 	}
 	select {
-	case <-ctx.Done():
+	case <-p.ctx.Done():
 		return
 	case <-time.After(time.Until(r.After)):
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.link == nil {
+	if p.closed || p.link == nil || p.recalled {
 		return
 	}
-	e := p.link.engine
-	peers := r.Peers
-	if e == nil || !r.After.IsZero() {
-		d, err := p.wg.Device(p.c.Interface)
-		if err != nil {
-			p.c.Logf("shaking hands with the peers from before the restart: reading WireGuard interface %s: %v", p.c.Interface, err)
-			return
-		}
-		silent := map[dataplane.Key]bool{}
-		for _, h := range d.Peers {
-			silent[dataplane.Key(h.PublicKey)] = h.LastHandshakeTime.IsZero()
-		}
-		peers = slices.DeleteFunc(slices.Clone(peers), func(s dataplane.Sighting) bool { return !silent[s.Key] })
+	p.recalled = true
+	d, err := p.wg.Device(p.c.Interface)
+	if err != nil {
+		p.c.Logf("shaking hands with the peers from before the restart: reading WireGuard interface %s: %v", p.c.Interface, err)
+		return
 	}
-	if e != nil {
-		if err := e.dev.Up(); err == nil { // the interface is up; wireguard-go may not have heard yet
-			p.done.Go(func() { recall.Shake(ctx, e.dev, peers) })
-		}
+	silent := map[dataplane.Key]bool{}
+	for _, h := range d.Peers {
+		silent[dataplane.Key(h.PublicKey)] = h.LastHandshakeTime.IsZero()
+	}
+	peers := slices.DeleteFunc(slices.Clone(r.Peers), func(s dataplane.Sighting) bool { return !silent[s.Key] })
+	if e := p.link.engine; e != nil {
+		h := recall.Prepare(e.dev, peers)
+		p.done.Go(func() { h.Send(p.ctx) })
 		return
 	}
 	p.whereabouts.remember(peers)

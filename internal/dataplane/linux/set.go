@@ -110,7 +110,7 @@ func (p *Plane) settle(filter func() error, device *wgtypes.Device) ([]dataplane
 	if err != nil {
 		return drift, err
 	}
-	if err := p.configureRecalled(diff.put); err != nil {
+	if err := p.putPeers(diff.put); err != nil {
 		p.suspect.Store(true)
 		return drift, err
 	}

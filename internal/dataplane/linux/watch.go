@@ -24,12 +24,12 @@ func (p *Plane) startWatching() error {
 	if err != nil {
 		return fmt.Errorf("subscribing to the kernel's changes: %w", err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	p.stop = func() { stop(); sock.Close() }
+	ctx := p.ctx
+	context.AfterFunc(ctx, sock.Close)
 	routes := make(chan struct{}, 1)
 	p.done.Go(func() { p.receive(ctx, sock, routes) })
 	p.done.Go(func() { p.watch(ctx, routes) })
-	p.done.Go(func() { p.recall(ctx) })
+	p.done.Go(p.recall)
 	return nil
 }
 

@@ -103,7 +103,7 @@ func (p *Plane) applyLocked(c dataplane.Change) error {
 		errs = append(errs, err)
 	}
 
-	if err := p.wg.peers(nil, c.PutDevices); err != nil {
+	if err := p.putPeersLocked(c.PutDevices); err != nil {
 		errs = append(errs, err)
 		c.PutDevices = nil // so that the next Set finds them missing and tries again
 	}

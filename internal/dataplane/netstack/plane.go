@@ -110,12 +110,7 @@ func (p *Plane) Set(ctx context.Context, s dataplane.State) error {
 	if s.Rules == nil && p.rules.Swap(nil) != nil { // a Change could not say so
 		p.settle(nil, true)
 	}
-	err := p.applyLocked(p.differenceLocked(s))
-	if err == nil && !p.recalled {
-		p.recalled = true
-		go p.recall(p.wg)
-	}
-	return err
+	return p.applyLocked(p.differenceLocked(s))
 }
 
 // Update changes the desired state by c.

@@ -17,9 +17,29 @@ const (
 	pause = 10 * time.Millisecond
 )
 
-// Shake shakes hands with the peers of dev, in order, from where they know us.
-func Shake(ctx context.Context, dev *device.Device, peers []dataplane.Sighting) {
-	for i, s := range peers {
+// Handshakes are to be had with peers.
+type Handshakes []handshake
+
+type handshake struct {
+	peer *device.Peer
+	at   *bind.Endpoint
+}
+
+// Prepare finds the peers among those of dev; others are no devices any more. It is quick
+// while nobody puts peers, which keeps everybody out for as long as a key takes.
+func Prepare(dev *device.Device, peers []dataplane.Sighting) Handshakes {
+	var out Handshakes
+	for _, s := range peers {
+		if p := dev.LookupPeer(device.NoisePublicKey(s.Key)); p != nil {
+			out = append(out, handshake{p, bind.NewEndpoint(s.Endpoint, s.Local)})
+		}
+	}
+	return out
+}
+
+// Send begins them, in order, from where the peers know us.
+func (h Handshakes) Send(ctx context.Context) {
+	for i, x := range h {
 		if i%burst == burst-1 {
 			select {
 			case <-ctx.Done():
@@ -27,11 +47,7 @@ func Shake(ctx context.Context, dev *device.Device, peers []dataplane.Sighting) 
 			case <-time.After(pause):
 			}
 		}
-		p := dev.LookupPeer(device.NoisePublicKey(s.Key))
-		if p == nil {
-			continue // it is no device any more
-		}
-		p.SetEndpointFromPacket(bind.NewEndpoint(s.Endpoint, s.Local))
-		_ = p.SendHandshakeInitiation(false) // WireGuard says what fails, and tries again
+		x.peer.SetEndpointFromPacket(x.at)
+		_ = x.peer.SendHandshakeInitiation(false) // WireGuard says what fails, and tries again
 	}
 }
