@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"vpnd/internal/control"
 	"vpnd/peers/conf"
 )
 
@@ -157,7 +158,7 @@ func TestEnrolment(t *testing.T) {
 	b.write("#device", "-böse-")
 	b.write("#code", fakeCode)
 	b.click("#step-code button[type=submit]")
-	b.says("#code-error", "A device name is")
+	b.says("#code-error", "a device name is")
 	b.write("#device", "my phone")
 	b.click("#step-code button[type=submit]")
 
@@ -211,7 +212,7 @@ func TestEnrolmentWithoutWebCrypto(t *testing.T) {
 	b.write("#device", "laptop")
 	s.set(func(f *fakeService) { f.lose = 1 }) // the answer is lost after the work was done
 	b.click("#step-code button[type=submit]")
-	b.says("#code-error", "looking for its leader")
+	b.says("#code-error", "could not confirm")
 	b.click("#step-code button[type=submit]") // the same code and key again
 	b.see("[data-config-qr] svg")
 	if !strings.Contains(s.sent(), "vendor/x25519.js") {
@@ -234,7 +235,7 @@ func TestEnrolmentAnswerLost(t *testing.T) {
 	b.write("#device", "phone")
 	s.set(func(f *fakeService) { f.lose = 1 })
 	b.click("#step-code button[type=submit]")
-	b.says("#code-error", "looking for its leader")
+	b.says("#code-error", "could not confirm")
 	b.do(chromedp.Reload())
 	b.see("[data-config-qr] svg")
 	_, file := b.download(func() { b.click("[data-download]") })
@@ -253,12 +254,14 @@ func TestEnrolmentEnds(t *testing.T) {
 	s.set(func(f *fakeService) { f.used = aKey })
 	b.value(`location.hash = "` + fakeToken + `"`)
 	b.says("#ended", "This link has been used")
-	s.set(func(f *fakeService) { f.used, f.fail = "", refuse("invitation_expired", "It ended yesterday.") })
+	s.set(func(f *fakeService) {
+		f.used, f.fail = "", control.Refuse("invitation_ended", time.Date(2030, 1, 2, 15, 4, 0, 0, time.UTC))
+	})
 	b.do(chromedp.Reload())
-	b.says("#ended", "It ended yesterday.")
-	s.set(func(f *fakeService) { f.fail = refuse("unavailable", "The gateway has no leader now.") })
+	b.says("#ended", "This invitation ended on 2 January, 15:04 UTC.")
+	s.set(func(f *fakeService) { f.fail = control.Refuse("no_leader") })
 	b.do(chromedp.Reload())
-	b.says("#ended", "no leader now")
+	b.says("#ended", "No gateway can decide this")
 	s.set(func(f *fakeService) { f.fail = nil })
 	b.click("#ended [data-again]")
 	b.click("#step-app [data-next]")

@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"vpnd/internal/control"
 	"vpnd/internal/words"
 )
 
@@ -90,7 +91,7 @@ func screens(t *testing.T, dir string, phone bool, l *words.Language) {
 	shot("enroll-2-code")
 	b.write("#code", "000000")
 	b.click("#step-code button[type=submit]")
-	b.says("#code-error", "not right")
+	b.says("#code-error", l.Refusal("code_wrong", nil)[:20])
 	shot("enroll-2-wrong")
 	s.set(func(f *fakeService) { f.codes["111111"] = true })
 	b.write("#code", "111111")
@@ -124,7 +125,7 @@ func screens(t *testing.T, dir string, phone bool, l *words.Language) {
 	shot("session-required")
 	b.write("#code", "000000")
 	b.click("#signin button")
-	b.says("#code-error", "not right")
+	b.says("#code-error", l.Refusal("code_wrong", nil)[:20])
 	shot("session-wrong")
 	b.write("#code", "999999")
 	b.click("#signin button")
@@ -141,7 +142,7 @@ func screens(t *testing.T, dir string, phone bool, l *words.Language) {
 	b.says("main", say("session.open_nothing"))
 	shot("session-nothing")
 	s.set(func(f *fakeService) {
-		f.fail = refuse("not_found", "No device has this address. Ask your administrator whether it was removed.")
+		f.fail = control.Refuse("address_of_nobody", phone4)
 	})
 	b.mu.Lock()
 	b.refused = true

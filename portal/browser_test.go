@@ -249,10 +249,11 @@ func (b *tab) see(selector string) {
 	b.wait(fmt.Sprintf(`(() => { const e = document.querySelector(%q); return !!e && e.checkVisibility(); })()`, selector))
 }
 
-// says waits until an element's visible text has words in it.
+// says waits until an element's visible text has words in it; a no-break space is a space.
 func (b *tab) says(selector, words string) {
 	b.t.Helper()
-	b.wait(fmt.Sprintf(`(() => { const e = document.querySelector(%q); return !!e && e.checkVisibility() && e.innerText.includes(%q); })()`, selector, words))
+	words = strings.ReplaceAll(words, "\u00a0", " ")
+	b.wait(fmt.Sprintf(`(() => { const e = document.querySelector(%q); return !!e && e.checkVisibility() && e.innerText.replaceAll('\u00a0', ' ').includes(%q); })()`, selector, words))
 }
 
 func (b *tab) wait(expression string) {

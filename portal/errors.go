@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,12 +19,11 @@ import (
 // answered, in the language of whoever asked; the cause is for the log.
 type problem struct {
 	Status     int
-	Code       string
+	Code       string // of the sentence
+	Kind       string // what the answer calls it; "": as Code
 	Params     map[string]string
 	RetryAfter time.Duration
 	cause      error
-
-	message string // control's own, as long as it has one
 }
 
 func (p *problem) Error() string {
@@ -35,35 +35,35 @@ func (p *problem) Error() string {
 
 func (p *problem) Unwrap() error { return p.cause }
 
-// statusOf gives each code of a refusal its HTTP status, which is part of the API.
+// statusOf gives each kind of refusal its HTTP status, which is part of the API.
 var statusOf = map[string]int{
-	control.CodeNotFound:          http.StatusNotFound,
-	control.CodeExists:            http.StatusConflict,
-	control.CodeInvalid:           http.StatusBadRequest,
-	control.CodeDisabled:          http.StatusConflict,
-	control.CodeLocked:            http.StatusTooManyRequests,
-	control.CodeCodeInvalid:       http.StatusUnauthorized,
-	control.CodeCodeUsed:          http.StatusUnauthorized,
-	control.CodeNotEnrolled:       http.StatusConflict,
-	control.CodeInvitationUnknown: http.StatusNotFound,
-	control.CodeInvitationExpired: http.StatusGone,
-	control.CodeInvitationUsed:    http.StatusGone,
-	control.CodeOtherBrowser:      http.StatusConflict,
-	control.CodeKeyTaken:          http.StatusConflict,
-	control.CodeFull:              http.StatusTooManyRequests,
-	control.CodeConflict:          http.StatusConflict,
-	control.CodeTooOld:            http.StatusConflict,
-	control.CodeLimit:             http.StatusTooManyRequests,
-	control.CodeTooLarge:          http.StatusBadRequest,
-	control.CodeClockBehind:       http.StatusConflict,
-	control.CodeNoLeader:          http.StatusServiceUnavailable,
-	control.CodeUnavailable:       http.StatusServiceUnavailable,
-	control.CodeCanceled:          http.StatusServiceUnavailable,
-	control.CodeDenied:            http.StatusForbidden,
-	control.CodeInternal:          http.StatusInternalServerError,
-	control.CodeExpired:           http.StatusConflict,
-	control.CodeUsed:              http.StatusConflict,
-	control.CodePinned:            http.StatusConflict,
+	control.KindNotFound:          http.StatusNotFound,
+	control.KindExists:            http.StatusConflict,
+	control.KindInvalid:           http.StatusBadRequest,
+	control.KindDisabled:          http.StatusConflict,
+	control.KindLocked:            http.StatusTooManyRequests,
+	control.KindCodeInvalid:       http.StatusUnauthorized,
+	control.KindCodeUsed:          http.StatusUnauthorized,
+	control.KindNotEnrolled:       http.StatusConflict,
+	control.KindInvitationUnknown: http.StatusNotFound,
+	control.KindInvitationExpired: http.StatusGone,
+	control.KindInvitationUsed:    http.StatusGone,
+	control.KindOtherBrowser:      http.StatusConflict,
+	control.KindKeyTaken:          http.StatusConflict,
+	control.KindFull:              http.StatusTooManyRequests,
+	control.KindConflict:          http.StatusConflict,
+	control.KindTooOld:            http.StatusConflict,
+	control.KindLimit:             http.StatusTooManyRequests,
+	control.KindTooLarge:          http.StatusBadRequest,
+	control.KindClockBehind:       http.StatusConflict,
+	control.KindNoLeader:          http.StatusServiceUnavailable,
+	control.KindUnavailable:       http.StatusServiceUnavailable,
+	control.KindCanceled:          http.StatusServiceUnavailable,
+	control.KindDenied:            http.StatusForbidden,
+	control.KindInternal:          http.StatusInternalServerError,
+	control.KindExpired:           http.StatusConflict,
+	control.KindUsed:              http.StatusConflict,
+	control.KindPinned:            http.StatusConflict,
 }
 
 // problemOf says how an error is answered. What is neither ours nor control's is
@@ -73,11 +73,11 @@ func problemOf(err error) *problem {
 		return p
 	}
 	if e, ok := errors.AsType[*control.Error](err); ok {
-		status, ok := statusOf[e.Code]
+		status, ok := statusOf[e.Kind()]
 		if !ok {
 			status = http.StatusInternalServerError
 		}
-		return &problem{Status: status, Code: e.Code, message: e.Message, RetryAfter: e.RetryAfter, cause: e.Err}
+		return &problem{Status: status, Code: e.Code, Kind: e.Kind(), Params: e.Values(), RetryAfter: e.RetryAfter, cause: e.Err}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return &problem{Status: http.StatusServiceUnavailable, Code: "timeout", cause: err}
@@ -87,9 +87,6 @@ func problemOf(err error) *problem {
 
 // say is the problem in words.
 func (p *problem) say(l *words.Language) string {
-	if p.message != "" {
-		return p.message
-	}
 	return l.Refusal(p.Code, p.Params)
 }
 
@@ -127,7 +124,7 @@ func (h handlers) failAPI(w http.ResponseWriter, r *http.Request, err error) {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
-	body.Error.Code, body.Error.Message = p.Code, p.say(words.Choose(r))
+	body.Error.Code, body.Error.Message = cmp.Or(p.Kind, p.Code), p.say(words.Choose(r))
 	if err := writeJSON(w, p.Status, body); err != nil {
 		h.log(r, p.Status, err)
 	}

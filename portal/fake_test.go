@@ -48,10 +48,6 @@ func newFake() *fakeService {
 	return &fakeService{state: "waiting", codes: map[string]bool{}, reaches: closedReaches()}
 }
 
-func refuse(code, message string) *control.Error {
-	return &control.Error{Code: code, Message: message}
-}
-
 func (f *fakeService) EnrolBegin(_ context.Context, token, browser string) (control.Enrolment, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -59,10 +55,10 @@ func (f *fakeService) EnrolBegin(_ context.Context, token, browser string) (cont
 		return control.Enrolment{}, f.fail
 	}
 	if token != fakeToken {
-		return control.Enrolment{}, refuse(control.CodeInvitationUnknown, "This invitation is not known here.")
+		return control.Enrolment{}, control.Refuse("invitation_unknown")
 	}
 	if f.used != "" {
-		return control.Enrolment{}, refuse(control.CodeInvitationUsed, "This invitation has been used already: it is good for one device.")
+		return control.Enrolment{}, control.Refuse("invitation_spent")
 	}
 	f.browser = browser
 	e := control.Enrolment{User: "alice", Enrolled: f.enrolled, Expires: time.Now().Add(47 * time.Hour)}
@@ -81,20 +77,20 @@ func (f *fakeService) EnrolFinish(_ context.Context, r control.FinishRequest) (c
 		return control.Finished{}, f.fail
 	}
 	if r.Token != fakeToken {
-		return control.Finished{}, refuse(control.CodeInvitationUnknown, "This invitation is not known here.")
+		return control.Finished{}, control.Refuse("invitation_unknown")
 	}
 	if f.used != "" && f.used != r.PublicKey {
-		return control.Finished{}, refuse(control.CodeInvitationUsed, "This invitation has been used already: it is good for one device.")
+		return control.Finished{}, control.Refuse("invitation_spent")
 	}
 	if f.used == "" {
 		if !f.enrolled && r.Browser != f.browser {
-			return control.Finished{}, refuse("other_browser", "This enrolment was continued in another browser.")
+			return control.Finished{}, control.Refuse("browser_changed")
 		}
 		if _, err := peers.ParseKey(r.PublicKey); err != nil {
-			return control.Finished{}, refuse("invalid", err.Error())
+			return control.Finished{}, control.Refuse("key_not_base64")
 		}
 		if peers.CheckDeviceName(r.Device) != nil {
-			return control.Finished{}, refuse("invalid", "A device name is 1 to 32 letters, digits, dots, underscores and hyphens.")
+			return control.Finished{}, control.Refuse("device_name_invalid", r.Device)
 		}
 		if err := f.checkCode(r.Code); err != nil {
 			return control.Finished{}, err
@@ -103,7 +99,7 @@ func (f *fakeService) EnrolFinish(_ context.Context, r control.FinishRequest) (c
 	}
 	if f.lose > 0 {
 		f.lose--
-		return control.Finished{}, refuse("unavailable", "The gateway is looking for its leader. Try again.")
+		return control.Finished{}, control.Refuse("unconfirmed")
 	}
 	return control.Finished{
 		Device: "alice/" + r.Device, Addresses: []netip.Addr{phone4, phone6}, PortalURL: "http://10.77.0.1/",
@@ -129,11 +125,15 @@ func fakeConfig() conf.Config {
 func (f *fakeService) checkCode(code string) error {
 	switch {
 	case code == "999999":
-		return &control.Error{Code: "locked", Message: "There were too many wrong codes in a row, so none is checked for alice until 15:06 UTC. Wait, or ask an administrator to lift the lock.", RetryAfter: 14*time.Minute + 30*time.Second}
+		e := control.Refuse("user_locked", "alice", time.Now().Add(14*time.Minute+30*time.Second))
+		e.RetryAfter = 14*time.Minute + 30*time.Second
+		return e
 	case f.codes[code]:
-		return &control.Error{Code: "code_used", Message: "That code has been used already; each is good for one sign-in. Your authenticator shows the next one in 17 s.", RetryAfter: 17 * time.Second}
+		e := control.Refuse("code_spent", 17*time.Second)
+		e.RetryAfter = 17 * time.Second
+		return e
 	case code != fakeCode:
-		return refuse("code_invalid", "That code is not right. Type the newest one that your authenticator shows for this gateway; if it goes on being refused, check that your phone sets its clock by itself.")
+		return control.Refuse("code_wrong")
 	}
 	f.codes[code] = true
 	return nil
@@ -146,7 +146,7 @@ func (f *fakeService) EnrolStatus(_ context.Context, token, key string) (string,
 		return "", f.fail
 	}
 	if token != fakeToken || key != f.used || key == "" {
-		return "", refuse("not_found", "This invitation has no such device.")
+		return "", control.Refuse("enrolment_without_device")
 	}
 	return f.state, nil
 }
@@ -165,7 +165,7 @@ func (f *fakeService) known(from netip.Addr) error {
 		return f.fail
 	}
 	if from != phone4 && from != phone6 {
-		return refuse("not_found", "No device has this address.")
+		return control.Refuse("address_of_nobody", from)
 	}
 	return nil
 }

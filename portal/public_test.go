@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"vpnd/internal/control"
 )
@@ -215,10 +216,10 @@ func TestErrorsKeepSecrets(t *testing.T) {
 		code   string
 	}{
 		{errors.New("disk is on fire"), 500, "internal"},
-		{fmt.Errorf("asking: %w", &control.Error{Code: "not_found", Message: "No."}), 404, "not_found"},
-		{&control.Error{Code: control.CodeInvitationExpired, Message: "Over."}, 410, "invitation_expired"},
-		{&control.Error{Code: "unavailable", Message: "Later.", Err: errors.New("no leader")}, 503, "unavailable"},
-		{&control.Error{Code: "odd", Message: "Odd."}, 500, "odd"},
+		{fmt.Errorf("asking: %w", control.Refuse("owner_gone")), 404, "not_found"},
+		{control.Refuse("invitation_ended", time.Now()), 410, "invitation_expired"},
+		{&control.Error{Code: "unconfirmed", Err: errors.New("no leader")}, 503, "unavailable"},
+		{&control.Error{Code: "of_a_newer_gateway"}, 500, "internal"},
 	} {
 		f.fail = tt.err
 		r := ask(h, "POST", publicURL+"/api/v1/enroll/finish?x="+fakeToken, finishBody(fakeCode, "phone"), nil)

@@ -100,7 +100,7 @@ func TestSourceNamesTheDevice(t *testing.T) {
 			t.Errorf("%s: %d, control was asked for %v", from, r.StatusCode, f.froms)
 		}
 	}
-	if r := askFrom(h, "10.77.0.9:1", "GET", "http://10.77.0.1/", "", nil); r.StatusCode != 404 || !strings.Contains(bodyOf(t, r), "No device has this address") {
+	if r := askFrom(h, "10.77.0.9:1", "GET", "http://10.77.0.1/", "", nil); r.StatusCode != 404 || !strings.Contains(bodyOf(t, r), "belongs to no device of this network") {
 		t.Errorf("unknown device: %d", r.StatusCode)
 	}
 	if r := askFrom(h, "@", "GET", "http://10.77.0.1/", "", nil); r.StatusCode != 500 {
@@ -283,9 +283,9 @@ func TestSessionPage(t *testing.T) {
 	if b := bodyOf(t, r); r.StatusCode != 500 || strings.Contains(b, "broken") || len(l.lines) != 1 || strings.Contains(l.lines[0], "secret-place") || !strings.Contains(l.lines[0], "broken inside") {
 		t.Errorf("%d, log %q, page %s", r.StatusCode, l.lines, b)
 	}
-	f.fail = &control.Error{Code: "unavailable", Message: "Later, <b>please</b>."}
-	if r := askFrom(h, fromPhone, "GET", "http://10.77.0.1/", "", nil); r.StatusCode != 503 || !strings.Contains(bodyOf(t, r), "Later, &lt;b&gt;please") {
-		t.Errorf("unavailable: %d", r.StatusCode)
+	f.fail = control.Refuse("user_disabled", "<b>alice</b>")
+	if r := askFrom(h, fromPhone, "GET", "http://10.77.0.1/", "", nil); r.StatusCode != 409 || !strings.Contains(bodyOf(t, r), "The account &lt;b&gt;alice&lt;/b&gt; is disabled") {
+		t.Errorf("disabled: %d", r.StatusCode)
 	}
 }
 

@@ -235,7 +235,7 @@ func (w *world) lock(_ *testscript.TestScript, args []string) error {
 	for n := range 100 {
 		_, err := w.service.SignIn(context.Background(), d.Addrs[0], fmt.Sprintf("%06d", n))
 		var e *control.Error
-		if errors.As(err, &e) && e.Code == control.CodeLocked {
+		if errors.As(err, &e) && e.Kind() == control.KindLocked {
 			return nil
 		}
 	}

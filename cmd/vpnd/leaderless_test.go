@@ -194,7 +194,7 @@ func TestStartsWithoutLeader(t *testing.T) {
 	var refusal struct {
 		Error struct{ Code, Message string }
 	}
-	if err := json.Unmarshal([]byte(body), &refusal); err != nil || status != 503 || refusal.Error.Code != control.CodeNoLeader {
+	if err := json.Unmarshal([]byte(body), &refusal); err != nil || status != 503 || refusal.Error.Code != control.KindNoLeader {
 		t.Errorf("a sign-in: %d %s, %v", status, body, err)
 	}
 	cc, err := grpc.NewClient("unix:"+filepath.Join(run, "whois.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -96,7 +96,7 @@ func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) 
 		}
 	}
 	_, err = control.Bootstrap(ctx, d.store, d.sealer, d.bootstrap(exists))
-	if e, ok := errors.AsType[*control.Error](err); exists && ok && e.Code == control.CodeNoLeader {
+	if e, ok := errors.AsType[*control.Error](err); exists && ok && e.Kind() == control.KindNoLeader {
 		d.unsaid, err = true, nil
 	}
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 
 	"vpnd/internal/control"
 	"vpnd/internal/control/controltest"
+	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -133,10 +134,10 @@ func TestGRPC(t *testing.T) {
 		time.Until(inv.GetExpiresAt().AsTime()).Round(time.Minute) != time.Hour || !added.GetUser().GetInvitedUntil().AsTime().Equal(inv.GetExpiresAt().AsTime()) {
 		t.Errorf("invitation until %v, fingerprint %s", inv.GetExpiresAt().AsTime(), inv.GetCaFingerprint())
 	}
-	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "Alice"})), codes.AlreadyExists, control.CodeExists)
-	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "a\nb"})), codes.InvalidArgument, control.CodeInvalid)
-	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "bob", Valid: durationpb.New(-1)})), codes.InvalidArgument, control.CodeInvalid)
-	wantStatus(t, second(users.GetUser(ctx, &vpnv1.GetUserRequest{Name: "nobody"})), codes.NotFound, control.CodeNotFound)
+	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "Alice"})), codes.AlreadyExists, control.KindExists)
+	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "a\nb"})), codes.InvalidArgument, control.KindInvalid)
+	wantStatus(t, second(users.AddUser(ctx, &vpnv1.AddUserRequest{Name: "bob", Valid: durationpb.New(-1)})), codes.InvalidArgument, control.KindInvalid)
+	wantStatus(t, second(users.GetUser(ctx, &vpnv1.GetUserRequest{Name: "nobody"})), codes.NotFound, control.KindNotFound)
 
 	key := publicKey(t)
 	d, err := devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "laptop", PublicKey: key, Tags: []string{"tag:b", "tag:a", "tag:b"}})
@@ -146,15 +147,15 @@ func TestGRPC(t *testing.T) {
 	if d.GetDevice().GetName() != "alice/laptop" || strings.Join(d.GetDevice().GetTags(), " ") != "tag:a tag:b" || strings.Contains(d.GetConfig(), "PrivateKey") {
 		t.Errorf("device %v", d.GetDevice())
 	}
-	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "other", PublicKey: key})), codes.AlreadyExists, control.CodeKeyTaken)
-	wantStatus(t, second(devices.GetDevice(ctx, &vpnv1.GetDeviceRequest{Name: "laptop"})), codes.InvalidArgument, control.CodeInvalid)
-	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "x", PublicKey: strings.Repeat("A", 43) + "="})), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "other", PublicKey: key})), codes.AlreadyExists, control.KindKeyTaken)
+	wantStatus(t, second(devices.GetDevice(ctx, &vpnv1.GetDeviceRequest{Name: "laptop"})), codes.InvalidArgument, control.KindInvalid)
+	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "x", PublicKey: strings.Repeat("A", 43) + "="})), codes.InvalidArgument, control.KindInvalid)
 	r, err := devices.RotateDevice(ctx, &vpnv1.RotateDeviceRequest{Name: "alice/laptop", PublicKey: publicKey(t)})
 	if err != nil || r.GetConfig() == d.GetConfig() || len(r.GetClosed()) != 1 || !r.GetClosed()[0].GetDone() || r.GetClosed()[0].GetGateway() != w.store.NodeID() {
 		t.Errorf("rotate: closed %v, %v", r.GetClosed(), err)
 	}
 	// The former key is never taken again.
-	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "old", PublicKey: key})), codes.AlreadyExists, control.CodeKeyTaken)
+	wantStatus(t, second(devices.AddDevice(ctx, &vpnv1.AddDeviceRequest{User: "alice", Name: "old", PublicKey: key})), codes.AlreadyExists, control.KindKeyTaken)
 
 	p := w.enrolled("bob")
 	w.nextPeriod()
@@ -166,9 +167,9 @@ func TestGRPC(t *testing.T) {
 	if err != nil || len(ls.GetSessions()) != 1 || ls.GetSessions()[0].GetDevice() != "bob/phone" {
 		t.Errorf("sessions %v, %v", ls, err)
 	}
-	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{})), codes.InvalidArgument, control.CodeInvalid)
-	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_User{}})), codes.InvalidArgument, control.CodeInvalid)
-	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_All{}})), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{})), codes.InvalidArgument, control.KindInvalid)
+	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_User{}})), codes.InvalidArgument, control.KindInvalid)
+	wantStatus(t, second(sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_All{}})), codes.InvalidArgument, control.KindInvalid)
 	// A plane that has not closed is told, and does not undo the end.
 	w.gateway.Set(func(g *controltest.Gateway) { g.Fail = errors.New("nft is busy") })
 	end, err := sessions.EndSessions(ctx, &vpnv1.EndSessionsRequest{Which: &vpnv1.EndSessionsRequest_User{User: "bob"}})
@@ -182,8 +183,8 @@ func TestGRPC(t *testing.T) {
 	if err != nil || me.GetUser() != "bob" || me.GetDevice() != "phone" || me.GetSessionExpiresAt() != nil || me.GetAddress() != p.addr.String() {
 		t.Errorf("whois %v, %v", me, err)
 	}
-	wantStatus(t, second(who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "10.77.9.9"})), codes.NotFound, control.CodeNotFound)
-	wantStatus(t, second(who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "alice"})), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "10.77.9.9"})), codes.NotFound, control.KindNotFound)
+	wantStatus(t, second(who.WhoIs(ctx, &vpnv1.WhoIsRequest{Address: "alice"})), codes.InvalidArgument, control.KindInvalid)
 
 	gw := vpnv1.NewGatewayServiceClient(cc)
 	st, err := gw.GetStatus(ctx, &vpnv1.GetStatusRequest{})
@@ -202,7 +203,7 @@ func TestGRPC(t *testing.T) {
 		{}, {Routes: []string{"192.0.2.1/24"}, SetRoutes: true}, {Routes: []string{"x"}, SetRoutes: true},
 		{Dns: []string{"x"}, SetDns: true}, {Session: durationpb.New(0)}, {Url: ptr("http://vpn.example.com")}, {Endpoint: ptr("vpn.example.com")},
 	} {
-		wantStatus(t, second(gw.SetSettings(ctx, bad)), codes.InvalidArgument, control.CodeInvalid)
+		wantStatus(t, second(gw.SetSettings(ctx, bad)), codes.InvalidArgument, control.KindInvalid)
 	}
 	audit, err := gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: 1000})
 	if err != nil {
@@ -216,13 +217,13 @@ func TestGRPC(t *testing.T) {
 	if seen["user.add"] != "gateway" || seen["session.end"] != uid || seen["session.start"] != "bob" || seen["device.enrol"] != "bob" || seen["settings.set"] != uid {
 		t.Errorf("actors in the audit log: %v", seen)
 	}
-	wantStatus(t, second(gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: auditMax + 1})), codes.InvalidArgument, control.CodeTooLarge)
+	wantStatus(t, second(gw.ListAudit(ctx, &vpnv1.ListAuditRequest{Limit: auditMax + 1})), codes.InvalidArgument, control.KindTooLarge)
 }
 
 func ptr[T any](v T) *T { return &v }
 
-// wantStatus fails unless err is a status of this code with this ErrorInfo.
-func wantStatus(t *testing.T, err error, code codes.Code, reason string) *status.Status {
+// wantStatus fails unless err is a status of this code with an ErrorInfo of this kind.
+func wantStatus(t *testing.T, err error, code codes.Code, kind string) *status.Status {
 	t.Helper()
 	st, ok := status.FromError(err)
 	if !ok || err == nil || st.Code() != code {
@@ -230,8 +231,8 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) *status
 	}
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok {
-			if info.GetReason() != reason || info.GetDomain() != "vpnd" {
-				t.Fatalf("reason %q of %q, want %q", info.GetReason(), info.GetDomain(), reason)
+			if (&control.Error{Code: info.GetReason()}).Kind() != kind || info.GetDomain() != "vpnd" {
+				t.Fatalf("reason %q of %q, want one of kind %q", info.GetReason(), info.GetDomain(), kind)
 			}
 			return st
 		}
@@ -242,8 +243,16 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) *status
 
 func TestRetryInfo(t *testing.T) {
 	w := newWorld(t)
-	err := w.edge.toStatus("/m", &control.Error{Code: control.CodeLocked, Message: "m", RetryAfter: 90 * time.Second})
-	st := wantStatus(t, err, codes.ResourceExhausted, control.CodeLocked)
+	err := w.edge.toStatus("/m", &control.Error{Code: "user_locked", Params: []peers.Param{{Name: "user", Value: "alice"}, {Name: "until", Value: "2030-01-02T15:04:05Z"}}, RetryAfter: 90 * time.Second})
+	st := wantStatus(t, err, codes.ResourceExhausted, control.KindLocked)
+	if want := "There were too many wrong codes in a row, so none is checked for alice until 2 January, 15:04 UTC. Wait, or ask an administrator to lift the lock."; st.Message() != want {
+		t.Errorf("says %q", st.Message())
+	}
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && (info.GetReason() != "user_locked" || info.GetMetadata()["user"] != "alice" || info.GetMetadata()["until"] != "2030-01-02T15:04:05Z") {
+			t.Errorf("ErrorInfo %v", info)
+		}
+	}
 	for _, d := range st.Details() {
 		if r, ok := d.(*errdetails.RetryInfo); ok && r.GetRetryDelay().AsDuration() == 90*time.Second {
 			return
@@ -271,7 +280,7 @@ func TestPanicAndInternal(t *testing.T) {
 		func() { writeTo(nil) },
 		func() {},
 	} {
-		st := wantStatus(t, call(h), codes.Internal, control.CodeInternal)
+		st := wantStatus(t, call(h), codes.Internal, control.KindInternal)
 		if strings.Contains(st.Message(), "disk") || strings.Contains(st.Message(), "canary") || strings.Contains(st.Message(), "map") {
 			t.Errorf("told: %s", st.Message())
 		}
@@ -336,5 +345,5 @@ func TestMessageLimit(t *testing.T) {
 		t.Errorf("3 MiB: %v", err)
 	}
 	_, err = vpnv1.NewPolicyServiceClient(cc).CheckPolicy(t.Context(), &vpnv1.CheckPolicyRequest{Text: strings.Repeat("x", 1<<20+1)})
-	wantStatus(t, err, codes.InvalidArgument, control.CodeTooLarge)
+	wantStatus(t, err, codes.InvalidArgument, control.KindTooLarge)
 }

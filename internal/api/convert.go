@@ -24,12 +24,12 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 }
 
 // duration reads an optional, positive duration: 0 if it is absent.
-func duration(d *durationpb.Duration, what string) (time.Duration, error) {
+func duration(d *durationpb.Duration, field string) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
 	}
 	if err := d.CheckValid(); err != nil || d.AsDuration() <= 0 {
-		return 0, refuse(control.CodeInvalid, "%s must be a duration above zero, as 48h.", what)
+		return 0, control.Refuse("duration_invalid", field)
 	}
 	return d.AsDuration(), nil
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"vpnd/acl/review"
 	"vpnd/internal/control"
+	"vpnd/internal/words"
 	"vpnd/peers"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -65,7 +66,7 @@ func capped(list []string) ([]string, int32) {
 func protoExplanation(f control.FlowAnswer) *vpnv1.FlowExplanation {
 	out := &vpnv1.FlowExplanation{
 		Source: f.Source, SourceAddress: f.Src.String(), Destination: f.Destination, DestinationAddress: f.Dst.String(),
-		Port: f.Question.String(), Allowed: f.Allow, Reason: f.Word, Message: f.Message, Until: timestamp(f.Until),
+		Port: f.Question.String(), Allowed: f.Allow, Reason: f.Word, Message: words.English().With("explain."+f.Why.Code, f.Why.Params), Until: timestamp(f.Until),
 		Grants: protoSteps(f.Covering), Others: protoSteps(f.Others), PlaneError: f.PlaneErr, Disagreement: f.Disagree(),
 	}
 	if f.Asked {

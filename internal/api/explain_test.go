@@ -95,7 +95,7 @@ func TestExplainPolicy(t *testing.T) {
 		t.Errorf("remarks: %v", r)
 	}
 	w.offset.Add(int64(5 * time.Minute))
-	if f := explain("alice/phone", "db:5432", "").GetFlows()[0]; f.GetReason() != "stale_code" || !strings.Contains(f.GetMessage(), "A fresh code is missing: the last one of alice/phone is 5m") {
+	if f := explain("alice/phone", "db:5432", "").GetFlows()[0]; f.GetReason() != "stale_code" || !strings.Contains(f.GetMessage(), "A fresh code is missing: the last one of alice/phone is 5 minutes") {
 		t.Errorf("a stale code: %v", f)
 	}
 	for _, test := range []struct {
@@ -103,13 +103,13 @@ func TestExplainPolicy(t *testing.T) {
 		code                      codes.Code
 		reason                    string
 	}{
-		{"alice/phone", "db", "", codes.InvalidArgument, control.CodeInvalid},
-		{"alice/phone", "group:ops:22", "", codes.InvalidArgument, control.CodeInvalid},
-		{"alice/phone", "none:22", "", codes.NotFound, control.CodeNotFound},
-		{"alice/tablet", "db:22", "", codes.NotFound, control.CodeNotFound},
-		{"nobody", "db:22", "", codes.NotFound, control.CodeNotFound},
-		{alice.addr.String(), "six:22", "", codes.InvalidArgument, control.CodeInvalid}, // of two families
-		{"alice/phone", "alice/phone:22", "", codes.InvalidArgument, control.CodeInvalid},
+		{"alice/phone", "db", "", codes.InvalidArgument, control.KindInvalid},
+		{"alice/phone", "group:ops:22", "", codes.InvalidArgument, control.KindInvalid},
+		{"alice/phone", "none:22", "", codes.NotFound, control.KindNotFound},
+		{"alice/tablet", "db:22", "", codes.NotFound, control.KindNotFound},
+		{"nobody", "db:22", "", codes.NotFound, control.KindNotFound},
+		{alice.addr.String(), "six:22", "", codes.InvalidArgument, control.KindInvalid}, // of two families
+		{"alice/phone", "alice/phone:22", "", codes.InvalidArgument, control.KindInvalid},
 	} {
 		wantStatus(t, second(c.ExplainPolicy(t.Context(), &vpnv1.ExplainPolicyRequest{Source: test.source, Destination: test.destination, Port: test.port})), test.code, test.reason)
 	}

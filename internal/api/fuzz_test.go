@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"vpnd/internal/control"
+	"vpnd/internal/words"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -47,14 +48,15 @@ func FuzzBodies(f *testing.F) {
 				continue
 			}
 			var e *control.Error
-			if !errors.As(err, &e) || e.Code == "" || e.Code == control.CodeInternal || statuses[e.Code] == 0 {
+			if !errors.As(err, &e) || e.Code == "" || e.Kind() == control.KindInternal || statuses[e.Kind()] == 0 {
 				t.Errorf("%d: %v (%T)", i+1, err, err)
 				continue
 			}
-			if !utf8.ValidString(e.Message) || strings.ContainsAny(e.Message, "\x00\x1b\n\r") || strings.Contains(e.Message, token) {
-				t.Errorf("%d: the message %q is not for people", i+1, e.Message)
+			said := words.English().Refusal(e.Code, e.Values())
+			if !utf8.ValidString(said) || strings.ContainsAny(said, "\x00\x1b\n\r") || strings.Contains(said, token) {
+				t.Errorf("%d: the message %q is not for people", i+1, said)
 			}
-			if _, err := json.Marshal(e.Message); err != nil {
+			if _, err := json.Marshal(said); err != nil {
 				t.Errorf("%d: %v", i+1, err)
 			}
 		}

@@ -65,7 +65,7 @@ func (g gatewayServer) ListAudit(_ context.Context, r *vpnv1.ListAuditRequest) (
 		limit = auditDefault
 	}
 	if limit < 0 || limit > auditMax {
-		return nil, refuse(control.CodeTooLarge, "Between 1 and %d entries can be had at once, not %d.", auditMax, limit)
+		return nil, control.Refuse("audit_limit", auditMax, limit)
 	}
 	out := &vpnv1.ListAuditResponse{}
 	for _, e := range g.s.View().Audit(r.GetAfter(), limit) {
@@ -79,7 +79,7 @@ func (g gatewayServer) ListAudit(_ context.Context, r *vpnv1.ListAuditRequest) (
 // SetSettings changes the cluster's settings.
 func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequest) (*vpnv1.SetSettingsResponse, error) {
 	if len(r.GetRoutes()) > maxRoutes || len(r.GetDns()) > maxRoutes {
-		return nil, refuse(control.CodeTooLarge, "At most %d routes or DNS servers are possible.", maxRoutes)
+		return nil, control.Refuse("addresses_limit", maxRoutes)
 	}
 	c := peers.Configure{Endpoint: r.Endpoint, URL: r.Url, Masquerade: r.Masquerade}
 	if r.Mtu != nil {
@@ -87,7 +87,7 @@ func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequ
 		mtu := uint16(min(r.GetMtu(), math.MaxUint16))
 		c.MTU = &mtu
 	}
-	length, err := duration(r.GetSession(), "The session length")
+	length, err := duration(r.GetSession(), "session")
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (g gatewayServer) SetSettings(ctx context.Context, r *vpnv1.SetSettingsRequ
 		c.DNS = &dns
 	}
 	if c == (peers.Configure{}) {
-		return nil, refuse(control.CodeInvalid, "Nothing was said to change.")
+		return nil, control.Refuse("nothing_to_change")
 	}
 	set, names, err := g.s.SetSettings(ctx, c)
 	if err != nil {
@@ -141,10 +141,10 @@ func parsePrefixes(texts []string) ([]netip.Prefix, error) {
 	for _, t := range texts {
 		p, err := netip.ParsePrefix(t)
 		if err != nil {
-			return nil, refuse(control.CodeInvalid, "%q is not a network: write an address and a length, as 10.0.0.0/8.", t)
+			return nil, control.Refuse("prefix_invalid", short(t))
 		}
 		if p != p.Masked() {
-			return nil, refuse(control.CodeInvalid, "%s has bits beyond its length: write %s.", p, p.Masked())
+			return nil, control.Refuse("prefix_bits", p, p.Masked())
 		}
 		out = append(out, p)
 	}
@@ -157,7 +157,7 @@ func parseAddrs(texts []string) ([]netip.Addr, error) {
 	for _, t := range texts {
 		a, err := netip.ParseAddr(t)
 		if err != nil || a.Zone() != "" {
-			return nil, refuse(control.CodeInvalid, "%q is not an IP address.", t)
+			return nil, control.Refuse("address_invalid", short(t))
 		}
 		out = append(out, a)
 	}

@@ -175,12 +175,12 @@ func (w *world) crowd(n int) {
 
 func second[T any](_ T, err error) error { return err }
 
-// wantCode fails unless err is a refusal of this code.
-func wantCode(t testing.TB, err error, code string) *control.Error {
+// wantCode fails unless err is a refusal of this kind.
+func wantCode(t testing.TB, err error, kind string) *control.Error {
 	t.Helper()
 	var e *control.Error
-	if !errors.As(err, &e) || e.Code != code {
-		t.Fatalf("error %v (%T), want one with code %q", err, err, code)
+	if !errors.As(err, &e) || e.Kind() != kind {
+		t.Fatalf("error %v (%T), want one of kind %q", err, err, kind)
 	}
 	return e
 }

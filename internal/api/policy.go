@@ -45,7 +45,7 @@ func (g policyServer) DiffPolicy(_ context.Context, r *vpnv1.DiffPolicyRequest) 
 
 // ApplyPolicy makes a text the policy.
 func (g policyServer) ApplyPolicy(ctx context.Context, r *vpnv1.ApplyPolicyRequest) (*vpnv1.ApplyPolicyResponse, error) {
-	confirm, err := duration(r.GetConfirm(), "The time to confirm the policy")
+	confirm, err := duration(r.GetConfirm(), "confirm")
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func TestPolicy(t *testing.T) {
 	if p := apply.GetProblems(); len(p) != 1 || !p[0].GetWarning() || p[0].GetLine() != 1 {
 		t.Errorf("warnings: %v", p)
 	}
-	wantStatus(t, second(c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: language.DefaultPolicy(), Base: 1})), codes.Aborted, control.CodeConflict)
+	wantStatus(t, second(c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: language.DefaultPolicy(), Base: 1})), codes.Aborted, control.KindConflict)
 	list, err := c.ListPolicies(ctx, &vpnv1.ListPoliciesRequest{})
 	if err != nil || len(list.GetPolicies()) != 2 || list.GetPolicies()[0].GetVersion() != 2 || list.GetPolicies()[0].GetText() != "" {
 		t.Errorf("list: %v, %v", list, err)
@@ -53,12 +53,12 @@ func TestPolicy(t *testing.T) {
 	if got, err = c.GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: 1}); err != nil || got.GetPolicy().GetText() != language.DefaultPolicy() {
 		t.Errorf("version 1: %v", err)
 	}
-	wantStatus(t, second(c.GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: 9})), codes.NotFound, control.CodeNotFound)
+	wantStatus(t, second(c.GetPolicy(ctx, &vpnv1.GetPolicyRequest{Version: 9})), codes.NotFound, control.KindNotFound)
 
 	// A session shorter than a grant's freshness would put the policy in error.
 	short := time.Hour
 	_, _, err = w.SetSettings(ctx, peers.Configure{Session: &short})
-	wantCode(t, err, control.CodeInvalid)
+	wantCode(t, err, control.KindInvalid)
 	if _, err := control.Bootstrap(ctx, w.store, w.sealer, control.BootstrapConfig{Session: short}); err == nil {
 		t.Error("the flag sets what the command refuses")
 	}
@@ -72,18 +72,18 @@ func TestConfirmByGRPC(t *testing.T) {
 	w := newWorld(t)
 	cc := w.admin()
 	c, ctx := vpnv1.NewPolicyServiceClient(cc), t.Context()
-	wantStatus(t, second(c.ConfirmPolicy(ctx, &vpnv1.ConfirmPolicyRequest{})), codes.NotFound, control.CodeNotFound)
-	wantStatus(t, second(c.RevertPolicy(ctx, &vpnv1.RevertPolicyRequest{})), codes.NotFound, control.CodeNotFound)
+	wantStatus(t, second(c.ConfirmPolicy(ctx, &vpnv1.ConfirmPolicyRequest{})), codes.NotFound, control.KindNotFound)
+	wantStatus(t, second(c.RevertPolicy(ctx, &vpnv1.RevertPolicyRequest{})), codes.NotFound, control.KindNotFound)
 	try := &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 1, Confirm: durationpb.New(0)}
-	wantStatus(t, second(c.ApplyPolicy(ctx, try)), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(c.ApplyPolicy(ctx, try)), codes.InvalidArgument, control.KindInvalid)
 	try.Confirm = durationpb.New(48 * time.Hour)
-	wantStatus(t, second(c.ApplyPolicy(ctx, try)), codes.InvalidArgument, control.CodeInvalid)
+	wantStatus(t, second(c.ApplyPolicy(ctx, try)), codes.InvalidArgument, control.KindInvalid)
 	try.Confirm = durationpb.New(time.Minute)
 	r, err := c.ApplyPolicy(ctx, try)
 	if err != nil || r.GetPending().GetVersion() != 2 || r.GetPending().GetBack() != 1 || r.GetPending().GetAppliedBy() != r.GetPolicy().GetAppliedBy() {
 		t.Fatal(r, err)
 	}
-	wantStatus(t, second(c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 2})), codes.Aborted, control.CodeConflict)
+	wantStatus(t, second(c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 2})), codes.Aborted, control.KindConflict)
 	if l, err := c.ListPolicies(ctx, &vpnv1.ListPoliciesRequest{}); err != nil || l.GetPending().GetVersion() != 2 {
 		t.Error(l, err)
 	}
@@ -116,5 +116,5 @@ func TestGroups(t *testing.T) {
 			t.Error(r, err)
 		}
 	}
-	wantStatus(t, second(c.ListGroups(ctx, &vpnv1.ListGroupsRequest{Name: "none"})), codes.NotFound, control.CodeNotFound)
+	wantStatus(t, second(c.ListGroups(ctx, &vpnv1.ListGroupsRequest{Name: "none"})), codes.NotFound, control.KindNotFound)
 }

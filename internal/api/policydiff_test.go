@@ -78,8 +78,8 @@ func TestDiffPolicy(t *testing.T) {
 	if r := diff(`{"grants": 1}`, 0); r.GetDiff() != nil || len(r.GetProblems()) != 1 {
 		t.Errorf("a fault: %v", r)
 	}
-	wantStatus(t, second(c.DiffPolicy(t.Context(), &vpnv1.DiffPolicyRequest{Text: base, Base: 9})), codes.NotFound, control.CodeNotFound)
-	wantStatus(t, second(c.DiffPolicy(t.Context(), &vpnv1.DiffPolicyRequest{Text: strings.Repeat("x", 1<<20+1)})), codes.InvalidArgument, control.CodeTooLarge)
+	wantStatus(t, second(c.DiffPolicy(t.Context(), &vpnv1.DiffPolicyRequest{Text: base, Base: 9})), codes.NotFound, control.KindNotFound)
+	wantStatus(t, second(c.DiffPolicy(t.Context(), &vpnv1.DiffPolicyRequest{Text: strings.Repeat("x", 1<<20+1)})), codes.InvalidArgument, control.KindTooLarge)
 }
 
 // People who have not enrolled yet gain and lose like everybody else.

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"vpnd/internal/control"
+	"vpnd/internal/words"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -120,10 +121,11 @@ func (e *Edge) panicked(method string, p any) error {
 		what = re.Error()
 	}
 	e.logf("%s panicked with %s\n%s", method, what, debug.Stack())
-	return refuse(control.CodeInternal, "vpnd failed at this request. Its log says where; please tell an administrator.")
+	return control.Refuse("internal")
 }
 
-// toStatus carries an Error's word and its RetryAfter as details. Causes go to the log.
+// toStatus makes a refusal words, in English, and carries its code, its parameters and its
+// RetryAfter as details. Causes go to the log.
 func (e *Edge) toStatus(method string, err error) error {
 	var refusal *control.Error
 	if !errors.As(err, &refusal) {
@@ -136,15 +138,15 @@ func (e *Edge) toStatus(method string, err error) error {
 		case errors.Is(err, context.DeadlineExceeded):
 			return status.Error(codes.DeadlineExceeded, "the request took longer than its caller would wait")
 		}
-		refusal = refuse(control.CodeInternal, "vpnd could not do this. Its log says why; please tell an administrator.")
+		refusal = control.Refuse("internal")
 		refusal.Err = err
 	}
-	code := statusOf(refusal.Code)
+	code := statusOf(refusal.Kind())
 	if refusal.Err != nil && (code == codes.Internal || code == codes.Unavailable) {
 		e.logf("%s: %v", method, refusal.Err)
 	}
-	st := status.New(code, refusal.Message)
-	info := &errdetails.ErrorInfo{Reason: refusal.Code, Domain: errorDomain}
+	st := status.New(code, words.English().Refusal(refusal.Code, refusal.Values()))
+	info := &errdetails.ErrorInfo{Reason: refusal.Code, Domain: errorDomain, Metadata: refusal.Values()}
 	withInfo, detailErr := st.WithDetails(info)
 	if detailErr == nil && refusal.RetryAfter > 0 {
 		withInfo, detailErr = withInfo.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(refusal.RetryAfter)})
@@ -169,5 +171,5 @@ func authorise(ctx context.Context, method string) (context.Context, error) {
 }
 
 func denied(method string) *control.Error {
-	return refuse(control.CodeDenied, "%s is not for you on this socket.", method)
+	return control.Refuse("denied", method)
 }

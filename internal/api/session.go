@@ -46,7 +46,7 @@ func (g sessionServer) EndSessions(ctx context.Context, r *vpnv1.EndSessionsRequ
 	}
 	// An empty name must not come to mean "all".
 	if device == "" && user == "" && !r.GetAll() {
-		return nil, refuse(control.CodeInvalid, "Say whose sessions to end: one device's, one user's, or all.")
+		return nil, control.Refuse("sessions_of_whom")
 	}
 	n, closed, err := g.s.EndSessions(ctx, device, user)
 	if err != nil {
@@ -65,7 +65,7 @@ type whoIsServer struct {
 func (g whoIsServer) WhoIs(ctx context.Context, r *vpnv1.WhoIsRequest) (*vpnv1.WhoIsResponse, error) {
 	a, err := netip.ParseAddr(r.GetAddress())
 	if err != nil || a.Zone() != "" {
-		return nil, refuse(control.CodeInvalid, "%.64q is not an IP address.", r.GetAddress())
+		return nil, control.Refuse("address_invalid", short(r.GetAddress()))
 	}
 	w, err := g.s.WhoIs(ctx, a)
 	if err != nil {

@@ -1,53 +1,56 @@
 package api
 
 import (
-	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 
 	"vpnd/internal/control"
 )
 
-// statuses gives each code of a refusal its gRPC status. ErrorInfo carries the code itself.
+// statuses gives each kind of refusal its gRPC status. ErrorInfo carries code and parameters.
 var statuses = map[string]codes.Code{
-	control.CodeNotFound:          codes.NotFound,
-	control.CodeExists:            codes.AlreadyExists,
-	control.CodeInvalid:           codes.InvalidArgument,
-	control.CodeDisabled:          codes.FailedPrecondition,
-	control.CodeLocked:            codes.ResourceExhausted,
-	control.CodeCodeInvalid:       codes.Unauthenticated,
-	control.CodeCodeUsed:          codes.Unauthenticated,
-	control.CodeNotEnrolled:       codes.FailedPrecondition,
-	control.CodeInvitationUnknown: codes.NotFound,
-	control.CodeInvitationExpired: codes.FailedPrecondition,
-	control.CodeInvitationUsed:    codes.FailedPrecondition,
-	control.CodeOtherBrowser:      codes.FailedPrecondition,
-	control.CodeKeyTaken:          codes.AlreadyExists,
-	control.CodeFull:              codes.ResourceExhausted,
-	control.CodeConflict:          codes.Aborted,
-	control.CodeTooOld:            codes.Aborted,
-	control.CodeLimit:             codes.ResourceExhausted,
-	control.CodeTooLarge:          codes.InvalidArgument,
-	control.CodeClockBehind:       codes.FailedPrecondition,
-	control.CodeNoLeader:          codes.Unavailable,
-	control.CodeUnavailable:       codes.Unavailable,
-	control.CodeCanceled:          codes.Canceled,
-	control.CodeDenied:            codes.PermissionDenied,
-	control.CodeInternal:          codes.Internal,
-	control.CodeExpired:           codes.FailedPrecondition,
-	control.CodeUsed:              codes.FailedPrecondition,
-	control.CodePinned:            codes.FailedPrecondition,
+	control.KindNotFound:          codes.NotFound,
+	control.KindExists:            codes.AlreadyExists,
+	control.KindInvalid:           codes.InvalidArgument,
+	control.KindDisabled:          codes.FailedPrecondition,
+	control.KindLocked:            codes.ResourceExhausted,
+	control.KindCodeInvalid:       codes.Unauthenticated,
+	control.KindCodeUsed:          codes.Unauthenticated,
+	control.KindNotEnrolled:       codes.FailedPrecondition,
+	control.KindInvitationUnknown: codes.NotFound,
+	control.KindInvitationExpired: codes.FailedPrecondition,
+	control.KindInvitationUsed:    codes.FailedPrecondition,
+	control.KindOtherBrowser:      codes.FailedPrecondition,
+	control.KindKeyTaken:          codes.AlreadyExists,
+	control.KindFull:              codes.ResourceExhausted,
+	control.KindConflict:          codes.Aborted,
+	control.KindTooOld:            codes.Aborted,
+	control.KindLimit:             codes.ResourceExhausted,
+	control.KindTooLarge:          codes.InvalidArgument,
+	control.KindClockBehind:       codes.FailedPrecondition,
+	control.KindNoLeader:          codes.Unavailable,
+	control.KindUnavailable:       codes.Unavailable,
+	control.KindCanceled:          codes.Canceled,
+	control.KindDenied:            codes.PermissionDenied,
+	control.KindInternal:          codes.Internal,
+	control.KindExpired:           codes.FailedPrecondition,
+	control.KindUsed:              codes.FailedPrecondition,
+	control.KindPinned:            codes.FailedPrecondition,
 }
 
-// statusOf is the gRPC status of a refusal: Internal for a code that has none yet.
-func statusOf(code string) codes.Code {
-	if c, ok := statuses[code]; ok {
+// statusOf is the gRPC status of a refusal: Internal for a kind that has none yet.
+func statusOf(kind string) codes.Code {
+	if c, ok := statuses[kind]; ok {
 		return c
 	}
 	return codes.Internal
 }
 
-// refuse makes a refusal of this edge's own, as control's are.
-func refuse(code, format string, args ...any) *control.Error {
-	return &control.Error{Code: code, Message: fmt.Sprintf(format, args...)}
+// short keeps what a refusal quotes of a request to a line.
+func short(s string) string {
+	if len(s) > 64 {
+		s = s[:64] + "…"
+	}
+	return strings.ToValidUTF8(s, "�")
 }

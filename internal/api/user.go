@@ -25,7 +25,7 @@ func (g userServer) userAfter(u *peers.User) *vpnv1.User {
 
 // AddUser adds a user and returns her first invitation.
 func (g userServer) AddUser(ctx context.Context, r *vpnv1.AddUserRequest) (*vpnv1.AddUserResponse, error) {
-	valid, err := duration(r.GetValid(), "The time that an invitation is valid")
+	valid, err := duration(r.GetValid(), "valid")
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (g userServer) UnlockUser(ctx context.Context, r *vpnv1.UnlockUserRequest) 
 
 // ResetTotp takes the user's authenticator away and ends her sessions.
 func (g userServer) ResetTotp(ctx context.Context, r *vpnv1.ResetTotpRequest) (*vpnv1.ResetTotpResponse, error) {
-	valid, err := duration(r.GetValid(), "The time that an invitation is valid")
+	valid, err := duration(r.GetValid(), "valid")
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (g userServer) ResetTotp(ctx context.Context, r *vpnv1.ResetTotpRequest) (*
 
 // InviteUser replaces the user's unused invitations by a new one.
 func (g userServer) InviteUser(ctx context.Context, r *vpnv1.InviteUserRequest) (*vpnv1.InviteUserResponse, error) {
-	valid, err := duration(r.GetValid(), "The time that an invitation is valid")
+	valid, err := duration(r.GetValid(), "valid")
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ func TestBeginningsAreLimited(t *testing.T) {
 	var refused *Error
 	for i := range 500 {
 		if _, err := w.EnrolBegin(t.Context(), token, fmt.Sprintf("browser %d", i)); err != nil {
-			refused = wantCode(t, err, CodeLimit)
+			refused = wantCode(t, err, KindLimit)
 		}
 	}
 	if refused == nil || refused.RetryAfter <= 0 || refused.RetryAfter > beginEvery {

@@ -18,8 +18,7 @@ const clockSlack = 5 * time.Second
 func (l *Leader) lockUser(ctx context.Context, id peers.ID) (unlock func(), err error) {
 	unlock, err = l.users.lock(ctx, id)
 	if err != nil {
-		return nil, &Error{Code: CodeUnavailable, Err: err,
-			Message: "Too many codes are waiting to be checked for this account. Try again in a few seconds."}
+		return nil, Refuse("checks_waiting").because(err)
 	}
 	return unlock, nil
 }
@@ -30,10 +29,7 @@ func (l *Leader) lockUser(ctx context.Context, id peers.ID) (unlock func(), err 
 func (d *decision) checkCode(ctx context.Context, v *peers.View, u *peers.User, secret peers.Sealed, code string) (step int64, err error) {
 	now := d.now()
 	if behind := v.Time().Sub(now); behind > clockSlack {
-		return 0, refuse(CodeClockBehind,
-			"The gateway's clock says %s, but its records already reach %s, so no code can be checked. "+
-				"An administrator must set the clock right or, if it is the records that are wrong, run `vpnctl time reset`.",
-			stamp(now), stamp(v.Time()))
+		return 0, Refuse("clock_behind", now, v.Time())
 	}
 	now = later(now, v.Time())
 	if now.Before(u.Locked) {
@@ -41,7 +37,7 @@ func (d *decision) checkCode(ctx context.Context, v *peers.View, u *peers.User, 
 	}
 	if !d.factor.plausible(code) {
 		// It cannot be right, so it tells a guesser nothing and is not counted.
-		return 0, refuse(CodeCodeInvalid, "A code is six digits, without spaces. Type the one your authenticator shows now.")
+		return 0, Refuse("code_shape")
 	}
 	opened, err := d.sealer.Open(u.ID, fieldTOTP, secret)
 	if err != nil {
@@ -71,14 +67,10 @@ func (d *decision) countFailure(ctx context.Context, u *peers.User, now time.Tim
 	if err != nil {
 		return err
 	}
-	e := refuse(CodeCodeInvalid,
-		"That code is not right. Type the newest one that your authenticator shows for this gateway; "+
-			"if it goes on being refused, check that your phone sets its clock by itself.")
 	if u = d.View().User(u.ID); u != nil && now.Before(u.Locked) {
-		l := lockedError(u, now)
-		e.Message, e.RetryAfter = "That code is not right. "+l.Message, l.RetryAfter
+		return Refuse("code_wrong_locked", u.Name, u.Locked).after(lockedFor(u, now))
 	}
-	return e
+	return Refuse("code_wrong")
 }
 
 // lockedNow is the answer to a command that State refused because the user is locked.
@@ -86,33 +78,26 @@ func (l *Leader) lockedNow(id peers.ID) *Error {
 	v := l.View()
 	u := v.User(id)
 	if u == nil {
-		return refuse(CodeNotFound, "This account was removed.")
+		return Refuse("account_gone")
 	}
 	return lockedError(u, l.Time(v))
 }
 
 func lockedError(u *peers.User, now time.Time) *Error {
-	e := refuse(CodeLocked,
-		"There were too many wrong codes in a row, so none is checked for %s until %s. Wait, or ask an administrator to lift the lock.",
-		u.Name, stamp(u.Locked))
-	e.RetryAfter = max(u.Locked.Sub(now), time.Second)
-	return e
+	return Refuse("user_locked", u.Name, u.Locked).after(lockedFor(u, now))
+}
+
+func lockedFor(u *peers.User, now time.Time) time.Duration {
+	return max(u.Locked.Sub(now), time.Second)
 }
 
 func codeUsedError(now time.Time, last int64) *Error {
 	wait := nextCode(now, last)
 	if wait > 2*totpPeriod {
 		// The gateway's clock was ahead when the last code was accepted.
-		e := refuse(CodeCodeUsed,
-			"The last code accepted for you was one of %s, and none before it can be used. New codes are accepted from then on.", stamp(totpStart(last)))
-		e.RetryAfter = wait
-		return e
+		return Refuse("code_ahead", totpStart(last)).after(wait)
 	}
-	e := refuse(CodeCodeUsed,
-		"That code has been used already; each is good for one sign-in. Your authenticator shows the next one in %d s.",
-		int(wait/time.Second))
-	e.RetryAfter = wait
-	return e
+	return Refuse("code_spent", wait.Truncate(time.Second)).after(wait)
 }
 
 // codeRefused answers a refusal of the command that a right code led to.

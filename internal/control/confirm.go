@@ -75,7 +75,7 @@ func waiting(v *peers.View) (*peers.Pending, error) {
 	if w := v.Pending(); w != nil {
 		return w, nil
 	}
-	return nil, refuse(CodeNotFound, "No policy waits for a confirmation: it was confirmed, or taken back, already; `vpnctl policy history` tells.")
+	return nil, Refuse("no_policy_waits")
 }
 
 // revert takes back what was not confirmed in time, until ctx ends.

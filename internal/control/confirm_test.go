@@ -64,14 +64,14 @@ func TestConfirmed(t *testing.T) {
 		defer stop()
 		w.try("uid 0", time.Minute)
 		_, err := w.ConfirmPolicy(Arrived(t.Context(), "uid 1000"))
-		if e := wantCode(t, err, CodeConflict); !strings.Contains(e.Message, `"uid 0"`) {
-			t.Error(e.Message)
+		if e := wantCode(t, err, KindConflict); e.Values()["by"] != "uid 0" {
+			t.Error(e)
 		}
 		if p, err := w.ConfirmPolicy(Arrived(t.Context(), "uid 0")); err != nil || p.Version != 2 {
 			t.Fatal(p, err)
 		}
 		_, err = w.ConfirmPolicy(Arrived(t.Context(), "uid 0"))
-		wantCode(t, err, CodeNotFound)
+		wantCode(t, err, KindNotFound)
 		time.Sleep(time.Hour)
 		if p := w.View().Policy(); p.Version != 2 || len(w.audited("policy.confirm")) != 1 {
 			t.Errorf("version %d is in force", p.Version)

@@ -97,10 +97,6 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// stamp spells an instant for people.
-func stamp(t time.Time) string { return t.UTC().Format("2 January 2006 15:04:05 MST") }
-
 func userDisabled(u *peers.User) *Error {
-	return refuse(CodeDisabled,
-		"The account %s is disabled. Ask an administrator to enable it.", u.Name)
+	return Refuse("user_disabled", u.Name)
 }

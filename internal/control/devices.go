@@ -13,7 +13,7 @@ import (
 func DeviceNamed(v *peers.View, name string) (*peers.Device, *peers.User, error) {
 	user, device, ok := strings.Cut(name, "/")
 	if !ok || user == "" || device == "" {
-		return nil, nil, refuse(CodeInvalid, "A device is named USER/DEVICE, as alice/laptop; %q is not.", name)
+		return nil, nil, Refuse("device_form", name)
 	}
 	u, err := UserNamed(v, user)
 	if err != nil {
@@ -21,7 +21,7 @@ func DeviceNamed(v *peers.View, name string) (*peers.Device, *peers.User, error)
 	}
 	d := v.DeviceByName(u.ID, device)
 	if d == nil {
-		return nil, nil, notFound("device", u.Name+"/"+device, "vpnctl device ls")
+		return nil, nil, Refuse("no_device", u.Name+"/"+device)
 	}
 	return d, u, nil
 }
@@ -51,7 +51,7 @@ func (s *Service) AddDevice(ctx context.Context, user, name, publicKey string, t
 		return DeviceConfig{}, err
 	}
 	// The device is there whatever the plane says; its config must not be lost.
-	if err := s.opened(ctx, a.Index, "The device was added"); err != nil {
+	if err := s.opened(ctx, a.Index, "device_not_yet"); err != nil {
 		s.logf("add the device %s/%s to the data plane: %v", c.User.Name, name, err)
 	}
 	return c, nil
@@ -91,7 +91,7 @@ func (s *Service) deviceAfter(a Answer, name string) (*peers.Device, error) {
 	if d := s.View().Device(a.Device); d != nil {
 		return d, nil
 	}
-	return nil, notFound("device", name, "vpnctl device ls")
+	return nil, Refuse("no_device", name)
 }
 
 // configAfter is a device with its config after what was asked for.
@@ -102,7 +102,7 @@ func (s *Service) configAfter(a Answer, name string) (DeviceConfig, error) {
 	}
 	u := s.View().User(d.User)
 	if u == nil {
-		return DeviceConfig{}, notFound("device", name, "vpnctl device ls")
+		return DeviceConfig{}, Refuse("no_device", name)
 	}
 	config, err := s.clientConfig(d)
 	return DeviceConfig{Device: d, User: u, Config: config}, err

@@ -48,7 +48,7 @@ func (q EnrolBegin) decide(ctx context.Context, d *decision) (Answer, error) {
 		return Answer{}, invitationUsed()
 	}
 	if q.Browser == "" {
-		return Answer{}, refuse(CodeInvalid, "Your browser kept no cookie for this page. Allow cookies for it and open the link again.")
+		return Answer{}, Refuse("browser_no_cookie")
 	}
 	e := &Enrolment{User: u.Name, Expires: inv.Expires}
 	a := Answer{Index: v.Index(), Enrolment: e}
@@ -59,10 +59,7 @@ func (q EnrolBegin) decide(ctx context.Context, d *decision) (Answer, error) {
 	pending := inv.Pending
 	if !sameBrowser(inv, q.Browser) {
 		if wait := d.begunElsewhere(inv); wait > 0 {
-			e := refuse(CodeLimit,
-				"This invitation was opened in too many browsers in a short time. Go on in the one where you began, or wait a minute. If it was not you, tell an administrator.")
-			e.RetryAfter = wait
-			return Answer{}, e
+			return Answer{}, Refuse("browsers_limit").after(wait)
 		}
 		d.actor = u.Name
 		index, res, err := d.newPending(ctx, inv, u, q.Browser)
@@ -106,9 +103,7 @@ func (d *decision) newPending(ctx context.Context, inv *peers.Invitation, u *pee
 }
 
 func otherBrowser() *Error {
-	return refuse(CodeOtherBrowser,
-		"This invitation was opened in another browser since, which made the code shown here worthless. "+
-			"Go on there, or reload this page and scan the new code. If the other browser is not yours, tell an administrator.")
+	return Refuse("browser_changed")
 }
 
 func browserHash(browser string) [32]byte { return sha256.Sum256([]byte(browser)) }
@@ -154,7 +149,7 @@ func (s *Service) EnrolFinish(ctx context.Context, r FinishRequest) (Finished, e
 		Device: c.User.Name + "/" + c.Device.Name, Addresses: c.Device.Addrs,
 		Config: c.Config, PortalURL: s.TunnelURL(), Repeated: a.Repeated,
 	}
-	return f, s.opened(ctx, a.Index, "Your device was added")
+	return f, s.opened(ctx, a.Index, "device_not_yet")
 }
 
 // decide works under the user's lock.
@@ -229,16 +224,13 @@ func (r FinishRequest) decide(ctx context.Context, d *decision) (Answer, error) 
 func (r FinishRequest) secret(v *peers.View, inv *peers.Invitation, u *peers.User, key peers.Key) (peers.Sealed, error) {
 	switch {
 	case v.DeviceByKey(key) != nil || v.Retired(key):
-		return nil, refuse(CodeKeyTaken,
-			"This public key is or was in use here already. Each device needs a new key: make another and try again.")
+		return nil, Refuse("key_known")
 	case v.DeviceByName(u.ID, r.Device) != nil:
-		return nil, refuse(CodeExists,
-			"%s has a device named %q already. Choose another name for this one.", u.Name, r.Device)
+		return nil, Refuse("device_exists", u.Name, r.Device)
 	case len(u.TOTP) != 0:
 		return u.TOTP, nil
 	case len(inv.Pending) == 0:
-		return nil, refuse(CodeNotEnrolled,
-			"No authenticator has been set up with this invitation yet. Open the link again and scan its code.")
+		return nil, Refuse("enrolment_no_secret")
 	case !sameBrowser(inv, r.Browser):
 		return nil, otherBrowser()
 	}
@@ -288,7 +280,7 @@ func (s *Service) EnrolStatus(ctx context.Context, token, publicKey string) (str
 	}
 	d := v.DeviceByKey(key)
 	if d == nil || d.ID != inv.Device {
-		return "", refuse(CodeNotFound, "This invitation has set up no device with this key. Finish the steps before, or ask for a new invitation.")
+		return "", Refuse("enrolment_without_device")
 	}
 	if LiveSession(v, d.ID, s.Time(v)) != nil {
 		return "active", nil

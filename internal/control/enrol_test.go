@@ -35,10 +35,10 @@ func TestEnrolAgainAfterABreak(t *testing.T) {
 		t.Fatalf("another browser is shown the same secret, or %v", err)
 	}
 	req := FinishRequest{Token: token, Browser: "one", Code: w.codeNow(one.Secret), Device: "phone", PublicKey: publicKey(t)}
-	wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeOtherBrowser)
+	wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindOtherBrowser)
 	req.Browser = ""
-	wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeOtherBrowser)
-	wantCode(t, second(w.EnrolBegin(t.Context(), token, "")), CodeInvalid)
+	wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindOtherBrowser)
+	wantCode(t, second(w.EnrolBegin(t.Context(), token, "")), KindInvalid)
 	req.Browser, req.Code = "two", w.codeNow(other.Secret)
 	if _, err := w.EnrolFinish(t.Context(), req); err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestEnrolFinishRepeated(t *testing.T) {
 	// The link and the public key are not enough: both may have been seen by others.
 	for _, browser := range []string{"", "browser of bob"} {
 		req.Browser = browser
-		wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeInvitationUsed)
+		wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindInvitationUsed)
 	}
 	req.Browser = "browser of alice"
 	again, err := w.EnrolFinish(t.Context(), req)
@@ -66,13 +66,13 @@ func TestEnrolFinishRepeated(t *testing.T) {
 		t.Error("a repetition looked at the code")
 	}
 	req.PublicKey = publicKey(t)
-	wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeInvitationUsed)
-	wantCode(t, second(w.EnrolBegin(t.Context(), p.token, "x")), CodeInvitationUsed)
+	wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindInvitationUsed)
+	wantCode(t, second(w.EnrolBegin(t.Context(), p.token, "x")), KindInvitationUsed)
 	if _, _, err := w.RotateDevice(t.Context(), "alice/phone", publicKey(t)); err != nil {
 		t.Fatal(err)
 	}
 	req.PublicKey = p.key
-	wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeInvitationUsed)
+	wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindInvitationUsed)
 }
 
 func TestSecondDeviceUsesTheSameAuthenticator(t *testing.T) {
@@ -88,13 +88,13 @@ func TestSecondDeviceUsesTheSameAuthenticator(t *testing.T) {
 		t.Fatalf("begin: enrolled %v, %v", e.Enrolled, err)
 	}
 	req := FinishRequest{Token: token, Browser: "b", Code: w.codeNow(p.secret), Device: "laptop", PublicKey: publicKey(t)}
-	wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeCodeUsed)
+	wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindCodeUsed)
 	w.nextPeriod()
 	req.Code = w.codeNow(p.secret)
 	for name, change := range map[string]func(*FinishRequest){
-		CodeKeyTaken: func(r *FinishRequest) { r.PublicKey = p.key },
-		CodeExists:   func(r *FinishRequest) { r.Device = "PHONE" },
-		CodeInvalid:  func(r *FinishRequest) { r.Device = "../x" },
+		KindKeyTaken: func(r *FinishRequest) { r.PublicKey = p.key },
+		KindExists:   func(r *FinishRequest) { r.Device = "PHONE" },
+		KindInvalid:  func(r *FinishRequest) { r.Device = "../x" },
 	} {
 		bad := req
 		change(&bad)
@@ -128,7 +128,7 @@ func TestOneRedeemer(t *testing.T) {
 			defer mu.Unlock()
 			if err == nil {
 				won++
-			} else if e := (*Error)(nil); !asError(err, &e) || e.Code != CodeInvitationUsed {
+			} else if e := (*Error)(nil); !asError(err, &e) || e.Kind() != KindInvitationUsed {
 				t.Errorf("a loser is told %v", err)
 			}
 		})
@@ -149,14 +149,14 @@ func TestInvitationEnds(t *testing.T) {
 	w := newWorld(t)
 	token := w.invited("alice")
 	for _, bad := range []string{"", "x", token[:42], token + "A", strings.Repeat("A", 43), token[:42] + "\n"} {
-		wantCode(t, second(w.EnrolBegin(t.Context(), bad, "b")), CodeInvitationUnknown)
+		wantCode(t, second(w.EnrolBegin(t.Context(), bad, "b")), KindInvitationUnknown)
 	}
 	old := token
 	inv, err := w.InviteUser(t.Context(), "alice", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, second(w.EnrolBegin(t.Context(), old, "b")), CodeInvitationUnknown)
+	wantCode(t, second(w.EnrolBegin(t.Context(), old, "b")), KindInvitationUnknown)
 	token = tokenOf(t, inv)
 	if d := inv.Expires.Sub(w.now()).Round(time.Minute); d != 48*time.Hour {
 		t.Errorf("valid for %v", d)
@@ -164,15 +164,15 @@ func TestInvitationEnds(t *testing.T) {
 	if _, _, err := w.SetUserEnabled(t.Context(), "alice", false); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, second(w.EnrolBegin(t.Context(), token, "b")), CodeDisabled)
+	wantCode(t, second(w.EnrolBegin(t.Context(), token, "b")), KindDisabled)
 	if _, _, err := w.SetUserEnabled(t.Context(), "alice", true); err != nil {
 		t.Fatal(err)
 	}
 	w.advance(48 * time.Hour)
-	wantCode(t, second(w.EnrolBegin(t.Context(), token, "b")), CodeInvitationExpired)
-	wantCode(t, second(w.EnrolFinish(t.Context(), FinishRequest{Token: token})), CodeInvitationExpired)
+	wantCode(t, second(w.EnrolBegin(t.Context(), token, "b")), KindInvitationExpired)
+	wantCode(t, second(w.EnrolFinish(t.Context(), FinishRequest{Token: token})), KindInvitationExpired)
 	for _, d := range []time.Duration{time.Second, -time.Hour, 1000 * 24 * time.Hour} {
-		wantCode(t, second(w.InviteUser(t.Context(), "alice", d)), CodeInvalid)
+		wantCode(t, second(w.InviteUser(t.Context(), "alice", d)), KindInvalid)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestResetTOTP(t *testing.T) {
 		t.Error("the session outlived the authenticator")
 	}
 	w.nextPeriod()
-	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeNotEnrolled)
+	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), KindNotEnrolled)
 	e, err := w.EnrolBegin(t.Context(), tokenOf(t, inv), "b")
 	if err != nil || e.Enrolled || e.Secret == p.secret {
 		t.Fatalf("begin after the reset: enrolled %v, %v", e.Enrolled, err)
@@ -222,6 +222,6 @@ func TestEnrolStatus(t *testing.T) {
 	}
 	state("active")
 	bob := w.enrolled("bob")
-	wantCode(t, second(w.EnrolStatus(t.Context(), p.token, bob.key)), CodeNotFound)
-	wantCode(t, second(w.EnrolStatus(t.Context(), strings.Repeat("A", 43), p.key)), CodeInvitationUnknown)
+	wantCode(t, second(w.EnrolStatus(t.Context(), p.token, bob.key)), KindNotFound)
+	wantCode(t, second(w.EnrolStatus(t.Context(), strings.Repeat("A", 43), p.key)), KindInvitationUnknown)
 }

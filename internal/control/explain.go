@@ -26,7 +26,7 @@ type FlowAnswer struct {
 	Src, Dst netip.Addr
 	Question review.Question
 	Word     string // the reason as a stable word
-	Message  string // the same for people, with what is missing
+	Why      *Why   // the same with what is missing, for an edge to put into words
 
 	Asked    bool // whether the data plane has answered
 	Permits  bool // what
@@ -41,7 +41,7 @@ type flowEnd struct {
 	name     string
 	addrs    []netip.Addr
 	device   *peers.Device // nil: a host
-	disabled string        // what of it is disabled, if anything
+	disabled *Why          // what of it is disabled, if anything
 	remark   string
 }
 
@@ -50,7 +50,7 @@ type flowEnd struct {
 func (s *Service) ExplainPolicy(ctx context.Context, source, destination, port string) (answers []FlowAnswer, remarks []string, err error) {
 	name, q, err := review.ParseQuestion(destination, port)
 	if err != nil {
-		return nil, nil, refuse(CodeInvalid, "%s.", capital(err.Error()))
+		return nil, nil, Refuse("question_invalid", err)
 	}
 	for try := 0; ; try++ {
 		answers, remarks, err = s.explain(ctx, source, name, q)
@@ -104,7 +104,7 @@ func (s *Service) explain(ctx context.Context, source, destination string, q rev
 			portal := p.Proto == 6 && p.DstPort == portalPort && slices.Contains(set.GatewayAddrs(), dst)
 			a.describe(from, to, p, now, portal)
 			switch {
-			case portal && (from.device == nil || from.disabled != ""):
+			case portal && (from.device == nil || from.disabled != nil):
 				// The filter lets whoever is in the tunnel see the sign-in page: it is
 				// WireGuard that lets nobody else into the tunnel.
 				a.PlaneErr = "only a peer's packets come to it, and " + from.name + " is none"
@@ -115,8 +115,7 @@ func (s *Service) explain(ctx context.Context, source, destination string, q rev
 		}
 	}
 	if len(out) == 0 {
-		return nil, nil, refuse(CodeInvalid, "There is no flow from %s to %s: it needs two ends of the same family of addresses (%s; %s).",
-			from.name, to.name, joinStrings(from.addrs), joinStrings(to.addrs))
+		return nil, nil, Refuse("flow_of_two_families", from.name, to.name, joinStrings(from.addrs), joinStrings(to.addrs))
 	}
 	return distinctAnswers(out), remarks, nil
 }
@@ -174,7 +173,7 @@ func findEnd(v *peers.View, ruleset *rules.Ruleset, name string) (flowEnd, error
 				return deviceEnd(u, d), nil
 			}
 		}
-		return flowEnd{}, notFound("device", name, "vpnctl device ls")
+		return flowEnd{}, Refuse("no_device", name)
 	}
 	addrs, network, err := review.Addresses(ruleset, name)
 	switch {
@@ -192,11 +191,11 @@ func findEnd(v *peers.View, ruleset *rules.Ruleset, name string) (flowEnd, error
 	case err == nil:
 		return flowEnd{name: name, addrs: addrs}, nil
 	case !errors.Is(err, review.ErrNoHost):
-		return flowEnd{}, refuse(CodeInvalid, "%s.", capital(err.Error()))
+		return flowEnd{}, Refuse("question_invalid", err)
 	}
 	u := v.UserByName(strings.TrimSuffix(name, "@"))
 	if u == nil {
-		return flowEnd{}, refuse(CodeNotFound, "There is no device, no user and no host of the policy named %q; `vpnctl device ls` and `vpnctl policy show` show those that there are.", name)
+		return flowEnd{}, Refuse("no_flow_end", name)
 	}
 	var devices []*peers.Device
 	var names []string
@@ -205,11 +204,11 @@ func findEnd(v *peers.View, ruleset *rules.Ruleset, name string) (flowEnd, error
 	}
 	switch len(devices) {
 	case 0:
-		return flowEnd{}, refuse(CodeNotFound, "%s has no device yet.", u.Name)
+		return flowEnd{}, Refuse("user_without_device", u.Name)
 	case 1:
 		return deviceEnd(u, devices[0]), nil
 	}
-	return flowEnd{}, refuse(CodeInvalid, "%s has %d devices, and this is about one: name it (%s).", u.Name, len(devices), strings.Join(names, ", "))
+	return flowEnd{}, Refuse("flow_of_many_devices", u.Name, len(devices), strings.Join(names, ", "))
 }
 
 func isPrefix(s string) bool {
@@ -221,9 +220,9 @@ func deviceEnd(u *peers.User, d *peers.Device) flowEnd {
 	e := flowEnd{name: u.Name + "/" + d.Name, addrs: d.Addrs, device: d}
 	switch {
 	case u.Disabled:
-		e.disabled = "The user " + u.Name
+		e.disabled = explained("disabled_user", "user", u.Name)
 	case d.Disabled:
-		e.disabled = "The device " + e.name
+		e.disabled = explained("disabled_device", "device", e.name)
 	}
 	return e
 }

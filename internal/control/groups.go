@@ -28,7 +28,7 @@ func (s *Service) Groups(name string) ([]Group, error) {
 	for _, n := range names {
 		users, ok := p.Members(n)
 		if !ok {
-			return nil, notFound("group", n, "vpnctl group ls")
+			return nil, Refuse("no_group", n)
 		}
 		out = append(out, Group{Name: n, Members: p.Listed(n), Users: users})
 	}

@@ -135,15 +135,15 @@ func (w *world) enrolled(name string) person {
 	return p
 }
 
-// wantCode fails unless err is an Error of this code.
-func wantCode(t testing.TB, err error, code string) *Error {
+// wantCode fails unless err is an Error of this kind.
+func wantCode(t testing.TB, err error, kind string) *Error {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
-		t.Fatalf("error %v (%T), want one with code %q", err, err, code)
+		t.Fatalf("error %v (%T), want one of kind %q", err, err, kind)
 	}
-	if e.Code != code {
-		t.Fatalf("code %q (%s), want %q", e.Code, e.Message, code)
+	if e.Kind() != kind {
+		t.Fatalf("kind %q (%v), want %q", e.Kind(), e, kind)
 	}
 	return e
 }

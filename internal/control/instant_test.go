@@ -34,7 +34,7 @@ func TestOwnerChangesWhileCodeWaits(t *testing.T) {
 			t.Fatalf("bob's laptop has %v, %v; alice had %s", d.Device.Addrs, err, alice.addr)
 		}
 		unlock()
-		wantCode(t, <-answer, CodeUnavailable)
+		wantCode(t, <-answer, KindUnavailable)
 		if n := w.leader.tried.Load() - tried; n != 0 {
 			t.Errorf("%d codes were compared", n)
 		}
@@ -110,11 +110,11 @@ func TestInstantOfLockAndInvitation(t *testing.T) {
 		p := w.enrolled("alice")
 		w.nextPeriod()
 		for range 5 {
-			wantCode(t, second(w.SignIn(ctx, p.addr, w.wrongCode(p.secret))), CodeCodeInvalid)
+			wantCode(t, second(w.SignIn(ctx, p.addr, w.wrongCode(p.secret))), KindCodeInvalid)
 		}
 		locked := w.View().UserByName("alice").Locked
 		w.advance(locked.Add(-time.Nanosecond).Sub(w.now()))
-		wantCode(t, second(w.SignIn(ctx, p.addr, w.codeNow(p.secret))), CodeLocked)
+		wantCode(t, second(w.SignIn(ctx, p.addr, w.codeNow(p.secret))), KindLocked)
 		w.advance(time.Nanosecond)
 		if _, err := w.SignIn(ctx, p.addr, w.codeNow(p.secret)); err != nil {
 			t.Errorf("at the end of the lock: %v", err)
@@ -130,6 +130,6 @@ func TestInstantOfLockAndInvitation(t *testing.T) {
 			t.Errorf("a nanosecond before an invitation's end: %v", err)
 		}
 		w.advance(time.Nanosecond)
-		wantCode(t, second(w.EnrolBegin(ctx, token, "b")), CodeInvitationExpired)
+		wantCode(t, second(w.EnrolBegin(ctx, token, "b")), KindInvitationExpired)
 	})
 }

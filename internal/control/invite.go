@@ -38,8 +38,7 @@ func newInvitation(valid time.Duration) (token string, n Invitation, err error) 
 		valid = inviteValid
 	}
 	if valid < inviteValidMin || valid > inviteValidMax {
-		return "", n, refuse(CodeInvalid,
-			"An invitation is valid for between %v and %v, not %v.", inviteValidMin, inviteValidMax, valid)
+		return "", n, Refuse("invitation_length", valid, inviteValidMin, inviteValidMax)
 	}
 	b := make([]byte, inviteTokenSize)
 	if _, err := rand.Read(b); err != nil {
@@ -68,20 +67,17 @@ func (n *node) invitation(v *peers.View, token string) (*peers.Invitation, *peer
 		inv = v.InvitationByHash(sha256.Sum256([]byte(token)))
 	}
 	if inv == nil {
-		return nil, nil, refuse(CodeInvitationUnknown,
-			"This invitation is not known here: the link is incomplete, or was replaced by a newer one, or ended some time ago. "+
-				"Open the newest link you were given in full, or ask for a new one.")
+		return nil, nil, Refuse("invitation_unknown")
 	}
 	if !n.Time(v).Before(inv.Expires) {
 		if !inv.Used.IsZero() {
 			return nil, nil, invitationUsed()
 		}
-		return nil, nil, refuse(CodeInvitationExpired,
-			"This invitation ended on %s. Ask for a new one.", stamp(inv.Expires))
+		return nil, nil, Refuse("invitation_ended", inv.Expires)
 	}
 	u := v.User(inv.User)
 	if u == nil {
-		return nil, nil, refuse(CodeInvitationUnknown, "The person this invitation was for is not known any more. Ask for a new one.")
+		return nil, nil, Refuse("invitation_of_nobody")
 	}
 	if u.Disabled {
 		return nil, nil, userDisabled(u)
@@ -96,13 +92,11 @@ func invitationRefused(err error) error {
 	case errors.Is(err, peers.ErrUsed):
 		return invitationUsed()
 	case errors.Is(err, peers.ErrExpired):
-		return refuse(CodeInvitationExpired, "This invitation has ended. Ask for a new one.")
+		if e, ok := errors.AsType[*Error](err); ok {
+			return Refuse("invitation_ended", e.Values()["at"])
+		}
 	}
 	return err
 }
 
-func invitationUsed() *Error {
-	return refuse(CodeInvitationUsed,
-		"This invitation has been used already: it is good for one device. Ask for a new one for another device; "+
-			"if it was not you who used it, tell an administrator now.")
-}
+func invitationUsed() *Error { return Refuse("invitation_spent") }

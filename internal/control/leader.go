@@ -56,8 +56,7 @@ func NewLeader(c Config) *Leader { return &Leader{node: newNode(c), factor: totp
 // was used.
 func (l *Leader) Decide(ctx context.Context, r Request) (Answer, error) {
 	if !l.store.Leader() {
-		return Answer{}, refuse(CodeNoLeader,
-			"No gateway can decide this at this moment. Nothing was changed, and no code was used; try again in a few seconds.")
+		return Answer{}, Refuse("no_leader")
 	}
 	// What a newer form of the state makes possible is not to be missed by what follows.
 	if err := l.upgrade(ctx); err != nil {

@@ -43,12 +43,12 @@ func (s *Service) checkPinned(c peers.Configure) error {
 	var names []string
 	for name, change := range map[string]bool{"endpoint": c.Endpoint != nil, "url": c.URL != nil, "routes": c.Routes != nil} {
 		if by, ok := s.pinned[name]; ok && change {
-			names = append(names, name+" is pinned by "+by)
+			names = append(names, name+" ("+by+")")
 		}
 	}
 	if len(names) == 0 {
 		return nil
 	}
 	slices.Sort(names)
-	return refuse(CodePinned, "This gateway's %s: change that there and start vpnd again, or take it away there to use this command.", strings.Join(names, ", "))
+	return Refuse("settings_pinned", strings.Join(names, ", "))
 }

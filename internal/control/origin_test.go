@@ -18,18 +18,18 @@ func TestPinned(t *testing.T) {
 		change peers.Configure
 		want   []string
 	}{
-		{peers.Configure{Endpoint: &endpoint}, []string{"endpoint is pinned by the flag --endpoint"}},
-		{peers.Configure{Session: &length, Routes: &routes}, []string{"routes is pinned by its line in /etc/vpnd/vpnd.toml"}},
+		{peers.Configure{Endpoint: &endpoint}, []string{"endpoint (the flag --endpoint)"}},
+		{peers.Configure{Session: &length, Routes: &routes}, []string{"routes (its line in /etc/vpnd/vpnd.toml)"}},
 		{peers.Configure{Endpoint: &endpoint, Routes: &routes}, []string{"endpoint", "routes"}},
 	} {
 		_, _, err := w.SetSettings(t.Context(), c.change)
 		refusal, ok := err.(*Error)
-		if !ok || refusal.Code != CodePinned {
+		if !ok || refusal.Kind() != KindPinned {
 			t.Fatalf("%+v: %v", c.change, err)
 		}
 		for _, s := range c.want {
-			if !strings.Contains(refusal.Message, s) {
-				t.Errorf("%q does not say %q", refusal.Message, s)
+			if !strings.Contains(refusal.Values()["settings"], s) {
+				t.Errorf("%v does not say %q", refusal, s)
 			}
 		}
 	}

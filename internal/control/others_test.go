@@ -79,7 +79,7 @@ func TestCodeIsNotTakenTwice(t *testing.T) {
 	}
 	w.advance(33 * time.Second)
 	for _, a := range []netip.Addr{p.addr, other.Device.Addrs[0]} {
-		wantCode(t, second(w.SignIn(t.Context(), a, ahead)), CodeCodeUsed)
+		wantCode(t, second(w.SignIn(t.Context(), a, ahead)), KindCodeUsed)
 	}
 	if w.View().Session(other.Device.ID) != nil {
 		t.Error("her other device was signed in by a spent code")
@@ -97,7 +97,7 @@ func TestKeyOfSomebodyElse(t *testing.T) {
 	}
 	wantCode(t, second(w.EnrolFinish(t.Context(), FinishRequest{
 		Token: token, Browser: "hers", Code: w.codeNow(e.Secret), Device: "phone", PublicKey: alice.key,
-	})), CodeKeyTaken)
+	})), KindKeyTaken)
 	who, err := w.WhoIs(t.Context(), alice.addr)
 	if err != nil || who.User != "alice" {
 		t.Errorf("her address is %q's now (%v)", who.User, err)
@@ -117,7 +117,7 @@ func TestWithoutLeaderSessionsGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.store.Follower.Store(true)
-	wantCode(t, second(w.SignIn(t.Context(), q.addr, w.codeNow(q.secret))), CodeNoLeader)
+	wantCode(t, second(w.SignIn(t.Context(), q.addr, w.codeNow(q.secret))), KindNoLeader)
 	who, err := w.WhoIs(t.Context(), p.addr)
 	if err != nil || !who.Expires.After(w.now()) {
 		t.Errorf("without a leader her session is gone: %+v, %v", who, err)

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"vpnd/acl/language"
@@ -26,7 +25,7 @@ func policyVersion(v *peers.View, version uint64) (*peers.PolicyVersion, error) 
 		p = v.PolicyVersion(version)
 	}
 	if p == nil {
-		return nil, notFound("policy version", fmt.Sprint(version), "vpnctl policy history")
+		return nil, Refuse("no_policy_version", version)
 	}
 	return p, nil
 }
@@ -61,7 +60,7 @@ func compilePolicy(v *peers.View, o rules.Options, text string, devices []rules.
 		return nil, list, nil
 	}
 	if err != nil {
-		return nil, nil, refuse(CodeInvalid, "The policy is refused: %v.", err)
+		return nil, nil, Refuse("policy_invalid", err)
 	}
 	ruleset, list := review.Check(p, o, devices)
 	return ruleset, list, nil

@@ -117,7 +117,7 @@ func compileInForce(p *peers.PolicyVersion, o rules.Options, devices []rules.Sub
 }
 
 func tooLarge(text string) *Error {
-	return refuse(CodeTooLarge, "The policy has %d bytes; at most %d are possible.", len(text), maxPolicy)
+	return Refuse("policy_too_large", len(text), maxPolicy)
 }
 
 // impact finds the open sessions that a change opens something to, or closes something.

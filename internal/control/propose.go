@@ -22,7 +22,7 @@ func proposeTo(ctx context.Context, st Store, cmd peers.Command) (uint64, peers.
 	ctx, cancel := context.WithTimeout(ctx, proposeWait)
 	defer cancel()
 	if !st.State().View().Takes(cmd.Body) {
-		return 0, peers.Result{}, refuse(CodeUnavailable, "This is not possible before every gateway is upgraded to this version of vpnd.")
+		return 0, peers.Result{}, Refuse("not_upgraded")
 	}
 	var (
 		index uint64
@@ -44,15 +44,13 @@ func proposeTo(ctx context.Context, st Store, cmd peers.Command) (uint64, peers.
 	return index, res, nil
 }
 
-// opened waits until this gateway holds what was committed at index.
-func (s *Service) opened(ctx context.Context, index uint64, what string) error {
+// opened waits until this gateway holds what was committed at index; notYet is what it
+// refuses with otherwise.
+func (s *Service) opened(ctx context.Context, index uint64, notYet string) error {
 	ctx, cancel := context.WithTimeout(ctx, gatewayWait)
 	defer cancel()
 	if err := s.gateway.Wait(ctx, index); err != nil {
-		return &Error{
-			Code: CodeUnavailable, Err: err,
-			Message: what + ", but the gateway has not carried it out yet. Wait a few seconds and look again.",
-		}
+		return Refuse(notYet).because(err)
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func (d *decision) evaluated(ctx context.Context, u *peers.User) (first peers.An
 	switch first, ok = d.before(); {
 	case !ok:
 	case first.Actor != u.Name:
-		err = refuse(CodeConflict, "This request was one of somebody else's before. Make it again.")
+		err = Refuse("request_of_another")
 	case first.To(peers.Failure{}): // the same command: State counts it once
 		err = d.countFailure(ctx, u, d.Time(d.View()))
 	case first.Result.Err != nil:
@@ -51,8 +51,7 @@ func (d *decision) evaluated(ctx context.Context, u *peers.User) (first peers.An
 // deviceOf is the device that a command has given this key, if it still has it.
 func deviceOf(res peers.Result, key peers.Key) (*peers.Device, error) {
 	if res.Device == nil || res.Device.PublicKey != key {
-		return nil, refuse(CodeConflict,
-			"This was carried out before, and the device was changed or removed since. `vpnctl device ls` shows those that there are.")
+		return nil, Refuse("repeat_device_changed")
 	}
 	return res.Device, nil
 }
@@ -68,8 +67,7 @@ func endOf(res peers.Result, n peers.NewInvitation) time.Time {
 // userOf is the user that a command was about, if she is still there.
 func userOf(res peers.Result) (*peers.User, error) {
 	if res.User == nil {
-		return nil, refuse(CodeConflict,
-			"This was carried out before, and the user was removed since. `vpnctl user ls` shows those that there are.")
+		return nil, Refuse("repeat_user_gone")
 	}
 	return res.User, nil
 }

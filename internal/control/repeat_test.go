@@ -73,7 +73,7 @@ func TestRequestsSentAgain(t *testing.T) {
 	secret := must(w.again(Request{Ask: EnrolBegin{token, "b"}})).Enrolment.Secret
 	finish := FinishRequest{Token: token, Browser: "b", Code: w.wrongCode(secret), Device: "phone", PublicKey: publicKey(t)}
 	_, err := w.again(Request{Ask: finish})
-	wantCode(t, err, CodeCodeInvalid)
+	wantCode(t, err, KindCodeInvalid)
 	finish.Code = w.codeNow(secret)
 	phone := must(w.again(Request{Ask: finish})).Device
 	from := w.View().Device(phone).Addrs[0]
@@ -81,7 +81,7 @@ func TestRequestsSentAgain(t *testing.T) {
 	w.nextPeriod()
 	tried := w.leader.tried.Load()
 	_, err = w.again(Request{Source: from, Ask: SignIn{w.wrongCode(secret)}})
-	wantCode(t, err, CodeCodeInvalid)
+	wantCode(t, err, KindCodeInvalid)
 	code := w.codeNow(secret)
 	must(w.again(Request{Source: from, Ask: SignIn{code}}))
 	if n := w.leader.tried.Load() - tried; n != 2 {
@@ -89,7 +89,7 @@ func TestRequestsSentAgain(t *testing.T) {
 	}
 	// Under an id of its own it is another request.
 	_, err = w.again(Request{Source: from, Ask: SignIn{code}})
-	wantCode(t, err, CodeCodeUsed)
+	wantCode(t, err, KindCodeUsed)
 	for range 4 { // the fifth locks, and is answered as that both times
 		w.again(Request{Source: from, Ask: SignIn{w.wrongCode(secret)}})
 	}

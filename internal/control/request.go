@@ -108,6 +108,5 @@ func (s *Service) askFrom(ctx context.Context, source netip.Addr, what Ask) (Ans
 
 // behindError is the answer when what was decided elsewhere has not come here.
 func behindError(err error) *Error {
-	return &Error{Code: CodeUnavailable, Err: err,
-		Message: "It was done, but this gateway has not heard of it yet. Wait a few seconds and look again."}
+	return Refuse("not_heard").because(err)
 }

@@ -45,7 +45,7 @@ func (s *Service) SetSettings(ctx context.Context, c peers.Configure) (peers.Set
 	if err != nil {
 		return peers.Settings{}, nil, err
 	}
-	if err := s.opened(ctx, a.Index, "The settings were changed"); err != nil {
+	if err := s.opened(ctx, a.Index, "settings_not_yet"); err != nil {
 		return peers.Settings{}, nil, err
 	}
 	v := s.View()
@@ -91,8 +91,7 @@ func sessionFits(v *peers.View, length time.Duration) error {
 	}
 	for _, e := range after {
 		if !e.Warning && !slices.Contains(before, e) {
-			return refuse(CodeInvalid,
-				"With a session of %v the current policy would be in error (line %d: %s). Change the policy first.", length, e.Line, e.Message)
+			return Refuse("policy_needs_session", length, e.Line, e.Message)
 		}
 	}
 	return nil
@@ -108,7 +107,7 @@ func (s *Service) ResetTime(ctx context.Context) (time.Time, int, error) {
 	if err != nil {
 		return time.Time{}, 0, err
 	}
-	return s.View().Time(), a.Count, s.opened(ctx, a.Index, "The time was reset")
+	return s.View().Time(), a.Count, s.opened(ctx, a.Index, "time_not_yet")
 }
 
 func (ResetTime) decide(ctx context.Context, d *decision) (Answer, error) {

@@ -24,19 +24,17 @@ func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 func ownerOf(v *peers.View, from netip.Addr) (*peers.Device, *peers.User, error) {
 	d := v.DeviceByAddr(plain(from))
 	if d == nil {
-		return nil, nil, refuse(CodeNotFound,
-			"The address %s belongs to no device of this network. Switch the tunnel on, or set this device up again with a new invitation.", plain(from))
+		return nil, nil, Refuse("address_of_nobody", plain(from))
 	}
 	u := v.User(d.User)
 	if u == nil {
-		return nil, nil, refuse(CodeNotFound, "The person this device belonged to is not known any more. Ask for a new invitation.")
+		return nil, nil, Refuse("owner_gone")
 	}
 	if u.Disabled {
 		return nil, nil, userDisabled(u)
 	}
 	if d.Disabled {
-		return nil, nil, refuse(CodeDisabled,
-			"The device %s/%s is disabled. Ask an administrator to enable it.", u.Name, d.Name)
+		return nil, nil, Refuse("device_disabled", u.Name+"/"+d.Name)
 	}
 	return d, u, nil
 }
@@ -91,7 +89,7 @@ func (s *Service) SignIn(ctx context.Context, from netip.Addr, code string) (Ses
 	if err != nil {
 		return SessionStatus{}, err
 	}
-	if err := s.opened(ctx, a.Index, "The code was accepted"); err != nil {
+	if err := s.opened(ctx, a.Index, "sign_in_not_yet"); err != nil {
 		return SessionStatus{}, err
 	}
 	return s.Session(ctx, from)
@@ -114,11 +112,10 @@ func (q SignIn) decide(ctx context.Context, d *decision) (Answer, error) {
 		return Answer{}, err
 	}
 	if u.ID != owner.ID { // the address went to another user's device: hers is another lock
-		return Answer{}, refuse(CodeUnavailable, "This device changed hands at this moment. Try again.")
+		return Answer{}, Refuse("device_changed_hands")
 	}
 	if len(u.TOTP) == 0 {
-		return Answer{}, refuse(CodeNotEnrolled,
-			"%s has no authenticator yet. Open your invitation link to set one up, or ask for a new invitation.", u.Name)
+		return Answer{}, Refuse("user_not_enrolled", u.Name)
 	}
 	d.actor = u.Name
 	if first, ok, err := d.evaluated(ctx, u); ok {
@@ -155,7 +152,7 @@ func (s *Service) SignOut(ctx context.Context, from netip.Addr) error {
 	}
 	// Without a session there is nothing to commit: such a device must not be able to fill
 	// the log. What ended it may still be on its way to the plane.
-	return s.opened(ctx, index, "You are signed out")
+	return s.opened(ctx, index, "sign_out_not_yet")
 }
 
 func (SignOut) decide(ctx context.Context, d *decision) (Answer, error) {
@@ -181,7 +178,7 @@ func (s *Service) WhoIs(_ context.Context, a netip.Addr) (Who, error) {
 	v := s.View()
 	d, u, err := ownerOf(v, a)
 	if err != nil {
-		return Who{}, refuse(CodeNotFound, "No enabled device has the address %s.", plain(a))
+		return Who{}, Refuse("address_not_enabled", plain(a))
 	}
 	w := Who{User: u.Name, Device: d.Name, Address: plain(a), Tags: d.Tags}
 	if ss := LiveSession(v, d.ID, s.Time(v)); ss != nil {

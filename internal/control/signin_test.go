@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ func TestEnrolAndSignIn(t *testing.T) {
 		t.Fatalf("before sign-in: %+v, %v", st, err)
 	}
 	// The code that enrolment spent opens nothing.
-	e := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeCodeUsed)
+	e := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), KindCodeUsed)
 	if e.RetryAfter < time.Second || e.RetryAfter > totpPeriod {
 		t.Errorf("the next code in %v", e.RetryAfter)
 	}
@@ -46,7 +47,7 @@ func TestEnrolAndSignIn(t *testing.T) {
 	}
 	// The same code again, also over IPv6, is used; and that is no failure.
 	for range 10 {
-		wantCode(t, second(w.SignIn(t.Context(), p.done.Addresses[1], w.codeNow(p.secret))), CodeCodeUsed)
+		wantCode(t, second(w.SignIn(t.Context(), p.done.Addresses[1], w.codeNow(p.secret))), KindCodeUsed)
 	}
 	if u := w.View().UserByName("alice"); u.Failures != 0 {
 		t.Errorf("a used code counted as %d failures", u.Failures)
@@ -72,8 +73,8 @@ func TestCodeOfAnotherUser(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.enrolled("alice"), w.enrolled("bob")
 	w.nextPeriod()
-	wantCode(t, second(w.SignIn(t.Context(), bob.addr, w.codeNow(alice.secret))), CodeCodeInvalid)
-	wantCode(t, second(w.SignIn(t.Context(), netip.MustParseAddr("10.77.3.3"), w.codeNow(alice.secret))), CodeNotFound)
+	wantCode(t, second(w.SignIn(t.Context(), bob.addr, w.codeNow(alice.secret))), KindCodeInvalid)
+	wantCode(t, second(w.SignIn(t.Context(), netip.MustParseAddr("10.77.3.3"), w.codeNow(alice.secret))), KindNotFound)
 	if _, err := w.SignIn(t.Context(), alice.addr, w.codeNow(alice.secret)); err != nil {
 		t.Error(err)
 	}
@@ -86,7 +87,7 @@ func TestOnlySixDigits(t *testing.T) {
 	code := w.codeNow(p.secret)
 	arabic := strings.Map(func(r rune) rune { return r - '0' + '\u0660' }, code)
 	for _, bad := range []string{"", " ", code + "\n", " " + code, code[:5], code + "0", "\u00a0" + code, code[:3] + " " + code[3:], "+" + code[1:], "0x" + code[2:], arabic, "\u2003" + code} {
-		wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), CodeCodeInvalid)
+		wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), KindCodeInvalid)
 	}
 	if u := w.View().UserByName("alice"); u.Failures != 0 {
 		t.Errorf("what cannot be a code counted as %d failures", u.Failures)
@@ -117,12 +118,12 @@ func TestThousandWrongCodes(t *testing.T) {
 					return
 				}
 				mu.Lock()
-				n[e.Code]++
+				n[e.Kind()]++
 				mu.Unlock()
 			})
 		}
 		wg.Wait()
-		if n[CodeCodeInvalid] != 5 || n[CodeLocked] != 995 || controltest.Proposed[peers.Failure](w.store) != 5 {
+		if n[KindCodeInvalid] != 5 || n[KindLocked] != 995 || controltest.Proposed[peers.Failure](w.store) != 5 {
 			t.Fatalf("answers %v, %d failures proposed; want 5 evaluated and 995 locked", n, controltest.Proposed[peers.Failure](w.store))
 		}
 		if n := w.leader.tried.Load() - before; n != 5 {
@@ -131,13 +132,13 @@ func TestThousandWrongCodes(t *testing.T) {
 		if len(w.leader.users.held) != 0 {
 			t.Errorf("%d locks are left over", len(w.leader.users.held))
 		}
-		right := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeLocked)
-		wrong := wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), CodeLocked)
-		junk := wantCode(t, second(w.SignIn(t.Context(), p.addr, "x")), CodeLocked)
+		right := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), KindLocked)
+		wrong := wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), KindLocked)
+		junk := wantCode(t, second(w.SignIn(t.Context(), p.addr, "x")), KindLocked)
 		if w.leader.tried.Load()-before != 5 {
 			t.Error("a code was evaluated while locked")
 		}
-		if *right != *wrong || *right != *junk {
+		if !reflect.DeepEqual(right, wrong) || !reflect.DeepEqual(right, junk) {
 			t.Errorf("while locked, a right code is told from a wrong one: %+v, %+v, %+v", right, wrong, junk)
 		}
 		if d := right.RetryAfter; d <= 14*time.Minute || d > 15*time.Minute {
@@ -161,9 +162,9 @@ func TestLocksDouble(t *testing.T) {
 			w.nextPeriod()
 			bad := w.wrongCode(p.secret)
 			for range 5 {
-				wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), CodeCodeInvalid)
+				wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), KindCodeInvalid)
 			}
-			e := wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), CodeLocked)
+			e := wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), KindLocked)
 			if e.RetryAfter != want {
 				t.Fatalf("locked for %v, want %v", e.RetryAfter, want)
 			}
@@ -172,7 +173,7 @@ func TestLocksDouble(t *testing.T) {
 		}
 		bad := w.wrongCode(p.secret)
 		for range 5 {
-			wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), CodeCodeInvalid)
+			wantCode(t, second(w.SignIn(t.Context(), p.addr, bad)), KindCodeInvalid)
 		}
 		if _, err := w.UnlockUser(t.Context(), "ALICE"); err != nil {
 			t.Fatal(err)
@@ -198,10 +199,10 @@ func TestEnrolmentCountsCodes(t *testing.T) {
 	}
 	req := FinishRequest{Token: token, Browser: "b", Code: w.wrongCode(e.Secret), Device: "phone", PublicKey: publicKey(t)}
 	for range 5 {
-		wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeCodeInvalid)
+		wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindCodeInvalid)
 	}
 	req.Code = w.codeNow(e.Secret)
-	wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeLocked)
+	wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindLocked)
 	// A new invitation is no way around it.
 	if inv, err = w.InviteUser(t.Context(), "alice", 0); err != nil {
 		t.Fatal(err)
@@ -211,7 +212,7 @@ func TestEnrolmentCountsCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Code = w.codeNow(e.Secret)
-	wantCode(t, second(w.EnrolFinish(t.Context(), req)), CodeLocked)
+	wantCode(t, second(w.EnrolFinish(t.Context(), req)), KindLocked)
 }
 
 // A caller who goes away does not keep a wrong code from being counted.
@@ -243,13 +244,13 @@ func TestNothingIsLearntWithoutALog(t *testing.T) {
 			!errors.As(second(w.SignIn(t.Context(), p.addr, w.wrongCode(p.secret))), &b) {
 			t.Fatal("no Error")
 		}
-		if a.Code != b.Code || a.Message != b.Message || a.RetryAfter != b.RetryAfter {
+		if a.Error() != b.Error() || a.RetryAfter != b.RetryAfter {
 			t.Errorf("%v: right %+v, wrong %+v", err, a, b)
 		}
 	}
 	w.store.SetFail(nil)
 	w.store.Follower.Store(true)
-	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeNoLeader)
+	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), KindNoLeader)
 }
 
 func TestClockBehind(t *testing.T) {
@@ -261,10 +262,10 @@ func TestClockBehind(t *testing.T) {
 	}
 	behind, state := w.now().Add(-time.Hour), w.View().Time()
 	w.advance(-time.Hour)
-	e := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeClockBehind)
+	e := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), KindClockBehind)
 	for _, at := range []time.Time{behind, state} {
-		if !strings.Contains(e.Message, at.Format("15:04")) {
-			t.Errorf("%q does not name %s", e.Message, at)
+		if !strings.Contains(e.Error(), at.UTC().Format("15:04")) {
+			t.Errorf("%v does not name %s", e, at)
 		}
 	}
 	if st, _ := w.Session(t.Context(), p.addr); !st.Active {
@@ -286,9 +287,9 @@ func TestSignInWaitsForThePlane(t *testing.T) {
 	p := w.enrolled("alice")
 	w.nextPeriod()
 	w.gateway.Set(func(g *controltest.Gateway) { g.Fail = errors.New("nft is busy") })
-	e := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeUnavailable)
-	if strings.Contains(e.Message, "nft") {
-		t.Errorf("a person is told of nft: %q", e.Message)
+	e := wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), KindUnavailable)
+	if strings.Contains(e.Error(), "nft") {
+		t.Errorf("a person is told of nft: %v", e)
 	}
 	if err := w.SignOut(t.Context(), p.addr); err == nil {
 		t.Error("signed out although the plane did not close")
@@ -302,14 +303,14 @@ func TestDisabledIsOut(t *testing.T) {
 	if _, _, err := w.SetDeviceEnabled(t.Context(), "alice/phone", false); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeDisabled)
-	wantCode(t, second(w.WhoIs(t.Context(), p.addr)), CodeNotFound)
+	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), KindDisabled)
+	wantCode(t, second(w.WhoIs(t.Context(), p.addr)), KindNotFound)
 	if _, _, err := w.SetDeviceEnabled(t.Context(), "alice/phone", true); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := w.SetUserEnabled(t.Context(), "alice", false); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), CodeDisabled)
-	wantCode(t, second(w.WhoIs(t.Context(), p.addr)), CodeNotFound)
+	wantCode(t, second(w.SignIn(t.Context(), p.addr, w.codeNow(p.secret))), KindDisabled)
+	wantCode(t, second(w.WhoIs(t.Context(), p.addr)), KindNotFound)
 }

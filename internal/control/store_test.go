@@ -52,7 +52,7 @@ func TestRestart(t *testing.T) {
 	}
 	bad := w.wrongCode(bob.secret)
 	for range 5 {
-		wantCode(t, second(w.SignIn(t.Context(), bob.addr, bad)), CodeCodeInvalid)
+		wantCode(t, second(w.SignIn(t.Context(), bob.addr, bad)), KindCodeInvalid)
 	}
 	for _, how := range []string{"the log", "a snapshot"} {
 		if how == "a snapshot" {
@@ -67,9 +67,9 @@ func TestRestart(t *testing.T) {
 		if e := second(w.SignIn(t.Context(), alice.addr, code)); e == nil {
 			t.Errorf("from %s: a used code was accepted", how)
 		} else {
-			wantCode(t, e, CodeCodeUsed)
+			wantCode(t, e, KindCodeUsed)
 		}
-		wantCode(t, second(w.SignIn(t.Context(), bob.addr, w.codeNow(bob.secret))), CodeLocked)
+		wantCode(t, second(w.SignIn(t.Context(), bob.addr, w.codeNow(bob.secret))), KindLocked)
 		if now, err := w.Session(t.Context(), alice.addr); err != nil || !now.Active || !now.Expires.Equal(in.Expires) {
 			t.Errorf("from %s: session %v until %v, %v; want until %v", how, now.Active, now.Expires, err, in.Expires)
 		}

@@ -12,7 +12,7 @@ func UserNamed(v *peers.View, name string) (*peers.User, error) {
 	if u := v.UserByName(name); u != nil {
 		return u, nil
 	}
-	return nil, notFound("user", name, "vpnctl user ls")
+	return nil, Refuse("no_user", name)
 }
 
 // userAfter is a user as she is after what was asked for.
@@ -20,7 +20,7 @@ func (s *Service) userAfter(a Answer, name string) (*peers.User, error) {
 	if u := s.View().User(a.User); u != nil {
 		return u, nil
 	}
-	return nil, notFound("user", name, "vpnctl user ls")
+	return nil, Refuse("no_user", name)
 }
 
 // AddUser asks for a new user with an invitation.

@@ -49,8 +49,9 @@ type sentAnswer struct {
 }
 
 type sentRefusal struct {
-	Code, Message string
-	RetryAfter    time.Duration
+	Code       string
+	Params     []peers.Param
+	RetryAfter time.Duration
 }
 
 func (w wire) Decide(ctx context.Context, r Request) (Answer, error) {
@@ -95,7 +96,7 @@ func carryAnswer(t testing.TB, a Answer, err error) (Answer, error) {
 			t.Errorf("%v (%T) is no refusal, which could be sent", err, err)
 			return a, err
 		}
-		out.Refusal = &sentRefusal{e.Code, e.Message, e.RetryAfter}
+		out.Refusal = &sentRefusal{e.Code, e.Params, e.RetryAfter}
 	}
 	mode, err := cbor.EncOptions{Time: cbor.TimeRFC3339Nano}.EncMode()
 	if err != nil {
@@ -110,7 +111,7 @@ func carryAnswer(t testing.TB, a Answer, err error) (Answer, error) {
 		t.Error(err)
 	}
 	if in.Refusal != nil {
-		return Answer{}, &Error{Code: in.Refusal.Code, Message: in.Refusal.Message, RetryAfter: in.Refusal.RetryAfter}
+		return Answer{}, &Error{Code: in.Refusal.Code, Params: in.Refusal.Params, RetryAfter: in.Refusal.RetryAfter}
 	}
 	return in.Answer, nil
 }

@@ -41,7 +41,7 @@ func TestEveryLanguageHasEveryText(t *testing.T) {
 				t.Errorf("%s is missing in %s", id, l.Name())
 				continue
 			}
-			if !slices.Equal(got, want) {
+			if !slices.Equal(got, want) && id != "time.exactly" { // in English it is as vpnctl writes times
 				t.Errorf("%s takes %v in %s, %v in English", id, got, l.Name(), want)
 			}
 			for form, text := range l.forms(id) {
@@ -53,7 +53,7 @@ func TestEveryLanguageHasEveryText(t *testing.T) {
 				continue
 			}
 			values := map[string]any{}
-			for _, p := range want {
+			for _, p := range got {
 				values[p] = "7"
 			}
 			for _, count := range []int{0, 1, 2, 11, 21, 1_000_000} {
@@ -86,22 +86,28 @@ func TestMarkup(t *testing.T) {
 	}
 }
 
+// commands are what a person types, in every language alike.
+var commands = regexp.MustCompile("`[^`]*`")
+
 // TestTypography: the marks that each language's printers use, and no double space.
 func TestTypography(t *testing.T) {
 	wrong := map[string][]*regexp.Regexp{
 		"en": {regexp.MustCompile(`['"]`), regexp.MustCompile(` {2}`), regexp.MustCompile(`[«»\x{a0}\x{202f}]`)},
 		"fr": {
 			regexp.MustCompile(`['"“”]`), regexp.MustCompile(` {2}`),
-			regexp.MustCompile(`[^\x{202f}][;!?]`),                   // a narrow no-break space before these
-			regexp.MustCompile(`[^\x{a0}]:([^/]|$)`),                 // a no-break space before a colon, but in an address
-			regexp.MustCompile(`«[^\x{a0}]|[^\x{a0}]»`),              // and within guillemets
-			regexp.MustCompile(`[0-9}] (secondes|octets|h|min|s)\b`), // a number stays with its unit
+			regexp.MustCompile(`[^\x{202f}][;!?]`),                            // a narrow no-break space before these
+			regexp.MustCompile(`[^\x{a0}]:([^/]|$)`),                          // a no-break space before a colon, but in an address
+			regexp.MustCompile(`«[^\x{a0}]|[^\x{a0}]»`),                       // and within guillemets
+			regexp.MustCompile(`[0-9}] (secondes|octets|h|min|s)([^\pL’]|$)`), // a number stays with its unit
 		},
 	}
 	for _, l := range All() {
 		for id := range l.texts {
+			if id == "language.quoted" { // in English it is for terminals, too
+				continue
+			}
 			for form, text := range l.forms(id) {
-				text = regexp.MustCompile("`[^`]*`").ReplaceAllString(text, "") // commands
+				text = commands.ReplaceAllString(text, "`")
 				text = placeholder.ReplaceAllString(text, "{}")
 				for _, re := range wrong[l.Code] {
 					if m := re.FindString(text); m != "" {
@@ -119,7 +125,7 @@ func TestFrenchSaysVous(t *testing.T) {
 	wrong := regexp.MustCompile(`(?i)(^|\PL)(tu|ton|tes|toi|gateway|login|loguer|device|token|digital|supporter|email|mail|cliquez ici)(\PL|$)`)
 	for id := range For("fr").texts {
 		for _, text := range For("fr").forms(id) {
-			if m := wrong.FindString(placeholder.ReplaceAllString(text, "")); m != "" {
+			if m := wrong.FindString(placeholder.ReplaceAllString(commands.ReplaceAllString(text, ""), "")); m != "" {
 				t.Errorf("%s: %q in %q", id, m, text)
 			}
 		}

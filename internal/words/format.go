@@ -3,6 +3,7 @@ package words
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/text/number"
@@ -14,6 +15,9 @@ func (l *Language) write(v any, kind string) (string, error) {
 	switch kind {
 	case "":
 		return fmt.Sprint(v), nil
+	case "quoted":
+		s := strconv.Quote(fmt.Sprint(v)) // escapes what would move a terminal's cursor
+		return l.Text("language.quoted", "text", strings.ReplaceAll(s[1:len(s)-1], `\"`, `"`)), nil
 	case "number":
 		n, err := strconv.ParseInt(fmt.Sprint(v), 10, 64)
 		return l.Number(n), err
@@ -58,20 +62,23 @@ func (l *Language) exactly(t time.Time) string { return l.instant("time.exactly"
 func (l *Language) instant(id string, t time.Time) string {
 	t = t.UTC()
 	return l.Text(id, "count", t.Day(), "day", t.Day(), "month", l.Text("time.month_"+strconv.Itoa(int(t.Month()))),
-		"year", t.Year(), "clock", t.Format("15:04"), "exact_clock", t.Format("15:04:05"))
+		"year", t.Year(), "date", t.Format(time.DateOnly), "clock", t.Format("15:04"), "exact_clock", t.Format("15:04:05"))
 }
 
-// Duration writes a length of time in the largest unit that gives a whole number.
+// Duration writes a length of time, rounded up to seconds, in its two largest units.
 func (l *Language) Duration(d time.Duration) string {
+	d = (d + time.Second - 1).Truncate(time.Second)
+	var parts []string
 	for _, unit := range []struct {
 		name string
 		size time.Duration
-	}{{"days", 24 * time.Hour}, {"hours", time.Hour}, {"minutes", time.Minute}} {
-		if d >= unit.size && d%unit.size == 0 {
-			return l.Text("time."+unit.name, "count", int64(d/unit.size))
+	}{{"days", 24 * time.Hour}, {"hours", time.Hour}, {"minutes", time.Minute}, {"seconds", time.Second}} {
+		if n := int64(d / unit.size); len(parts) < 2 && (n != 0 || unit.size == time.Second && len(parts) == 0) {
+			parts = append(parts, l.Text("time."+unit.name, "count", n))
 		}
+		d %= unit.size
 	}
-	return l.Text("time.seconds", "count", int64((d+time.Second-1)/time.Second))
+	return strings.Join(parts, " ")
 }
 
 // Size writes a number of bytes in binary units, to one decimal.

@@ -13,6 +13,8 @@ import (
 	"html/template"
 	"path"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/BurntSushi/toml"
 	"github.com/nicksnyder/go-i18n/v2/i18n"
@@ -109,15 +111,28 @@ func (l *Language) HTML(id string, params ...any) template.HTML {
 // Refusal makes a sentence of a refusal's code and parameters. A code that has none, which
 // a newer gateway may send, gets a general one that names it.
 func (l *Language) Refusal(code string, params map[string]string) string {
-	id := "refusal." + code
-	if l.texts[id] == nil {
-		return l.Text("refusal_unknown", "code", code)
+	if id := "refusal." + code; l.texts[id] != nil {
+		return l.With(id, params)
 	}
+	return l.Text("refusal_unknown", "code", code)
+}
+
+// With is the text with this id and parameters that came as data.
+func (l *Language) With(id string, params map[string]string) string {
 	values := map[string]any{}
 	for k, v := range params {
-		values[k] = v
+		values[k] = strings.Map(printable, v)
 	}
 	return l.say(id, values, false)
+}
+
+// printable keeps what would move a terminal's cursor out of a parameter, which may be
+// anybody's; policies' problems have lines.
+func printable(r rune) rune {
+	if unicode.IsControl(r) && r != '\n' {
+		return unicode.ReplacementChar
+	}
+	return r
 }
 
 // Has says whether a text stands in the catalogue.

@@ -1,13 +1,26 @@
 package control
 
 import (
-	"fmt"
 	"time"
 
 	"vpnd/acl/rules"
 )
 
-// describe says an answer to a person, with what is missing. What the policy does not
+// Why is what the catalogue makes a sentence of: which one, with what.
+type Why struct {
+	Code   string // "allowed", "no_grant", …: a text of its section "explain"
+	Params map[string]string
+}
+
+func explained(code string, params ...string) *Why {
+	w := &Why{code, map[string]string{}}
+	for i := 0; i+1 < len(params); i += 2 {
+		w.Params[params[i]] = params[i+1]
+	}
+	return w
+}
+
+// describe gives an answer its reason, with what is missing. What the policy does not
 // decide comes first: disabled devices, and the sign-in page.
 func (f *FlowAnswer) describe(from, to flowEnd, p rules.Packet, now time.Time, portal bool) {
 	if from.device != nil {
@@ -18,17 +31,17 @@ func (f *FlowAnswer) describe(from, to flowEnd, p rules.Packet, now time.Time, p
 	}
 	f.Word = f.Reason.Word()
 	for _, e := range []flowEnd{from, to} {
-		if e.disabled != "" {
+		if e.disabled != nil {
 			f.Verdict = rules.Verdict{Reason: rules.NoGrant, Grant: -1}
 			f.Word = reasonDisabled
-			f.Message = e.disabled + " is disabled: the gateway has no such peer."
+			f.Why = e.disabled
 			return
 		}
 	}
 	if from.device != nil && portal {
 		f.Verdict = rules.Verdict{Allow: true, Reason: rules.Allowed, Grant: -1}
 		f.Word = f.Reason.Word()
-		f.Message = "This is the sign-in page, which every enabled device reaches whatever the policy says."
+		f.Why = explained("portal")
 		return
 	}
 	// Whose code counts: the source's, or where that is no device, the destination's.
@@ -38,24 +51,24 @@ func (f *FlowAnswer) describe(from, to flowEnd, p rules.Packet, now time.Time, p
 	}
 	switch f.Reason {
 	case rules.Allowed:
-		f.Message = "It may pass."
+		f.Why = explained("allowed")
 	case rules.NoGrant:
-		f.Message = fmt.Sprintf("A grant is missing: none from %s to %s covers %s.", f.Source, f.Destination, f.Question)
+		f.Why = explained("no_grant", "from", f.Source, "to", f.Destination, "flow", f.Question.String())
 	case rules.NoSession:
-		f.Message = fmt.Sprintf("A code is missing: %s is not signed in.", who)
+		f.Why = explained("no_session", "who", who)
 		if from.device == nil && to.device == nil {
-			f.Message = `Neither end is a device, so nobody can give a code: the grant needs "mfa": "off".`
+			f.Why = explained("no_device")
 		}
 	case rules.StaleCode:
-		f.Message = fmt.Sprintf("A fresh code is missing: the last one of %s is %s old.", who, now.Sub(session.Code).Round(time.Second))
+		f.Why = explained("stale", "who", who, "age", now.Sub(session.Code).Round(time.Second).String())
 	case rules.OutsideTime:
-		f.Message = "It is granted at another time, which does not come again."
+		f.Why = explained("over")
 		if !f.Until.IsZero() {
-			f.Message = "It is granted at another hour."
+			f.Why = explained("other_hour")
 		}
 	case rules.PeerOffline:
-		f.Message = fmt.Sprintf("A code is missing at the other end: %s is not signed in.", f.Destination)
+		f.Why = explained("peer_offline", "to", f.Destination)
 	default:
-		f.Message = sentence(f.Reason.String())
+		f.Why = explained("reason", "reason", f.Reason.String())
 	}
 }
