@@ -10,5 +10,8 @@ func (n *node) upgrade(ctx context.Context) error {
 		return nil
 	}
 	_, _, err := proposeTo(ctx, n.store, gatewayCommand(n.View(), n.now(), up))
+	if _, still := n.View().Upgrade(); !still {
+		return nil // by this command, or by somebody else's before it, which makes this one too old
+	}
 	return err
 }
