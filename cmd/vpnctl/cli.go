@@ -125,7 +125,10 @@ func run(ctx context.Context, sys system) (code int) {
 	if err != nil && ctx.Err() != nil {
 		return exitInterrupted
 	}
-	if err != nil {
+	switch {
+	case err != nil && a.json:
+		return a.failJSON(err)
+	case err != nil:
 		return u.fail(err)
 	}
 	return exitOK

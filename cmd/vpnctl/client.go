@@ -91,9 +91,9 @@ func (c *client) explain(ctx context.Context, method string, req, reply any, con
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.NotFound:
-		return &exitError{exitNotFound, errors.New(s.Message())}
+		return &exitError{exitNotFound, refusalOf(s)}
 	case codes.Aborted:
-		return &exitError{exitConflict, errors.New(s.Message())}
+		return &exitError{exitConflict, refusalOf(s)}
 	case codes.Unavailable:
 		c.mu.Lock()
 		dial := c.dial
@@ -101,13 +101,13 @@ func (c *client) explain(ctx context.Context, method string, req, reply any, con
 		if dial != nil {
 			return &exitError{exitUnreachable, unreachable(c.path, dial)}
 		}
-		return &exitError{exitUnreachable, fmt.Errorf("vpnd at %s: %s", c.path, s.Message())}
+		return &exitError{exitUnreachable, fmt.Errorf("vpnd at %s: %w", c.path, refusalOf(s))}
 	case codes.Unimplemented:
 		return fmt.Errorf("this vpnd does not know the command (%s): it is of another version than vpnctl %s", s.Message(), version)
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("vpnd at %s did not answer within %s: its log may tell why", c.path, length(patience))
 	}
-	return errors.New(s.Message())
+	return refusalOf(s)
 }
 
 // unreachable says why there is no connection, and what to do.

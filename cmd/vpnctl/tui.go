@@ -79,6 +79,10 @@ func (u *ui) notef(format string, args ...any) {
 // fail reports err and returns its exit code.
 func (u *ui) fail(err error) int {
 	u.notef("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
 	var e *exitError
 	if errors.As(err, &e) {
 		return e.code
