@@ -150,7 +150,7 @@ func TestStartsWithoutLeader(t *testing.T) {
 	out := &controltest.Log{}
 	run := filepath.Join(t.TempDir(), "run")
 	d := &Daemon{
-		flags: &Flags{SealingKey: keyFile, Control: filepath.Join(run, "control.sock"), URL: "https://portal.example.org"},
+		flags: &Flags{Data: t.TempDir(), SealingKey: keyFile, Control: filepath.Join(run, "control.sock"), URL: "https://portal.example.org"},
 		out:   io.Discard, log: log.New(writer{out}, "", 0), plane: plane, fatal: make(chan error, 1), store: st, public: loopback(t),
 	}
 	if err := d.useState(t.Context(), func(dataplane.Gateway) error { return nil }); err != nil {
