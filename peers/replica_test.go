@@ -193,10 +193,10 @@ func checkInvariants(t *testing.T, v *View) {
 // The log of every released version, and the snapshot it led to, are kept. A change of
 // what an old command means, or of how it is written, fails here.
 func TestOldLogsReplay(t *testing.T) {
-	const current = "v1"
+	const current = "format2"
 	dir := "testdata"
 	if *update {
-		log := randomLog(t, 42, 1500)
+		log := randomLog(t, 42, 1200)
 		var b bytes.Buffer
 		enc := encMode.NewEncoder(&b)
 		s := New()
