@@ -196,28 +196,3 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
-
-func FuzzRestore(f *testing.F) {
-	c := newCluster(f)
-	enrol(c, "alice", "laptop")
-	c.now = c.now.Add(time.Minute)
-	c.command(Command{id("request"), c.View().Index(), c.now, "alice", Login{id("alice/laptop"), c.step(0)}})
-	f.Add(c.snapshot())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s := New()
-		if s.Restore(bytes.NewReader(b)) != nil {
-			return
-		}
-		for d := range s.View().Devices() {
-			s.View().DeviceByAddr(d.Addrs[0])
-		}
-		first := snapshotOf(t, s)
-		again := New()
-		if err := again.Restore(bytes.NewReader(first)); err != nil {
-			t.Fatalf("what was restored cannot be written and restored: %v", err)
-		}
-		if !bytes.Equal(snapshotOf(t, again), first) {
-			t.Fatal("restored again it differs")
-		}
-	})
-}

@@ -70,6 +70,9 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 	if err := dec.Skip(); !errors.Is(err, io.EOF) {
 		return nil, meta{}, errors.New("something follows its end")
 	}
+	if err := checkUnique(t, h); err != nil {
+		return nil, meta{}, err
+	}
 	if p := h.Pending; p != nil && (p.Version != h.Policy || get[PolicyVersion](t, tablePolicies, byID, orderKey(p.Back)) == nil) {
 		return nil, meta{}, fmt.Errorf("version %d of the policy waits for a confirmation, and %d is in force: it or version %d is missing", p.Version, h.Policy, p.Back)
 	}
@@ -111,6 +114,35 @@ func readHeader(dec *cbor.Decoder) (header, error) {
 		}
 	}
 	return h, nil
+}
+
+// checkUnique refuses a snapshot in which two objects have the same key of some index: the
+// tables would silently keep one of them there.
+func checkUnique(t *tx, h header) error {
+	want := []struct {
+		table string
+		n     uint64
+	}{
+		{tableUsers, h.Users}, {tableDevices, h.Devices}, {tableInvitations, h.Invitations}, {tableSessions, h.Sessions},
+		{tablePolicies, h.Policies}, {tableAudit, h.Audit}, {tableRetired, h.Retired}, {tableReleased, h.Released}, {tableRequests, h.Remembered},
+	}
+	tables := schema().Tables
+	for _, w := range want {
+		for index := range tables[w.table].Indexes {
+			it, err := t.txn.Get(w.table, index)
+			if err != nil {
+				return err
+			}
+			n := uint64(0)
+			for it.Next() != nil {
+				n++
+			}
+			if n != w.n {
+				return fmt.Errorf("table %s has %d objects and only %d of them by %s", w.table, w.n, n, index)
+			}
+		}
+	}
+	return nil
 }
 
 // readTable reads n objects. check, where given, looks at each before it is stored.

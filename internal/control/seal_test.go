@@ -141,3 +141,29 @@ func TestMillionNonces(t *testing.T) {
 		t.Errorf("%d values have %d nonces", values, len(seen))
 	}
 }
+
+// A million sealed values have a million nonces, and those looked at open.
+func TestSealNeverRepeatsANonce(t *testing.T) {
+	s, err := NewSealer(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 1_000_000
+	seen := make(map[[12]byte]struct{}, n)
+	secret := []byte("s")
+	for i := range n {
+		sealed, err := s.Seal(peers.ID{1}, fieldPSK, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[[12]byte(sealed[1:])] = struct{}{}
+		if i%1000 == 0 {
+			if got, err := s.Open(peers.ID{1}, fieldPSK, sealed); err != nil || !bytes.Equal(got, secret) {
+				t.Fatalf("value %d: %q, %v", i, got, err)
+			}
+		}
+	}
+	if len(seen) != n {
+		t.Errorf("%d nonces in %d values", len(seen), n)
+	}
+}
