@@ -18,6 +18,7 @@ var layer = map[string]int{
 	"vpnd/acl/review":                      3,
 	"vpnd/acl/acltest":                     3,
 	"vpnd/internal/accept":                 0,
+	"vpnd/internal/logs":                   0,
 	"vpnd/internal/owner":                  0,
 	"vpnd/proto/vpn/v1":                    0,
 	"vpnd/peers/former":                    0,

@@ -58,11 +58,7 @@ type site struct {
 func newSite(t *testing.T) *site {
 	s := &site{fakeService: newFake()}
 	c := Config{Service: s.fakeService, URL: func() string { return s.url }, Tunnel: []netip.Addr{tunnel4, tunnel6}, AppPort: 8080,
-		Logf: func(format string, args ...any) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.logged.logf(format, args...)
-		}}
+		Log: s.logged.log()}
 	outside := httptest.NewTLSServer(s.capture(Public(c)))
 	t.Cleanup(outside.Close)
 	s.url = outside.URL

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"vpnd/internal/control"
@@ -103,6 +104,10 @@ func (p *public) finish(w http.ResponseWriter, r *http.Request) error {
 	})
 	if err != nil {
 		return err
+	}
+	if p.Log != nil {
+		user, device, _ := strings.Cut(f.Device, "/")
+		p.Log.Info("enrolled a device", "user", user, "device", device, "source", r.RemoteAddr)
 	}
 	if f.PortalURL != "" {
 		w.Header().Set("Link", "<"+f.PortalURL+`>; rel="next"`)

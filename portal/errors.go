@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -93,7 +94,7 @@ func (p *problem) say(l *words.Language) string {
 // handlers turns functions that return errors into http.Handlers: the client gets the
 // message, the log the cause.
 type handlers struct {
-	logf func(format string, args ...any)
+	to *slog.Logger
 }
 
 type handlerFunc func(w http.ResponseWriter, r *http.Request) error
@@ -150,18 +151,21 @@ func (h handlers) fail(w http.ResponseWriter, r *http.Request, err error) *probl
 		// Rounded up: coming back after it must work.
 		w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(p.RetryAfter.Seconds())), 10))
 	}
-	if p.Status >= 500 {
-		h.log(r, p.Status, p)
-	}
+	h.log(r, p.Status, p)
 	return p
 }
 
 // log names method and path, never the query or the body: a query may say where a
-// person wanted to go, a body holds tokens and codes.
+// person wanted to go, a body holds tokens and codes. What is the caller's own fault is of
+// interest to who looks for something; on a public port it is the weather.
 func (h handlers) log(r *http.Request, status int, err error) {
-	if h.logf != nil {
+	level := slog.LevelDebug
+	if status >= 500 {
+		level = slog.LevelWarn
+	}
+	if h.to != nil {
 		// Escaped: a line end in the path must not make a line of the log.
-		h.logf("portal: %s %s from %s: %d: %v", r.Method, r.URL.EscapedPath(), r.RemoteAddr, status, err)
+		h.to.Log(r.Context(), level, "refused a request", "what", r.Method+" "+r.URL.EscapedPath(), "source", r.RemoteAddr, "status", status, "why", err)
 	}
 }
 

@@ -10,6 +10,7 @@ package portal
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/netip"
 
@@ -34,13 +35,13 @@ type Config struct {
 	// Tunnel is the gateway's tunnel addresses: the tunnel side's hosts.
 	Tunnel  []netip.Addr
 	AppPort uint16 // of the protected app on those addresses
-	Logf    func(format string, args ...any)
+	Log     *slog.Logger
 }
 
 // Public is the handler of the HTTPS side: GET /enroll and /api/v1/enroll/….
 func Public(c Config) http.Handler {
 	p := &public{Config: c, limit: newLimiter(publicRate, publicBurst, publicSources)}
-	h := handlers{logf: c.Logf}
+	h := handlers{to: c.Log}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", h.page(p.home))
 	mux.Handle("GET /enroll", h.page(p.enrollPage))
@@ -59,7 +60,7 @@ func Public(c Config) http.Handler {
 // /api/v1/session, and 303 to the sign-in page for every foreign Host.
 func Tunnel(c Config) http.Handler {
 	t := &tunnel{Config: c}
-	h := handlers{logf: c.Logf}
+	h := handlers{to: c.Log}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", h.page(t.home))
 	mux.Handle("GET /api/v1/session", h.api(t.session))

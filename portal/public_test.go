@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"vpnd/internal/control"
+	"vpnd/internal/logs"
 )
 
 const publicURL = "https://vpn.example.org:8443"
@@ -25,14 +27,18 @@ type logLines struct {
 	lines []string
 }
 
-func (l *logLines) logf(format string, args ...any) {
-	l.lines = append(l.lines, fmt.Sprintf(format, args...))
+func (l *logLines) Write(b []byte) (int, error) {
+	l.lines = append(l.lines, string(b))
+	return len(b), nil
 }
+
+// log writes what is logged at level info to l.
+func (l *logLines) log() *slog.Logger { return logs.New(l, logs.Options{Level: slog.LevelInfo}) }
 
 func publicUnderTest(t *testing.T, f *fakeService) (http.Handler, *logLines) {
 	l := &logLines{t: t}
 	return Public(Config{Service: f, URL: func() string { return publicURL },
-		Tunnel: []netip.Addr{tunnel4, tunnel6}, AppPort: 8080, Logf: l.logf}), l
+		Tunnel: []netip.Addr{tunnel4, tunnel6}, AppPort: 8080, Log: l.log()}), l
 }
 
 // ask sends a request as a browser on our own page would; change makes it another.

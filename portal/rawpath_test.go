@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,7 +17,7 @@ import (
 func TestTargetsThatAreNoPath(t *testing.T) {
 	f := newFake()
 	f.browser = "untouched"
-	c := Config{Service: f, URL: func() string { return publicURL }, Tunnel: []netip.Addr{tunnel4, tunnel6}, AppPort: 8080, Logf: t.Logf}
+	c := Config{Service: f, URL: func() string { return publicURL }, Tunnel: []netip.Addr{tunnel4, tunnel6}, AppPort: 8080, Log: slog.New(slog.DiscardHandler)}
 	for _, side := range []struct {
 		name, host string
 		h          http.Handler

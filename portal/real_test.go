@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -97,7 +98,7 @@ func newReal(t *testing.T) *real {
 	r.url, r.token, _ = strings.Cut(invite.Link, "/enroll#")
 	set, _ := s.State().View().Settings()
 	r.gateway = set.GatewayAddrs()[0]
-	c := Config{Service: r.service, URL: r.service.URL, Tunnel: set.GatewayAddrs(), AppPort: 8080, Logf: t.Logf}
+	c := Config{Service: r.service, URL: r.service.URL, Tunnel: set.GatewayAddrs(), AppPort: 8080, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	r.outside, r.inside = Public(c), Tunnel(c)
 	return r
 }
@@ -252,7 +253,7 @@ func TestInstantOnRealControl(t *testing.T) {
 	r.url, r.token, _ = strings.Cut(invite.Link, "/enroll#")
 	set, _ := st.State().View().Settings()
 	r.gateway = set.GatewayAddrs()[0]
-	c := Config{Service: r.service, URL: r.service.URL, Tunnel: set.GatewayAddrs(), AppPort: 8080, Logf: t.Logf}
+	c := Config{Service: r.service, URL: r.service.URL, Tunnel: set.GatewayAddrs(), AppPort: 8080, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	r.outside, r.inside = Public(c), Tunnel(c)
 	_, m := r.enroll("begin", map[string]string{})
 	secret := m["secret"].(string)

@@ -16,7 +16,7 @@ import (
 func tunnelUnderTest(t *testing.T, f *fakeService) (http.Handler, *logLines) {
 	l := &logLines{t: t}
 	return Tunnel(Config{Service: f, URL: func() string { return publicURL },
-		Tunnel: []netip.Addr{tunnel4, tunnel6}, AppPort: 8080, Logf: l.logf}), l
+		Tunnel: []netip.Addr{tunnel4, tunnel6}, AppPort: 8080, Log: l.log()}), l
 }
 
 func askFrom(h http.Handler, from, method, target, body string, change func(*http.Request)) *http.Response {

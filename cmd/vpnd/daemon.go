@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -30,7 +30,7 @@ import (
 type Daemon struct {
 	flags   *Flags
 	out     io.Writer // for the person who starts it
-	log     *log.Logger
+	log     *slog.Logger
 	plane   dataplane.Plane
 	why     string // why this plane
 	store   replica
@@ -42,6 +42,8 @@ type Daemon struct {
 	unsaid  bool // flags ask for other settings, and nobody led who could change them
 	budget  accept.Budget
 	managed bool // by a service manager, which reloads by SIGHUP
+	level   slog.LevelVar
+	journal bool // the log goes to systemd's journal
 
 	public         net.Listener
 	control, whois net.Listener
@@ -54,7 +56,8 @@ const firstApply = 2 * time.Minute
 // Open prepares everything that can fail, from what changes nothing to what changes most,
 // so that a refusal leaves the host as it was.
 func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
-	d := &Daemon{flags: f, out: w, log: log.New(w, "", log.LstdFlags|log.Lmsgprefix), fatal: make(chan error, 1), managed: underManager()}
+	d := &Daemon{flags: f, out: w, fatal: make(chan error, 1), managed: underManager(), journal: inJournal(w)}
+	d.log = newLog(f, w, &d.level)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -91,7 +94,7 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 		Gateway:      d.gateway,
 		PresharedKey: d.sealer.PresharedKey,
 		Now:          time.Now,
-		Logf:         d.log.Printf,
+		Logf:         d.logf("reconcile"),
 	})
 	return d, nil
 }
@@ -108,10 +111,10 @@ func (d *Daemon) planeConfig() dataplane.Config {
 		Flows:     d.budget.Flows,
 		Own:       own,
 		OnDrift: func(x dataplane.Drift) {
-			d.log.Printf("put right: %s was %s by hand", x.What, x.Was)
+			d.log.Warn("put right what was changed by hand", "what", x.What, "why", "was "+x.Was)
 			d.service.ReportDrift(x)
 		},
-		Logf: d.log.Printf,
+		Logf: d.logf("plane"),
 	}
 }
 
@@ -148,11 +151,11 @@ func (d *Daemon) openSockets() (err error) {
 	case !ok:
 		gid = os.Getegid()
 		if os.Geteuid() == 0 { // another user's app runs as that user anyway
-			d.log.Printf("there is no group %s, so only this user may ask who is calling; make it, or name another with --whois-group", d.flags.WhoisGroup)
+			d.log.Warn("there is no group " + d.flags.WhoisGroup + ", so only this user may ask who is calling; make it, or name another with --whois-group")
 		}
 	case !mayGive(gid):
 		gid = os.Getegid()
-		d.log.Printf("this user is not in the group %s, so only this user may ask who is calling; add it to the group, or name another with --whois-group", d.flags.WhoisGroup)
+		d.log.Warn("this user is not in the group " + d.flags.WhoisGroup + ", so only this user may ask who is calling; add it to the group, or name another with --whois-group")
 	}
 	d.whois, err = api.ListenWhoIs(filepath.Join(filepath.Dir(d.flags.Control), "whois.sock"), gid)
 	return err
@@ -174,6 +177,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return d.rec.Run(ctx) })
 	g.Go(func() error { d.service.Run(ctx); return nil })
+	seen := d.store.State().View()
+	g.Go(func() error { d.logEvents(ctx, seen); return nil })
 	if d.unsaid {
 		g.Go(func() error { d.sayFlags(ctx); return nil })
 	}
@@ -209,11 +214,11 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 		URL:     d.service.URL,
 		Tunnel:  settings.GatewayAddrs(),
 		AppPort: d.flags.AppPort,
-		Logf:    d.log.Printf,
+		Log:     d.log.With("part", "portal"),
 	}
 	d.serveHTTP(ctx, g, tls.NewListener(d.limitPublic(d.public), d.tls), portal.Public(pc))
 	d.serveHTTP(ctx, g, d.limitTunnel(tunnel), portal.Tunnel(pc))
-	edge := api.New(d.service, d.log.Printf)
+	edge := api.New(d.service, d.logf("api"))
 	g.Go(func() error { edge.Run(ctx); return nil })
 	d.serveGRPC(ctx, g, d.limitControl(d.control), edge.Control())
 	d.serveGRPC(ctx, g, d.limitWhoIs(d.whois), edge.WhoIs())
@@ -222,7 +227,7 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 }
 
 func (d *Daemon) serveHTTP(ctx context.Context, g *errgroup.Group, l net.Listener, h http.Handler) {
-	s := portal.NewServer(h, d.log.Printf)
+	s := portal.NewServer(h, d.logf("portal"))
 	context.AfterFunc(ctx, func() { s.Close() })
 	g.Go(func() error {
 		if err := s.Serve(l); ctx.Err() == nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -35,11 +36,14 @@ type Flags struct {
 	App        string `help:"Socket of the protected app (netstack; app.sock in --data)." placeholder:"PATH" env:"VPND_APP"`
 	AppPort    uint16 `help:"Port of the protected app inside the tunnel." default:"8080" env:"VPND_APP_PORT"`
 
+	LogFormat   string           `help:"How the log looks: text for people, logfmt or json for programs." enum:"text,logfmt,json" default:"text" env:"VPND_LOG_FORMAT"`
+	LogLevel    string           `help:"The least that is logged." enum:"debug,info,warn,error" default:"info" env:"VPND_LOG_LEVEL"`
 	CheckConfig bool             `help:"Check flags, environment and the file of --config, print what holds and why, and exit."`
 	Version     kong.VersionFlag `help:"Print the version and exit."`
 	Man         manFlag          `help:"Print vpnd(8) and exit." hidden:""`
 	ManTOML     tomlFlag         `name:"man-toml" help:"Print vpnd.toml(5) and exit." hidden:""`
 
+	args []string          // that vpnd was started with
 	from map[string]string // what gave a flag its value; a flag that is not in it has its default
 
 	wireguard netip.AddrPort
@@ -172,4 +176,16 @@ func (f *Flags) pinned() map[string]string {
 		}
 	}
 	return out
+}
+
+// changed names the flags that have other values in g, but the log's level.
+func (f *Flags) changed(g *Flags) (names []string) {
+	a, b := reflect.ValueOf(*f), reflect.ValueOf(*g)
+	for i := range a.NumField() {
+		field := a.Type().Field(i)
+		if name, ok := strings.CutPrefix(field.Tag.Get("env"), "VPND_"); ok && field.Name != "LogLevel" && !a.Field(i).Equal(b.Field(i)) {
+			names = append(names, strings.ToLower(strings.ReplaceAll(name, "_", "-")))
+		}
+	}
+	return names
 }

@@ -14,7 +14,7 @@ import (
 func (d *Daemon) greet(ctx context.Context, s peers.Settings) {
 	stats, err := d.Stats(ctx)
 	if err != nil {
-		d.log.Printf("reading the data plane: %v", err)
+		d.log.Warn("reading the data plane", "why", err)
 	}
 	url := func(a netip.Addr, port string) string {
 		if port != "" {
@@ -34,6 +34,14 @@ func (d *Daemon) greet(ctx context.Context, s peers.Settings) {
 		{"app", url(gate, fmt.Sprint(d.flags.AppPort)) + " inside the tunnel, after signing in"},
 		{"vpnctl", "by the socket " + d.flags.Control},
 		{"sealing key", d.flags.SealingKey + " (keep a copy of it apart from backups)"},
+	}
+	if d.flags.LogFormat != "text" || d.journal {
+		d.log.Info("vpnd is ready", "version", version, "plane", stats.Plane, "why", stats.Detail, "endpoint", s.Endpoint, "url", s.URL,
+			"control", d.flags.Control, "ca", d.fingerprint())
+		for _, f := range stats.Filters {
+			d.log.Warn("attention", "why", f)
+		}
+		return
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nvpnd %s is ready.\n", version)
@@ -56,8 +64,16 @@ func (d *Daemon) endpointRemedy() string {
 }
 
 func (d *Daemon) certificate() string {
+	if print := d.fingerprint(); print != "" {
+		return "\n                (own CA, SHA-256 " + print + ")"
+	}
+	return ""
+}
+
+// fingerprint is the own CA's, empty where a certificate was given.
+func (d *Daemon) fingerprint() string {
 	if d.flags.Cert != "" {
 		return ""
 	}
-	return "\n                (own CA, SHA-256 " + d.service.CAFingerprint() + ")"
+	return d.service.CAFingerprint()
 }

@@ -9,7 +9,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,6 +25,7 @@ import (
 	"vpnd/internal/control"
 	"vpnd/internal/control/controltest"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/logs"
 	"vpnd/internal/reconcile"
 	"vpnd/internal/store"
 	vpnv1 "vpnd/proto/vpn/v1"
@@ -151,12 +151,12 @@ func TestStartsWithoutLeader(t *testing.T) {
 	run := filepath.Join(t.TempDir(), "run")
 	d := &Daemon{
 		flags: &Flags{Data: t.TempDir(), SealingKey: keyFile, Control: filepath.Join(run, "control.sock"), URL: "https://portal.example.org"},
-		out:   io.Discard, log: log.New(writer{out}, "", 0), plane: plane, fatal: make(chan error, 1), store: st, public: loopback(t),
+		out:   io.Discard, log: logs.New(writer{out}, logs.Options{}), plane: plane, fatal: make(chan error, 1), store: st, public: loopback(t),
 	}
 	if err := d.useState(t.Context(), func(dataplane.Gateway) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	d.rec = reconcile.New(reconcile.Config{State: st.State(), Plane: plane, Gateway: d.gateway, PresharedKey: d.sealer.PresharedKey, Now: time.Now, Logf: d.log.Printf})
+	d.rec = reconcile.New(reconcile.Config{State: st.State(), Plane: plane, Gateway: d.gateway, PresharedKey: d.sealer.PresharedKey, Now: time.Now, Logf: d.logf("test")})
 	if err := d.openSockets(); err != nil {
 		t.Fatal(err)
 	}

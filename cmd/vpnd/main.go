@@ -51,7 +51,7 @@ func Main(ctx context.Context, args []string, w io.Writer) int {
 	}
 	d, err := Open(ctx, f, w)
 	if err != nil {
-		fmt.Fprintf(w, "vpnd: %v\n", err)
+		f.fail(w, err)
 		return 1
 	}
 	err = d.Run(ctx)
@@ -59,7 +59,7 @@ func Main(ctx context.Context, args []string, w io.Writer) int {
 		err = nil // the stop that was asked for
 	}
 	if err = errors.Join(err, d.Close()); err != nil {
-		fmt.Fprintf(w, "vpnd: %v\n", err)
+		f.fail(w, err)
 		return 1
 	}
 	return 0
@@ -89,7 +89,7 @@ func (f *Flags) print(k *kong.Kong, w io.Writer) {
 
 // parse reads arguments, environment and the config file, in this order of strength.
 func parse(args []string, w io.Writer) (f *Flags, err error) {
-	f = &Flags{}
+	f = &Flags{args: args}
 	k, err := newParser(f, w)
 	if err != nil {
 		return nil, err

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,7 +41,7 @@ func (d *Daemon) serveManager(ctx context.Context, g *errgroup.Group) error {
 		g.Go(func() error { d.watchdog(ctx, every); return nil })
 	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		d.log.Printf("telling the service manager that vpnd is ready: %v", err) // it will act on that
+		d.log.Warn("telling the service manager that vpnd is ready", "why", err) // it will act on that
 	}
 	context.AfterFunc(ctx, func() { daemon.SdNotify(false, daemon.SdNotifyStopping) }) // news, not needed
 	return nil
@@ -65,7 +67,16 @@ func (d *Daemon) watchdog(ctx context.Context, every time.Duration) {
 // reload takes over what can change while vpnd runs, and says what cannot.
 func (d *Daemon) reload() {
 	daemon.SdNotify(false, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, monotonicUsec()))
-	d.log.Printf("reloading: a given certificate is read again when its file changes; every other option of vpnd.toml needs a restart")
+	switch again, err := parse(d.flags.args, io.Discard); {
+	case err != nil:
+		d.log.Warn("reloading: everything stays as it was", "why", err)
+	default:
+		d.level.Set(again.level())
+		d.log.Info("reloaded the log's level; a given certificate is read again whenever its file changes", "level", again.LogLevel)
+		if names := d.flags.changed(again); len(names) > 0 {
+			d.log.Warn("these options have changed and need a restart", "what", strings.Join(names, ","))
+		}
+	}
 	daemon.SdNotify(false, daemon.SdNotifyReady)
 }
 

@@ -21,12 +21,12 @@ func (d *Daemon) publicKey() dataplane.Key {
 func (d *Daemon) recall() dataplane.Recall {
 	r, say := recall.Read(d.endpoints(), d.publicKey(), time.Now())
 	if say != "" {
-		d.log.Print(say)
+		d.log.Warn(say)
 	}
 	return r
 }
 
 // keeper writes where clients are for the next process.
 func (d *Daemon) keeper() *recall.Keeper {
-	return &recall.Keeper{Path: d.endpoints(), Gateway: d.publicKey(), Plane: d.plane, Now: time.Now, Logf: d.log.Printf}
+	return &recall.Keeper{Path: d.endpoints(), Gateway: d.publicKey(), Plane: d.plane, Now: time.Now, Logf: d.logf("recall")}
 }

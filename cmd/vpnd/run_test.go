@@ -3,8 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -42,9 +41,9 @@ func (p *brokenPlane) Close() error                                          { p
 
 // daemonOn is a daemon with a state, up to the sockets that it never gets to serve.
 func daemonOn(t *testing.T, p *brokenPlane) *Daemon {
-	d := &Daemon{flags: &Flags{Data: filepath.Join(t.TempDir(), "data")}, log: log.New(io.Discard, "", 0), plane: p, fatal: make(chan error, 1)}
+	d := &Daemon{flags: &Flags{Data: filepath.Join(t.TempDir(), "data")}, log: slog.New(slog.DiscardHandler), plane: p, fatal: make(chan error, 1)}
 	var err error
-	if d.store, err = store.Open(t.Context(), store.Config{Dir: d.flags.Data, Logf: d.log.Printf}); err != nil {
+	if d.store, err = store.Open(t.Context(), store.Config{Dir: d.flags.Data, Logf: d.logf("test")}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -65,7 +64,7 @@ func daemonOn(t *testing.T, p *brokenPlane) *Daemon {
 	}
 	d.service = control.New(control.Config{Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now})
 	d.rec = reconcile.New(reconcile.Config{
-		State: d.store.State(), Plane: p, Gateway: d.gateway, PresharedKey: d.sealer.PresharedKey, Now: time.Now, Logf: d.log.Printf,
+		State: d.store.State(), Plane: p, Gateway: d.gateway, PresharedKey: d.sealer.PresharedKey, Now: time.Now, Logf: d.logf("test"),
 	})
 	return d
 }

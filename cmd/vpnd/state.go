@@ -31,7 +31,7 @@ const leaderWait = 3 * time.Second
 func (d *Daemon) openState(ctx context.Context, precheck func(dataplane.Gateway) error) error {
 	s, err := store.Open(ctx, store.Config{
 		Dir:  d.flags.Data,
-		Logf: d.log.Printf,
+		Logf: d.logf("store"),
 		Fatal: func(err error) {
 			select {
 			case d.fatal <- err:
@@ -52,7 +52,7 @@ func (d *Daemon) openState(ctx context.Context, precheck func(dataplane.Gateway)
 func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) error) error {
 	switch err := d.store.CatchUp(ctx, leaderWait); {
 	case errors.Is(err, store.ErrNoLeader):
-		d.log.Printf("no gateway leads: starting with what this one knows, up to command %d; nothing can be changed and nobody can sign in until one does", d.store.State().View().Index())
+		d.log.Warn("no gateway leads: starting with what this one knows; nothing can be changed and nobody can sign in until one does", "index", d.store.State().View().Index())
 	case err != nil:
 		return fmt.Errorf("waiting for the state to be ready: %w", err)
 	}
@@ -103,7 +103,7 @@ func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) 
 		return err
 	}
 	d.service = control.New(control.Config{
-		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.log.Printf, Pinned: d.flags.pinned(),
+		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.logf("control"), Pinned: d.flags.pinned(),
 	})
 	if d.tls, err = d.service.TLSConfig(d.flags.Cert, d.flags.Key); err != nil {
 		return remedy(err, "--cert and --key")
@@ -114,13 +114,13 @@ func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) 
 // sayFlags changes what a start changes (settings as flags ask for, the state's level) once
 // this node leads.
 func (d *Daemon) sayFlags(ctx context.Context) {
-	d.log.Printf("what this start would change (settings by flags, the level of the state) waits until this gateway leads")
+	d.log.Info("what this start would change (settings by flags, the level of the state) waits until this gateway leads")
 	err := d.store.Ready(ctx)
 	if err == nil {
 		_, err = control.Bootstrap(ctx, d.store, d.sealer, d.bootstrap(true))
 	}
 	if err != nil && ctx.Err() == nil {
-		d.log.Printf("change the settings as the flags ask for: %v", err)
+		d.log.Warn("change the settings as the flags ask for", "why", err)
 	}
 }
 

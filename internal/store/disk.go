@@ -101,21 +101,24 @@ func newLogger(logf func(string, ...any)) hclog.Logger {
 	if logf == nil {
 		return hclog.NewNullLogger()
 	}
-	return hclog.New(&hclog.LoggerOptions{
-		Name: "raft", Level: hclog.Warn, Output: lines{logf}, DisableTime: true,
-		Exclude: func(_ hclog.Level, msg string, _ ...any) bool {
-			// Every start of an only voter begins with it.
-			return strings.HasPrefix(msg, "heartbeat timeout reached")
-		},
-	})
+	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: io.Discard})
+	l.RegisterSink(&sink{logf})
+	return l
 }
 
-// lines is an io.Writer that logs. hclog writes an entry at a time.
-type lines struct {
-	logf func(string, ...any)
-}
+// sink gets the library's events as they are, not as its lines.
+type sink struct{ logf func(string, ...any) }
 
-func (l lines) Write(b []byte) (int, error) {
-	l.logf("%s", strings.TrimSpace(string(b)))
-	return len(b), nil
+// Accept implements hclog.SinkAdapter.
+func (s *sink) Accept(name string, level hclog.Level, msg string, args ...any) {
+	// Every start of an only voter begins with the heartbeat's.
+	if level < hclog.Warn || strings.HasPrefix(msg, "heartbeat timeout reached") {
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", name, msg)
+	for i := 0; i+1 < len(args); i += 2 {
+		fmt.Fprintf(&b, ", %v: %v", args[i], args[i+1])
+	}
+	s.logf("%s", b.String())
 }
