@@ -117,7 +117,7 @@ func (p *Policy) IPSets() []string { return slices.Sorted(maps.Keys(p.ipsets)) }
 func (p *Policy) Grants() []*Grant { return p.grants }
 
 // Tests are the entries of "tests". They must not be changed.
-func (p *Policy) Tests() []*test { return p.tests }
+func (p *Policy) Tests() []*Test { return p.tests }
 
 // IPSet is an entry of "ipsets"; nil if there is none.
 func (p *Policy) IPSet(name string) *IPSet { return p.ipsets[name] }

@@ -2,6 +2,7 @@ package language
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"time"
@@ -22,6 +23,9 @@ type decoder struct {
 	Faults
 	zones  map[string]*time.Location // looked up so far; nil: no such zone
 	values int                       // in the text
+
+	stored  bool      // the text was accepted before (ParseStored)
+	ignored ErrorList // of what is stored
 }
 
 // field is a member that an object of the grammar may have.
@@ -188,13 +192,17 @@ func kindName(v *hujson.Value) string {
 // parseHuJSON reads the text's syntax. It says nothing of meaning.
 func (d *decoder) parseHuJSON() (*hujson.Value, bool) {
 	text := d.src.text
-	if len(text) > MaxText {
+	if len(text) > MaxText && !d.stored {
 		d.Errorf(TextRange{0, 0}, "the policy has %d bytes, the limit is %d: split what it lists into prefixes or groups that say the same shorter", len(text), MaxText)
 		return nil, false
 	}
 	var at int
 	var why string
-	if d.values, at, why = measure(text); why != "" {
+	most := MaxValues
+	if d.stored {
+		most = math.MaxInt
+	}
+	if d.values, at, why = measure(text, most); why != "" {
 		d.Errorf(TextRange{at, at + 1}, "%s", why)
 		return nil, false
 	}
@@ -210,7 +218,7 @@ func (d *decoder) parseHuJSON() (*hujson.Value, bool) {
 // measure walks over the text before it is parsed, counts its values and says where it
 // passes a limit of depth or size: the parser recurses, and keeps some 100 bytes for every
 // value.
-func measure(text []byte) (values, at int, why string) {
+func measure(text []byte, most int) (values, at int, why string) {
 	depth := 0
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
@@ -222,7 +230,7 @@ func measure(text []byte) (values, at int, why string) {
 		case '}', ']':
 			depth--
 		case ',', ':':
-			if values++; values > MaxValues {
+			if values++; values > most {
 				return values, i, fmt.Sprintf("more than %d values: the limit of a policy", MaxValues)
 			}
 		case '"':

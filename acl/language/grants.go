@@ -20,7 +20,6 @@ type draft struct {
 	protos []uint8 // of an entry of "acls"; nil: not given
 	ports  []Span  // of an entry of "grants"
 	dsts   []draftDst
-	faults int // how many there were before
 }
 
 // draftDst is a destination of an entry of "acls" before its protocol is known.
@@ -150,16 +149,16 @@ func decodeGrants(d *decoder, p *Policy, v *hujson.Value) {
 		if !d.roomForGrant(p, v) {
 			return
 		}
-		g := &draft{faults: len(d.List)}
-		if !grantObject.decode(d, g, v) {
-			return
-		}
-		g.At = textRangeOf(v)
-		ports := mergeSpans(g.ports)
-		for i := range g.Dst {
-			g.Dst[i].Spans = ports
-		}
-		d.finishGrant(p, g)
+		d.grant(p, v, func(g *draft) bool {
+			if !grantObject.decode(d, g, v) {
+				return false
+			}
+			ports := mergeSpans(g.ports)
+			for i := range g.Dst {
+				g.Dst[i].Spans = ports
+			}
+			return true
+		})
 	})
 }
 
@@ -168,32 +167,35 @@ func decodeACLs(d *decoder, p *Policy, v *hujson.Value) {
 		if !d.roomForGrant(p, v) {
 			return
 		}
-		g := &draft{faults: len(d.List)}
-		if !aclObject.decode(d, g, v) {
-			return
-		}
-		g.At = textRangeOf(v)
-		protos := g.protos
-		if protos == nil {
-			protos = anyProtocol
-		}
-		for _, dst := range g.dsts {
-			if dst.ports != "*" && !slices.ContainsFunc(protos, HasPorts) {
-				d.Errorf(dst.At, "this protocol has no ports: write \"%s:*\"", dst.Selector)
-				continue
+		d.grant(p, v, func(g *draft) bool {
+			if !aclObject.decode(d, g, v) {
+				return false
 			}
-			list, err := spans(protos, dst.ports)
-			if err != nil {
-				d.Errorf(dst.At, "%v", err)
-				continue
+			protos := g.protos
+			if protos == nil {
+				protos = anyProtocol
 			}
-			g.Dst = append(g.Dst, destination{dst.Selector, mergeSpans(list)})
-		}
-		d.finishGrant(p, g)
+			for _, dst := range g.dsts {
+				if dst.ports != "*" && !slices.ContainsFunc(protos, HasPorts) {
+					d.Errorf(dst.At, "this protocol has no ports: write \"%s:*\"", dst.Selector)
+					continue
+				}
+				list, err := spans(protos, dst.ports)
+				if err != nil {
+					d.Errorf(dst.At, "%v", err)
+					continue
+				}
+				g.Dst = append(g.Dst, destination{dst.Selector, mergeSpans(list)})
+			}
+			return true
+		})
 	})
 }
 
 func (d *decoder) roomForGrant(p *Policy, v *hujson.Value) bool {
+	if d.stored {
+		return true
+	}
 	if len(p.grants) == MaxGrants {
 		d.Errorf(textRangeOf(v), "more than %d entries in \"acls\" and \"grants\": put several sources and destinations into one entry", MaxGrants)
 	}
@@ -204,22 +206,17 @@ func (d *decoder) roomForGrant(p *Policy, v *hujson.Value) bool {
 	return true
 }
 
-func (d *decoder) finishGrant(p *Policy, g *draft) {
-	p.grants = append(p.grants, &g.Grant)
-	if g.faults == len(d.List) && (len(g.Src) == 0 || len(g.Dst) == 0) {
-		d.warnf(g.At, "this grants nothing: it has no source or no destination")
-	}
-	for _, dst := range g.Dst {
-		if dst.Kind != SelectSelf {
-			continue
+// grant reads one entry of "acls" or "grants".
+func (d *decoder) grant(p *Policy, v *hujson.Value, read func(*draft) bool) {
+	g := &draft{}
+	g.At = textRangeOf(v)
+	if d.part(g.At, givesNothing, func() {
+		before := len(d.List)
+		if read(g) && before == len(d.List) && (len(g.Src) == 0 || len(g.Dst) == 0) {
+			d.warnf(g.At, "this grants nothing: it has no source or no destination")
 		}
-		for _, src := range g.Src {
-			switch src.Kind {
-			case SelectUser, SelectName, SelectGroup, SelectMembers:
-			default:
-				d.Errorf(src.At, "%q has no devices of its own: with autogroup:self the sources are users, groups or autogroup:member", src)
-			}
-		}
+	}) {
+		p.grants = append(p.grants, &g.Grant)
 	}
 }
 
@@ -228,7 +225,7 @@ func decodeMFA(d *decoder, g *draft, v *hujson.Value) {
 	if !ok {
 		return
 	}
-	g.MfaAt = textRangeOf(v)
+	g.MFAAt = textRangeOf(v)
 	if s == "off" {
 		g.Off = true
 		return
@@ -240,7 +237,7 @@ func decodeMFA(d *decoder, g *draft, v *hujson.Value) {
 	case mfa < time.Second:
 		d.Errorf(textRangeOf(v), "a code cannot be as fresh as %s: write at least \"1s\", or \"off\" for no code at all", s)
 	default:
-		g.Mfa = mfa
+		g.MFA = mfa
 	}
 }
 
@@ -250,6 +247,9 @@ func decodeHours(d *decoder, g *draft, v *hujson.Value) {
 	given := false
 	d.stringOrStrings(`"hours"`, v, func(s string, v *hujson.Value) {
 		given = true
+		if d.stored && len(d.zones) >= MaxZones {
+			clear(d.zones)
+		}
 		z, w, err := parseHours(s, d.zones)
 		switch {
 		case err != nil:

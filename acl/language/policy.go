@@ -24,8 +24,10 @@ type Policy struct {
 	hosts    map[string]host
 	ipsets   map[string]*IPSet
 	tags     map[string]*tagOwner
-	tests    []*test
+	tests    []*Test
 	warnings ErrorList
+	ignored  ErrorList       // of a stored policy: what this version refuses
+	refused  map[string]bool // of a stored policy: its hosts and IP sets that are refused
 
 	groupsOf layered.Map[[]string] // user -> the groups that she is in, nested ones included; sorted
 	values   int                   // in the text, as measure counts them
@@ -72,9 +74,19 @@ type tagOwner struct {
 // text, each with line and column. An empty text is an empty policy, which denies
 // everything.
 func Parse(text []byte) (*Policy, error) {
-	d := &decoder{Faults: Faults{src: newSource(slices.Clone(text))}, zones: map[string]*time.Location{}}
+	p, d := read(text, false)
+	list := d.Sorted()
+	if list.Fatal() {
+		return nil, list
+	}
+	p.warnings = list
+	return p, nil
+}
+
+func read(text []byte, stored bool) (*Policy, *decoder) {
+	d := &decoder{Faults: Faults{src: newSource(slices.Clone(text))}, stored: stored, zones: map[string]*time.Location{}}
 	p := &Policy{src: d.src, groups: map[string]*group{}, hosts: map[string]host{},
-		ipsets: map[string]*IPSet{}, tags: map[string]*tagOwner{}}
+		ipsets: map[string]*IPSet{}, tags: map[string]*tagOwner{}, refused: map[string]bool{}}
 	if len(strings.TrimSpace(string(text))) > 0 {
 		v, ok := d.parseHuJSON()
 		p.values = d.values
@@ -82,12 +94,7 @@ func Parse(text []byte) (*Policy, error) {
 			d.resolve(p)
 		}
 	}
-	list := d.Sorted()
-	if list.Fatal() {
-		return nil, list
-	}
-	p.warnings = list
-	return p, nil
+	return p, d
 }
 
 // file is the grammar's outermost object.
@@ -132,77 +139,93 @@ func decodeGroups(d *decoder, p *Policy, v *hujson.Value) {
 func (d *decoder) group(list *hujson.Value) *group {
 	g := &group{list: textRangeOf(list)}
 	d.strings("a group", list, func(s string, v *hujson.Value) {
-		if strings.HasPrefix(s, "group:") {
-			g.groups = append(g.groups, member{s, textRangeOf(v)})
-			return
-		}
-		if strings.ContainsAny(s, ":/*") {
-			d.Errorf(textRangeOf(v), "%q cannot be in a group: groups hold users and other groups", Short(s))
-			return
-		}
-		user, err := parseUser(s)
-		if err != nil {
-			d.Errorf(textRangeOf(v), "%v", err)
-			return
-		}
-		g.users = append(g.users, member{user, textRangeOf(v)})
+		d.part(textRangeOf(v), leftOut, func() { d.member(g, s, v) })
 	})
 	return g
 }
 
+func (d *decoder) member(g *group, s string, v *hujson.Value) {
+	if strings.HasPrefix(s, "group:") {
+		g.groups = append(g.groups, member{s, textRangeOf(v)})
+		return
+	}
+	if strings.ContainsAny(s, ":/*") {
+		d.Errorf(textRangeOf(v), "%q cannot be in a group: groups hold users and other groups", Short(s))
+		return
+	}
+	user, err := parseUser(s)
+	if err != nil {
+		d.Errorf(textRangeOf(v), "%v", err)
+		return
+	}
+	g.users = append(g.users, member{user, textRangeOf(v)})
+}
+
 func decodeHosts(d *decoder, p *Policy, v *hujson.Value) {
 	d.members(`"hosts"`, v, func(name string, key, value *hujson.Value) {
-		if name == AppHost {
-			d.Errorf(textRangeOf(key), "the host %q is the gateway itself and cannot be defined: choose another name", name)
-			return
+		if !d.part(textRangeOf(key), takesAlong, func() { d.host(p, name, key, value) }) {
+			p.refused[name] = true
 		}
-		if err := checkName("host", name); err != nil {
-			d.Errorf(textRangeOf(key), "%v", err)
-			return
-		}
-		h := host{at: textRangeOf(key)}
-		if s, ok := d.string("a host's address", value); ok {
-			prefix, err := parsePrefix(s)
-			if err != nil {
-				d.Errorf(textRangeOf(value), "%v", err)
-			}
-			h.prefix = prefix
-		}
-		p.hosts[name] = h
 	})
+}
+
+func (d *decoder) host(p *Policy, name string, key, value *hujson.Value) {
+	if name == AppHost {
+		d.Errorf(textRangeOf(key), "the host %q is the gateway itself and cannot be defined: choose another name", name)
+		return
+	}
+	if err := checkName("host", name); err != nil {
+		d.Errorf(textRangeOf(key), "%v", err)
+		return
+	}
+	h := host{at: textRangeOf(key)}
+	if s, ok := d.string("a host's address", value); ok {
+		prefix, err := parsePrefix(s)
+		if err != nil {
+			d.Errorf(textRangeOf(value), "%v", err)
+		}
+		h.prefix = prefix
+	}
+	p.hosts[name] = h
 }
 
 func decodeIPSets(d *decoder, p *Policy, v *hujson.Value) {
 	d.members(`"ipsets"`, v, func(name string, key, value *hujson.Value) {
-		if !d.definedName("ipset", name, key) {
+		if !d.part(textRangeOf(key), takesAlong, func() { d.ipset(p, name, key, value) }) {
+			p.refused[name] = true
+		}
+	})
+}
+
+func (d *decoder) ipset(p *Policy, name string, key, value *hujson.Value) {
+	if !d.definedName("ipset", name, key) {
+		return
+	}
+	set := &IPSet{At: textRangeOf(key)}
+	p.ipsets[name] = set
+	d.strings("an IP set", value, func(s string, v *hujson.Value) {
+		op := IPSetOp{}
+		what := strings.TrimSpace(s)
+		if rest, ok := strings.CutPrefix(what, "remove "); ok {
+			op.Remove, what = true, strings.TrimSpace(rest)
+		} else if rest, ok := strings.CutPrefix(what, "add "); ok {
+			what = strings.TrimSpace(rest)
+		}
+		t, err := ParseSelector(what)
+		if err != nil {
+			d.Errorf(textRangeOf(v), "%v", err)
 			return
 		}
-		set := &IPSet{At: textRangeOf(key)}
-		p.ipsets[name] = set
-		d.strings("an IP set", value, func(s string, v *hujson.Value) {
-			op := IPSetOp{}
-			what := strings.TrimSpace(s)
-			if rest, ok := strings.CutPrefix(what, "remove "); ok {
-				op.Remove, what = true, strings.TrimSpace(rest)
-			} else if rest, ok := strings.CutPrefix(what, "add "); ok {
-				what = strings.TrimSpace(rest)
-			}
-			t, err := ParseSelector(what)
-			if err != nil {
-				d.Errorf(textRangeOf(v), "%v", err)
-				return
-			}
-			if t.Kind == SelectName {
-				t.Kind = SelectHost
-			}
-			if t.Kind != SelectPrefix && t.Kind != SelectHost && t.Kind != SelectIPSet {
-				d.Errorf(textRangeOf(v), "%q cannot be in an IP set: IP sets hold prefixes, hosts and other IP sets", Short(what))
-				return
-			}
-			t.At = textRangeOf(v)
-			op.Selector = t
-			set.Ops = append(set.Ops, op)
-		})
+		if t.Kind == SelectName {
+			t.Kind = SelectHost
+		}
+		if t.Kind != SelectPrefix && t.Kind != SelectHost && t.Kind != SelectIPSet {
+			d.Errorf(textRangeOf(v), "%q cannot be in an IP set: IP sets hold prefixes, hosts and other IP sets", Short(what))
+			return
+		}
+		t.At = textRangeOf(v)
+		op.Selector = t
+		set.Ops = append(set.Ops, op)
 	})
 }
 
@@ -214,26 +237,30 @@ func decodeTagOwners(d *decoder, p *Policy, v *hujson.Value) {
 		o := &tagOwner{at: textRangeOf(key)}
 		p.tags[name] = o
 		d.strings("a tag's owners", value, func(s string, v *hujson.Value) {
-			if s == "autogroup:admin" {
-				return // administrators may give every tag
-			}
-			t, err := ParseSelector(s)
-			if err != nil {
-				d.Errorf(textRangeOf(v), "%v", err)
-				return
-			}
-			if t.Kind == SelectName {
-				t.Kind, t.Name = SelectUser, Fold(t.Name)
-			}
-			switch t.Kind {
-			case SelectUser, SelectGroup, SelectMembers:
-				t.At = textRangeOf(v)
-				o.owners = append(o.owners, t)
-			default:
-				d.Errorf(textRangeOf(v), "%q cannot own a tag: owners are users, groups and autogroup:member; administrators may always", Short(s))
-			}
+			d.part(textRangeOf(v), leftOut, func() { d.owner(o, s, v) })
 		})
 	})
+}
+
+func (d *decoder) owner(o *tagOwner, s string, v *hujson.Value) {
+	if s == "autogroup:admin" {
+		return // administrators may give every tag
+	}
+	t, err := ParseSelector(s)
+	if err != nil {
+		d.Errorf(textRangeOf(v), "%v", err)
+		return
+	}
+	if t.Kind == SelectName {
+		t.Kind, t.Name = SelectUser, Fold(t.Name)
+	}
+	switch t.Kind {
+	case SelectUser, SelectGroup, SelectMembers:
+		t.At = textRangeOf(v)
+		o.owners = append(o.owners, t)
+	default:
+		d.Errorf(textRangeOf(v), "%q cannot own a tag: owners are users, groups and autogroup:member; administrators may always", Short(s))
+	}
 }
 
 // definedName checks the name of an entry of groups, ipsets and tagOwners.
@@ -256,8 +283,8 @@ type Grant struct {
 	Src     []Selector
 	Dst     []destination
 	Off     bool          // "mfa": "off"
-	Mfa     time.Duration // 0: not given
-	MfaAt   TextRange
+	MFA     time.Duration // 0: not given
+	MFAAt   TextRange
 	Hours   *Hours
 	Expires time.Time
 	Note    string

@@ -25,7 +25,7 @@ type edit struct {
 // any other text, also one with a fault.
 func (p *Policy) Regroup(text []byte) (next *Policy, users []string, moved func(line, column int) (int, int), ok bool) {
 	e, ok := p.findEdit(text)
-	if !ok {
+	if !ok || len(p.ignored) > 0 {
 		return nil, nil, nil, false
 	}
 	next, users, ok = p.regroup(e)
@@ -90,8 +90,8 @@ func (s *source) replace(text []byte, start, end, newEnd int) *source {
 func (p *Policy) regroup(e *edit) (next *Policy, users []string, ok bool) {
 	was := p.groups[e.group]
 	oldList, newList := p.src.text[was.list.Start:was.list.end], e.text.text[e.list.Start:e.list.end]
-	oldValues, _, _ := measure(oldList)
-	newValues, _, why := measure(newList)
+	oldValues, _, _ := measure(oldList, MaxValues)
+	newValues, _, why := measure(newList, MaxValues)
 	n := *p
 	n.src, n.values = e.text, p.values-oldValues+newValues
 	if why != "" || n.values > MaxValues {

@@ -1,7 +1,7 @@
 package language
 
 import (
-	"maps"
+	"math"
 	"slices"
 )
 
@@ -9,40 +9,62 @@ import (
 // counted in every group that they end up in.
 const MaxMembers = 1_000_000
 
-// resolve checks what refers to names of other sections, when all of them are read.
+// resolve checks what refers to names of other sections, when all of them are read. What a
+// selector may be is checked here, too, not where it is read: a bare name may be a host.
 func (d *decoder) resolve(p *Policy) {
 	d.resolveGroups(p)
 	d.resolveIPSets(p)
-	for _, g := range p.grants {
-		if g == nil {
-			continue
-		}
-		for i := range g.Src {
-			d.resolveSelector(p, &g.Src[i])
-		}
-		for i := range g.Dst {
-			d.resolveSelector(p, &g.Dst[i].Selector)
-		}
-	}
+	p.grants = slices.DeleteFunc(p.grants, func(g *Grant) bool {
+		return g == nil || !d.part(g.At, givesNothing, func() { d.resolveGrant(p, g) })
+	})
 	for _, o := range p.tags {
-		for i := range o.owners {
-			d.resolveSelector(p, &o.owners[i])
+		o.owners = slices.DeleteFunc(o.owners, func(t Selector) bool {
+			return !d.part(t.At, leftOut, func() { d.resolveSelector(p, &t) })
+		})
+	}
+	p.tests = slices.DeleteFunc(p.tests, func(t *Test) bool {
+		return !d.part(t.At, leftOut, func() { d.resolveTest(p, t) })
+	})
+}
+
+func (d *decoder) resolveGrant(p *Policy, g *Grant) {
+	for i := range g.Src {
+		d.resolveSelector(p, &g.Src[i])
+	}
+	self := false
+	for i := range g.Dst {
+		d.resolveSelector(p, &g.Dst[i].Selector)
+		self = self || g.Dst[i].Kind == SelectSelf
+	}
+	if !self {
+		return
+	}
+	for _, src := range g.Src {
+		switch src.Kind {
+		case SelectUser, SelectGroup, SelectMembers:
+		default:
+			d.Errorf(src.At, "%q has no devices of its own: with autogroup:self the sources are users, groups or autogroup:member", src)
 		}
 	}
-	for _, t := range p.tests {
-		for i := range t.Src {
-			d.resolveSelector(p, &t.Src[i])
-		}
-		for _, list := range [][]TestDst{t.Accept, t.Deny} {
-			for i := range list {
-				d.resolveSelector(p, &list[i].Selector)
-			}
+}
+
+func (d *decoder) resolveTest(p *Policy, t *Test) {
+	for i := range t.Src {
+		d.resolveSelector(p, &t.Src[i])
+	}
+	for _, list := range [][]TestDst{t.Accept, t.Deny} {
+		for i := range list {
+			d.resolveSelector(p, &list[i].Selector)
 		}
 	}
 }
 
 // resolveSelector finds what a name stands for.
 func (d *decoder) resolveSelector(p *Policy, t *Selector) {
+	if p.refused[t.Name] && (t.Kind == SelectName || t.Kind == SelectHost || t.Kind == SelectIPSet) {
+		d.Errorf(t.At, "it names %q, which is refused", t.Name)
+		return
+	}
 	switch t.Kind {
 	case SelectName:
 		if _, ok := p.hosts[t.Name]; ok || t.Name == AppHost {
@@ -73,31 +95,34 @@ func (d *decoder) resolveSelector(p *Policy, t *Selector) {
 func (d *decoder) resolveGroups(p *Policy) {
 	const opened, done = 1, 2
 	state := map[string]int{}
-	total := 0
+	total, most := 0, MaxMembers
+	if d.stored {
+		most = math.MaxInt
+	}
 	var open func(name string, depth int)
 	open = func(name string, depth int) {
 		g := p.groups[name]
 		state[name] = opened
-		for _, m := range g.groups {
-			inner := p.groups[m.name]
-			switch {
-			case inner == nil:
-				d.Errorf(m.at, "there is no group %q: define it in \"groups\"%s", m.name, d.hint(m.name, p.Groups))
-				continue
-			case state[m.name] == opened:
-				d.Errorf(m.at, "the group %q contains itself through %q: take one of them out", m.name, name)
-				continue
-			case depth >= MaxNesting:
-				d.Errorf(m.at, "groups are nested more than %d deep: list the users of %q directly", MaxNesting, m.name)
-				continue
-			case state[m.name] == 0:
-				open(m.name, depth+1)
-			}
-			if total += len(inner.flat); total > MaxMembers {
-				break
-			}
-		}
-		if total <= MaxMembers {
+		g.groups = slices.DeleteFunc(g.groups, func(m member) bool {
+			return !d.part(m.at, leftOut, func() {
+				inner := p.groups[m.name]
+				switch {
+				case total > most:
+				case inner == nil:
+					d.Errorf(m.at, "there is no group %q: define it in \"groups\"%s", m.name, d.hint(m.name, p.Groups))
+				case state[m.name] == opened:
+					d.Errorf(m.at, "the group %q contains itself through %q: take one of them out", m.name, name)
+				case depth >= MaxNesting && !d.stored:
+					d.Errorf(m.at, "groups are nested more than %d deep: list the users of %q directly", MaxNesting, m.name)
+				default:
+					if state[m.name] == 0 {
+						open(m.name, depth+1)
+					}
+					total += len(inner.flat)
+				}
+			})
+		})
+		if total <= most {
 			g.flat = p.gather(g)
 			total += len(g.flat)
 		}
@@ -108,7 +133,7 @@ func (d *decoder) resolveGroups(p *Policy) {
 		if state[name] == 0 {
 			open(name, 1)
 		}
-		if total > MaxMembers {
+		if total > most {
 			d.Errorf(p.groups[name].at, "the groups have more than %d members in all, nested ones counted: use fewer or less nested groups", MaxMembers)
 			return
 		}
@@ -153,26 +178,40 @@ func (d *decoder) resolveIPSets(p *Policy) {
 	const opened, done = 1, 2
 	state := map[string]int{}
 	var open func(name string, depth int)
-	open = func(name string, depth int) {
-		state[name] = opened
-		for i := range p.ipsets[name].Ops {
-			t := &p.ipsets[name].Ops[i].Selector
-			d.resolveSelector(p, t)
+	element := func(t *Selector, name string, depth int) {
+		if t.Kind == SelectIPSet && p.ipsets[t.Name] != nil {
 			switch {
-			case t.Kind != SelectIPSet || p.ipsets[t.Name] == nil:
 			case state[t.Name] == opened:
 				d.Errorf(t.At, "the IP set %q contains itself through %q: take one of them out", t.Name, name)
-			case depth >= MaxNesting:
+				return
+			case depth >= MaxNesting && !d.stored:
 				d.Errorf(t.At, "IP sets are nested more than %d deep: list the prefixes of %q directly", MaxNesting, t.Name)
+				return
 			case state[t.Name] == 0:
 				open(t.Name, depth+1)
 			}
 		}
+		d.resolveSelector(p, t)
+	}
+	open = func(name string, depth int) {
+		state[name] = opened
+		set := p.ipsets[name]
+		if !d.part(set.At, takesAlong, func() {
+			for i := range set.Ops {
+				element(&set.Ops[i].Selector, name, depth)
+			}
+		}) {
+			p.refused[name] = true
+		}
 		state[name] = done
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.ipsets)) {
+	for _, name := range p.IPSets() {
 		if state[name] == 0 {
 			open(name, 1)
 		}
+	}
+	for name := range p.refused {
+		delete(p.hosts, name)
+		delete(p.ipsets, name)
 	}
 }

@@ -2,8 +2,8 @@ package language
 
 import "github.com/tailscale/hujson"
 
-// test is an entry of "tests".
-type test struct {
+// Test is an entry of "tests".
+type Test struct {
 	At     TextRange
 	Src    []Selector
 	Protos []uint8 // nil: not given
@@ -18,11 +18,11 @@ type TestDst struct {
 	Windows []window // ports; nil: all
 }
 
-var testObject = &object[test]{
+var testObject = &object[Test]{
 	what: "a test",
-	fields: []field[test]{
+	fields: []field[Test]{
 		{name: "src", doc: "who: a user, group, tag, host or address, or a list of them; each is tested", required: true,
-			kind: oneOrListOf(selectorKind), decode: func(d *decoder, t *test, v *hujson.Value) {
+			kind: oneOrListOf(selectorKind), decode: func(d *decoder, t *Test, v *hujson.Value) {
 				d.stringOrStrings(`"src"`, v, func(s string, v *hujson.Value) {
 					if x, ok := d.selector(s, v); ok {
 						if x.Kind == SelectSelf {
@@ -34,7 +34,7 @@ var testObject = &object[test]{
 				})
 			}},
 		{name: "proto", doc: "a protocol's name or number; without it TCP or UDP must reach an \"accept\", and neither a \"deny\"",
-			kind: protoKind, decode: func(d *decoder, t *test, v *hujson.Value) {
+			kind: protoKind, decode: func(d *decoder, t *Test, v *hujson.Value) {
 				if s, ok := d.string(`"proto"`, v); ok {
 					p, err := ParseProto(s)
 					if err != nil {
@@ -44,9 +44,9 @@ var testObject = &object[test]{
 				}
 			}},
 		{name: "accept", doc: "destinations with ports that every source must reach", kind: listOf(portedKind),
-			decode: func(d *decoder, t *test, v *hujson.Value) { t.Accept = d.testDsts(`"accept"`, v) }},
+			decode: func(d *decoder, t *Test, v *hujson.Value) { t.Accept = d.testDsts(`"accept"`, v) }},
 		{name: "deny", doc: "destinations with ports that no source may reach", kind: listOf(portedKind),
-			decode: func(d *decoder, t *test, v *hujson.Value) { t.Deny = d.testDsts(`"deny"`, v) }},
+			decode: func(d *decoder, t *Test, v *hujson.Value) { t.Deny = d.testDsts(`"deny"`, v) }},
 	},
 	foreign: map[string]string{
 		"allow":           "write \"accept\"",
@@ -77,13 +77,13 @@ func (d *decoder) testDsts(what string, v *hujson.Value) []TestDst {
 
 func decodeTests(d *decoder, p *Policy, v *hujson.Value) {
 	d.elements(`"tests"`, v, func(v *hujson.Value) {
-		t := &test{At: textRangeOf(v)}
-		if !testObject.decode(d, t, v) {
-			return
+		t := &Test{At: textRangeOf(v)}
+		if d.part(t.At, leftOut, func() {
+			if testObject.decode(d, t, v) && (len(t.Src) == 0 || len(t.Accept)+len(t.Deny) == 0) {
+				d.Errorf(t.At, "this tests nothing: give \"src\" and \"accept\" or \"deny\"")
+			}
+		}) {
+			p.tests = append(p.tests, t)
 		}
-		if len(t.Src) == 0 || len(t.Accept)+len(t.Deny) == 0 {
-			d.Errorf(t.At, "this tests nothing: give \"src\" and \"accept\" or \"deny\"")
-		}
-		p.tests = append(p.tests, t)
 	})
 }

@@ -188,10 +188,10 @@ func (pr *program) normalise(f *language.Faults) {
 		switch {
 		case g.Off:
 			w.Condition.mfa = 0
-		case g.Mfa > session && !pr.options.Stored:
-			f.Errorf(g.MfaAt, "the code of %s is older than a session gets, %s: write at most that, or leave \"mfa\" out", g.Mfa, session)
-		case g.Mfa > 0:
-			w.Condition.mfa = min(g.Mfa, session)
+		case g.MFA > session && !pr.options.Stored:
+			f.Errorf(g.MFAAt, "the code of %s is older than a session gets, %s: write at most that, or leave \"mfa\" out", g.MFA, session)
+		case g.MFA > 0:
+			w.Condition.mfa = min(g.MFA, session)
 		}
 		bySpans, at := map[string]int{}, 0
 		for i, d := range g.Dst {
