@@ -253,3 +253,15 @@ func sameUser(a, b string) bool {
 	}
 	return true
 }
+
+// Sends tells whether a selector of a grant or a test has an address as a source.
+func (w *World) Sends(selector string, a netip.Addr) bool {
+	device := w.deviceAt(a)
+	return !w.nobody(a, device) && w.from(Grant{Src: []string{selector}}, a, device)
+}
+
+// Receives tells whether a selector of a grant or a test has a packet's destination.
+func (w *World) Receives(selector string, p rules.Packet) bool {
+	src, dst := w.deviceAt(p.Src), w.deviceAt(p.Dst)
+	return !w.nobody(p.Dst, dst) && w.to(selector, p, src, dst)
+}

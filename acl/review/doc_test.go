@@ -248,7 +248,8 @@ func TestDocLimits(t *testing.T) {
 		"time zones":                                 fmt.Sprint(language.MaxZones),
 		"characters of a note":                       fmt.Sprint(language.MaxNote),
 		"bytes of a name":                            fmt.Sprint(language.MaxName),
-		"pairs of ends that the tests look at":       fmt.Sprint(review.MaxTestWork),
+		"bytes of sets that are made and looked at":  fmt.Sprint(rules.MaxBytes),
+		"the same of those that its tests look at":   fmt.Sprint(rules.MaxTestBytes),
 	}); said != "" {
 		t.Error(said)
 	}

@@ -43,7 +43,7 @@ func hostiles() []hostile {
 		{"prefixes", hostileList(`{"grants": [{"src": ["*"], "ip": ["*"], "dst": ["10.0.0.0/8"`, `]}]}`, 60_000, func(i int) string { return fmt.Sprintf("10.%d.%d.0/24", i%256, i/256) }), ""},
 		{"far prefixes", hostileList(`{"grants": [{"src": ["*"], "ip": ["*"], "dst": ["::/0"`, `]}]}`, 40_000, func(i int) string { return fmt.Sprintf("%x::1", i+1) }), ""},
 		{"nested ranges", hostileRanges(9000), ""},
-		{"hosts", hostileHosts(9000), ""},
+		{"hosts", hostileHosts(9000), "up to here the policy takes"},
 		{"chain", repeat(`{"groups": {"group:g": []`, `, "group:g#": ["group:g", "u#"]`, `}}`), ""},
 		{"groups in all", hostileGroups(), "members in all"},
 		{"zones", repeat(`{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"], "hours": ["Mon 00:00-01:00 UTC"`, `, "Mon 00:00-01:00 Etc/No#"`, `]}]}`), "faults more"},

@@ -2,58 +2,44 @@ package review
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
 	"slices"
 
-	"vpnd/acl/internal/bitset"
 	"vpnd/acl/internal/ranges"
 	"vpnd/acl/language"
 	"vpnd/acl/rules"
 )
 
-// maxTestWork bounds the pairs of sources and destinations that tests look at.
-const maxTestWork = 2_000_000
-
-// end is one source or destination that a test's selector comes to: a device, a piece of
-// the address space, or a device that does not exist yet.
-type end struct {
-	label  string
-	rules  bitset.Set
-	user   string // of an untagged device
-	is4    bool
-	is6    bool // both: a device that does not exist yet
-	device bool
-}
+// What tests look at beside the words of sets, in bytes: an end with its label, an entry of
+// a list.
+const (
+	perEnd   = 256
+	perEntry = 16
+)
 
 // tester runs a policy's tests. It takes every session for live, every code for fresh,
 // and every grant for open: an instant inside its "hours" and before its "expires". So a
 // "deny" that holds, holds always, and an "accept" that holds says what the policy
-// gives when its hour has come.
+// gives when its hour has come. A device that is both ends stands for another one like it.
 type tester struct {
 	r        *rules.Ruleset
 	f        *language.Faults
 	book     *rules.AddressBook
 	subjects []rules.Subject
 	byUser   map[string][]int
-	work     int
 	known    map[knownEnds][]end
+
+	self bool // a test asks about autogroup:self: then every device counts
+
+	budget *rules.Budget
+	at     language.TextRange // of the test under way
+	// The pieces of the address space that have roles and zones.
+	from []rules.PrefixRole
+	to   []rules.PrefixZone
 }
 
-// side tells sources from destinations.
-type side bool
+func (t *tester) spend(bytes int) bool { return t.budget.Spend(bytes, t.at) }
 
-const (
-	asSource      side = true
-	asDestination side = false
-)
-
-type knownEnds struct {
-	side side
-	text string
-}
-
-// Check parses nothing: it compiles p, runs its tests against these devices, and returns
+// Check compiles p, runs its tests against these devices, and returns
 // every fault and warning. With faults there is no Ruleset.
 func Check(p *language.Policy, o rules.Options, subjects []rules.Subject) (*rules.Ruleset, language.ErrorList) {
 	r, err := rules.Compile(p, o, subjects)
@@ -81,7 +67,8 @@ func RunTests(r *rules.Ruleset, subjects []rules.Subject) language.ErrorList {
 	}
 	f := r.Policy().Faults()
 	t := &tester{r: r, f: f, book: r.AddressBook(), subjects: subjects,
-		byUser: map[string][]int{}, known: map[knownEnds][]end{}}
+		byUser: map[string][]int{}, known: map[knownEnds][]end{}, budget: rules.NewBudget(rules.MaxTestBytes),
+		from: r.Sources(), to: r.Destinations()}
 	for i, s := range subjects {
 		if len(s.Tags) == 0 {
 			u := language.Fold(s.User)
@@ -89,6 +76,12 @@ func RunTests(r *rules.Ruleset, subjects []rules.Subject) language.ErrorList {
 		}
 	}
 	for _, x := range tests {
+		for _, d := range slices.Concat(x.Accept, x.Deny) {
+			t.self = t.self || d.Kind == language.SelectSelf
+		}
+	}
+	for _, x := range tests {
+		t.at = x.At
 		for _, src := range x.Src {
 			for _, d := range x.Accept {
 				t.check(src, d, x.Protos, true)
@@ -96,8 +89,8 @@ func RunTests(r *rules.Ruleset, subjects []rules.Subject) language.ErrorList {
 			for _, d := range x.Deny {
 				t.check(src, d, x.Protos, false)
 			}
-			if t.work > maxTestWork {
-				f.Errorf(x.At, "the tests look at more than %d pairs of source and destination: test narrower ones", maxTestWork)
+			if at, spent := t.budget.Spent(); spent {
+				f.Errorf(at, "up to here the tests look at more than %d MB of sets: test fewer or narrower sources and destinations", rules.MaxTestBytes>>20)
 				return f.Sorted()
 			}
 		}
@@ -109,6 +102,9 @@ func RunTests(r *rules.Ruleset, subjects []rules.Subject) language.ErrorList {
 func (t *tester) check(src language.Selector, dst language.TestDst, protos []uint8, accept bool) {
 	if protos == nil {
 		protos = []uint8{language.ProtoTCP, language.ProtoUDP}
+	}
+	if !t.spend(perEnd + perEntry*len(dst.Windows)) {
+		return
 	}
 	var want []ranges.Range // ports
 	for _, w := range dst.Windows {
@@ -124,10 +120,10 @@ func (t *tester) check(src language.Selector, dst language.TestDst, protos []uin
 			if s.is4 && !s.is6 && !d.is4 || s.is6 && !s.is4 && !d.is6 {
 				continue
 			}
-			if t.work++; t.work > maxTestWork {
-				return
-			}
 			covered, by := t.covered(s, d, protos)
+			if _, spent := t.budget.Spent(); spent {
+				return // of what was not looked at nothing is said
+			}
 			if accept {
 				reached = true
 				if left := ranges.Subtract(want, covered); len(left) > 0 {
@@ -153,7 +149,7 @@ func (t *tester) covered(s, d end, protos []uint8) (ports []ranges.Range, by int
 	if d.device && s.device && s.user != "" && s.user == d.user {
 		to = to.With(t.r.RulesToSelf())
 	}
-	if !s.rules.Meets(to) {
+	if !t.spend(perEntry+s.rules.Bytes()+to.Bytes()) || !s.rules.Meets(to) || !t.spend(to.Count()*perEntry) {
 		return nil, -1
 	}
 	to.Each(func(n int) bool {
@@ -164,6 +160,9 @@ func (t *tester) covered(s, d end, protos []uint8) (ports []ranges.Range, by int
 			return true // nobody there could give a code
 		}
 		rule := &t.r.Rules()[n]
+		if !t.spend(2 * perEntry * len(rule.Spans)) {
+			return false
+		}
 		for _, x := range rule.Spans {
 			if slices.Contains(protos, x.Proto) {
 				ports = append(ports, ranges.Numbers(uint64(x.First), uint64(x.Last)))
@@ -173,175 +172,4 @@ func (t *tester) covered(s, d end, protos []uint8) (ports []ranges.Range, by int
 		return true
 	})
 	return ranges.Merge(ports), by
-}
-
-// destinations are the ends of a destination as the source s sees them.
-func (t *tester) destinations(x language.Selector, s end) []end {
-	if x.Kind != language.SelectSelf {
-		return t.ends(x, asDestination)
-	}
-	if s.user == "" {
-		return nil
-	}
-	return []end{t.hypothetical(asDestination, rules.Subject{User: s.user}, "another device of "+s.user)}
-}
-
-// ends are all devices and pieces of the address space that a selector comes to. Where
-// new devices may come, one that does not exist yet is among them.
-func (t *tester) ends(x language.Selector, as side) []end {
-	key := knownEnds{as, x.String()}
-	if list, ok := t.known[key]; ok {
-		return list
-	}
-	var list []end
-	if x.Kind == language.SelectAny && as == asSource {
-		list = t.devices(list, as, func(s *rules.Subject) bool { return true })
-		list = append(list, t.hypothetical(as, rules.Subject{}, "a member"), t.hypothetical(as, rules.Subject{Tags: []string{""}}, "a tagged device"))
-	}
-	switch x.Kind {
-	case language.SelectUser:
-		list = t.user(list, as, x.Name)
-	case language.SelectGroup:
-		members, _ := t.r.Policy().Members(x.Name)
-		for _, u := range members {
-			list = t.user(list, as, u)
-		}
-	case language.SelectMembers:
-		list = t.devices(list, as, func(s *rules.Subject) bool { return len(s.Tags) == 0 })
-		list = append(list, t.hypothetical(as, rules.Subject{}, "a member"))
-	case language.SelectTagged:
-		list = t.devices(list, as, func(s *rules.Subject) bool { return len(s.Tags) > 0 })
-		list = append(list, t.hypothetical(as, rules.Subject{Tags: []string{""}}, "a tagged device"))
-	case language.SelectTag:
-		list = t.devices(list, as, func(s *rules.Subject) bool { return slices.Contains(s.Tags, x.Name) })
-		list = append(list, t.hypothetical(as, rules.Subject{Tags: []string{x.Name}}, "a device with "+x.Name))
-	case language.SelectAny:
-		if as == asDestination {
-			list = t.addresses(list, as, rules.Everywhere[:])
-		}
-	default:
-		list = t.addresses(list, as, t.book.Of(x))
-	}
-	list = t.distinct(list)
-	t.known[key] = list
-	return list
-}
-
-// user appends a user's devices, or one to come.
-func (t *tester) user(list []end, as side, user string) []end {
-	if len(t.byUser[user]) == 0 {
-		return append(list, t.hypothetical(as, rules.Subject{User: user}, user))
-	}
-	for _, i := range t.byUser[user] {
-		list = t.device(list, as, &t.subjects[i])
-	}
-	return list
-}
-
-func (t *tester) devices(list []end, as side, match func(*rules.Subject) bool) []end {
-	for i := range t.subjects {
-		if s := &t.subjects[i]; match(s) {
-			list = t.device(list, as, s)
-		}
-	}
-	return list
-}
-
-// device appends every address of a subject.
-func (t *tester) device(list []end, as side, s *rules.Subject) []end {
-	for _, a := range s.Addrs {
-		if d := t.r.Enrolled(a); d != nil {
-			list = append(list, t.enrolled(as, d, a.Unmap()))
-		}
-	}
-	return list
-}
-
-func (t *tester) enrolled(as side, d *rules.Enrolled, a netip.Addr) end {
-	e := end{label: fmt.Sprintf("%s (%s)", d.Subject.Device, a), user: d.User, is4: a.Is4(), is6: !a.Is4(), device: true}
-	if as == asSource {
-		e.rules = t.r.RulesFrom(d.Role)
-	} else {
-		e.rules = t.r.RulesTo(d.Zone)
-	}
-	return e
-}
-
-// hypothetical is a device that does not exist yet, whatever its address will be.
-func (t *tester) hypothetical(as side, s rules.Subject, label string) end {
-	e := end{label: label, user: language.Fold(s.User), is4: true, is6: true, device: true}
-	if as == asSource {
-		e.rules = t.r.SourceRules(&s)
-	} else {
-		e.rules = t.r.DestinationRules(&s)
-	}
-	return e
-}
-
-// addresses appends what prefixes hold: the devices among them, and the pieces of the
-// rest that have the same rules. The tunnel's addresses that no device has are nobody.
-func (t *tester) addresses(list []end, as side, prefixes []netip.Prefix) []end {
-	for _, p := range prefixes {
-		is4 := p.Addr().Is4()
-		for a, d := range t.r.EnrolledIn(p) {
-			list = append(list, t.enrolled(as, d, a.Addr()))
-		}
-		if p.IsSingleIP() && t.r.Enrolled(p.Addr()) != nil {
-			continue
-		}
-		all := []ranges.Range{ranges.Of(p)}
-		if !p.IsSingleIP() {
-			for _, n := range t.r.Options().Network {
-				if n.Addr().Is4() == is4 {
-					all = ranges.Subtract(all, []ranges.Range{ranges.Of(n.Masked())})
-				}
-			}
-		}
-		rest := slices.Clone(all)
-		piece := func(x netip.Prefix, of bitset.Set) {
-			if x.Addr().Is4() == is4 && x.Overlaps(p) {
-				rest = ranges.Subtract(rest, []ranges.Range{ranges.Of(x)})
-				list = append(list, end{label: language.PrefixText(narrower(x, p)), rules: of, is4: is4, is6: !is4})
-			}
-			t.work++
-		}
-		if as == asSource {
-			for _, x := range t.r.Sources() {
-				piece(x.Prefix, t.r.RulesFrom(x.Role))
-			}
-		} else {
-			for _, x := range t.r.Destinations() {
-				piece(x.Prefix, t.r.RulesTo(x.Zone))
-			}
-		}
-		if len(rest) > 0 {
-			list = append(list, end{label: rest[0].First.Netip(is4).String(), is4: is4, is6: !is4})
-		}
-	}
-	return list
-}
-
-// narrower is the one of two overlapping prefixes that lies inside the other.
-func narrower(a, b netip.Prefix) netip.Prefix {
-	if a.Bits() > b.Bits() {
-		return a
-	}
-	return b
-}
-
-// distinct leaves ends out that no test can tell from another.
-func (t *tester) distinct(list []end) []end {
-	seen := map[string]bool{}
-	var key []byte
-	return slices.DeleteFunc(list, func(e end) bool {
-		key = fmt.Append(e.rules.AppendKey(key[:0]), " ", e.is4, e.is6, e.device)
-		if len(t.r.RulesToSelf()) > 0 {
-			key = append(key, e.user...)
-		}
-		if seen[string(key)] {
-			return true
-		}
-		seen[string(key)] = true
-		return false
-	})
 }

@@ -7,21 +7,17 @@ import (
 	"vpnd/acl/language"
 )
 
-// maxSetWork bounds the address ranges that are looked at while IP sets are put
-// together.
-const maxSetWork = 5_000_000
-
 // AddressBook finds the prefixes that selectors stand for.
 type AddressBook struct {
 	policy *language.Policy
 	hosts  map[string][]netip.Prefix
 	sets   map[string]ranges.Set
 	lists  map[string][]netip.Prefix // of IP sets
-	work   int
+	budget *Budget
 }
 
-func newAddressBook(p *language.Policy, o Options, f *language.Faults) *AddressBook {
-	b := &AddressBook{policy: p, hosts: map[string][]netip.Prefix{}, sets: map[string]ranges.Set{}, lists: map[string][]netip.Prefix{}}
+func newAddressBook(p *language.Policy, o Options, budget *Budget) *AddressBook {
+	b := &AddressBook{policy: p, hosts: map[string][]netip.Prefix{}, sets: map[string]ranges.Set{}, lists: map[string][]netip.Prefix{}, budget: budget}
 	for _, a := range o.Gateway {
 		a = a.Unmap()
 		b.hosts[language.AppHost] = append(b.hosts[language.AppHost], netip.PrefixFrom(a, a.BitLen()))
@@ -33,11 +29,15 @@ func newAddressBook(p *language.Policy, o Options, f *language.Faults) *AddressB
 	}
 	for _, name := range p.IPSets() {
 		s := b.ipset(name)
-		b.lists[name] = s.Prefixes()
-		if b.work > maxSetWork {
-			f.Errorf(p.IPSet(name).At, "the IP sets take too much work: use fewer elements, and put the \"remove\" after all \"add\"")
+		at := p.IPSet(name).At
+		var list []netip.Prefix
+		if !s.EachPrefix(func(x netip.Prefix) bool {
+			list = append(list, x)
+			return budget.Spend(perRange, at)
+		}) {
 			break
 		}
+		b.lists[name] = list
 	}
 	return b
 }
@@ -57,7 +57,7 @@ func (b *AddressBook) ipset(name string) ranges.Set {
 		}
 	}
 	for _, op := range b.policy.IPSet(name).Ops {
-		if b.work += len(s.V4) + len(s.V6) + 1; b.work > maxSetWork {
+		if !b.budget.Spend(perRange*(1+len(s.V4)+len(s.V6)), op.Selector.At) {
 			break
 		}
 		t := op.Selector
@@ -65,7 +65,9 @@ func (b *AddressBook) ipset(name string) ranges.Set {
 		switch t.Kind {
 		case language.SelectIPSet:
 			o := b.ipset(t.Name)
-			b.work += len(o.V4) + len(o.V6)
+			if !b.budget.Spend(perRange*(len(o.V4)+len(o.V6)), op.Selector.At) {
+				break
+			}
 			flush()
 			if op.Remove {
 				s.RemoveSet(o)

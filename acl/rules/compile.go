@@ -42,9 +42,6 @@ type Enrolled struct {
 	Zone    ZoneID
 }
 
-// MaxPrefixes is the most disjoint prefixes of sources or destinations.
-const MaxPrefixes = 500_000
-
 // Compile gives p its meaning for these devices. Policies that pass a limit are refused
 // with an ErrorList. It does not run the policy's tests: review.Check does.
 func Compile(p *language.Policy, o Options, subjects []Subject) (*Ruleset, error) {
@@ -53,8 +50,11 @@ func Compile(p *language.Policy, o Options, subjects []Subject) (*Ruleset, error
 	}
 	f := p.Faults()
 	pr := newProgram(p, o, f)
-	if f.List.Fatal() {
-		return nil, append(p.Warnings(), f.Sorted()...)
+	if list := f.Sorted(); list.Fatal() {
+		return nil, append(p.Warnings(), list...)
+	}
+	if list := pr.overspent(); list != nil {
+		return nil, list
 	}
 	b := newBuilder(pr)
 	c := &compiled{program: pr, devices: &bart.Table[*Enrolled]{}}
@@ -73,8 +73,8 @@ func Compile(p *language.Policy, o Options, subjects []Subject) (*Ruleset, error
 		dstPlaced[i] = mapped[ZoneID]{x.prefix, b.zone(b.scratch, false)}
 	}
 	devices := c.enrol(b, subjects)
-	if b.full {
-		return nil, tooLarge(p, fmt.Sprintf("more than %d ranges of ports in all its zones", maxPorts))
+	if list := pr.overspent(); list != nil {
+		return nil, list
 	}
 	c.number(b, devices, srcPlaced, dstPlaced)
 
@@ -83,22 +83,19 @@ func Compile(p *language.Policy, o Options, subjects []Subject) (*Ruleset, error
 	c.src, c.dst = tableOf(srcPlaced), tableOf(dstPlaced)
 	flatten(srcPlaced, func(x netip.Prefix, v RoleID) bool {
 		c.sources = append(c.sources, PrefixRole{x, v})
-		return len(c.sources) <= MaxPrefixes
+		return o.Stored || len(c.sources) <= MaxPrefixes
 	})
 	flatten(dstPlaced, func(x netip.Prefix, v ZoneID) bool {
 		c.destinations = append(c.destinations, PrefixZone{x, v})
-		return len(c.destinations) <= MaxPrefixes
+		return o.Stored || len(c.destinations) <= MaxPrefixes
 	})
-	if len(c.sources) > MaxPrefixes || len(c.destinations) > MaxPrefixes {
-		return nil, tooLarge(p, fmt.Sprintf("more than %d disjoint prefixes", MaxPrefixes))
-	}
-	c.shape, c.made = c.firstShape(), len(c.roles)+len(c.zones)
 	if !o.Stored {
-		if what := c.passes(); what != "" {
-			return nil, tooLarge(p, what)
+		if list := c.passes(); list != nil {
+			return nil, list
 		}
 		checkNames(p, o, subjects, f)
 	}
+	c.shape, c.made = c.firstShape(), len(c.roles)+len(c.zones)
 	c.warnings = append(p.Warnings(), f.Sorted()...)
 	if c.warnings.Fatal() {
 		return nil, c.warnings
@@ -126,12 +123,6 @@ func checkNames(p *language.Policy, o Options, subjects []Subject, f *language.F
 
 // Warnings are what is doubtful about the policy though it means something.
 func (r *Ruleset) Warnings() language.ErrorList { return slices.Clone(r.c.warnings) }
-
-func tooLarge(p *language.Policy, what string) language.ErrorList {
-	f := p.Faults()
-	f.Errorf(language.TextRange{}, "the policy comes to %s: name wider prefixes and port ranges, or fewer", what)
-	return f.Sorted()
-}
 
 func tableOf[V comparable](list []mapped[V]) *bart.Table[V] {
 	t := &bart.Table[V]{}
@@ -168,7 +159,9 @@ func (c *compiled) enrol(b *builder, subjects []Subject) []*Enrolled {
 			if k := known[w]; k != nil {
 				d.User, d.Role, d.Zone = k.User, k.Role, k.Zone
 			} else {
-				c.judge(b, d, a)
+				if c.judge(b, d, a); b.over {
+					return nil
+				}
 				known[w] = d
 			}
 			list = append(list, d)

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"iter"
+	"math"
 	"net/netip"
 	"time"
 
@@ -20,7 +21,7 @@ func (r *Ruleset) Options() Options { return r.c.options }
 
 // AddressBook has the prefixes of what the policy names.
 func (r *Ruleset) AddressBook() *AddressBook {
-	return newAddressBook(r.c.policy, r.c.options, r.c.policy.Faults())
+	return newAddressBook(r.c.policy, r.c.options, NewBudget(math.MaxInt))
 }
 
 // Enrolled is the device at an address; nil if there is none.
@@ -91,14 +92,15 @@ func (r *Ruleset) SourceRules(s *Subject) bitset.Set {
 func (r *Ruleset) DestinationRules(s *Subject) bitset.Set {
 	rules := bitset.NewScratch(len(r.c.rules))
 	r.c.selected(r.c.program.dst, s, rules)
-	rules.AddAll(r.c.dstEverywhere()) // a grant to everything reaches it wherever it comes
+	rules.AddAll(r.c.everywhere) // a grant to everything reaches it wherever it comes
 	return bitset.New(rules)
 }
 
 // Sweep splits the ports of rules into disjoint ranges and calls each with every range and
 // the rules that cover it.
 func (r *Ruleset) Sweep(rules bitset.Set, each func(proto uint8, first, last uint16, covering bitset.Set)) {
-	r.c.sweep(rules, nil, bitset.NewScratch(len(r.c.rules)), func(proto uint8, first, last uint16, covering bitset.Scratch) {
+	r.c.sweep(rules, nil, bitset.NewScratch(len(r.c.rules)), func(proto uint8, first, last uint16, covering bitset.Scratch) bool {
 		each(proto, first, last, bitset.New(covering))
+		return true
 	})
 }

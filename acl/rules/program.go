@@ -18,6 +18,8 @@ type program struct {
 	options Options
 	network []netip.Prefix
 	policy  *language.Policy
+	budget  *Budget
+	at      []language.TextRange // of the grants
 
 	grants []GrantInfo // normalised: the same for any order of the text
 	rules  []rule
@@ -30,6 +32,7 @@ type program struct {
 	srcSets      []bitset.Set
 	dstSets      []bitset.Set
 	self         []uint32 // the rules that lead to autogroup:self; sorted
+	everywhere   []uint32 // the rules that lead to every address; sorted
 	rulesOfGrant [][]uint32
 }
 
@@ -100,19 +103,22 @@ func deviceKeyOf(t language.Selector) deviceKey {
 
 // newProgram gives p its meaning under o.
 func newProgram(p *language.Policy, o Options, f *language.Faults) *program {
-	pr := &program{options: o, policy: p, src: map[deviceKey][]uint32{}, dst: map[deviceKey][]uint32{}}
+	pr := &program{options: o, policy: p, budget: budgetOf(o), src: map[deviceKey][]uint32{}, dst: map[deviceKey][]uint32{}}
 	for _, n := range o.Network {
 		pr.network = append(pr.network, n.Masked())
 	}
 	pr.normalise(f)
-	book := newAddressBook(p, o, f)
+	book := newAddressBook(p, o, pr.budget)
 	srcOf, dstOf := map[netip.Prefix][]uint32{}, map[netip.Prefix][]uint32{}
 	for i := range pr.rules {
 		r, n := &pr.rules[i], uint32(i)
+		if !pr.spend(n, perRange*(len(r.Spans)+len(r.Src)+len(r.Dst))) {
+			return pr
+		}
 		for _, t := range r.Src {
 			if book.Has(t) {
-				for _, x := range book.Of(t) {
-					appendRule(srcOf, x, n)
+				if !pr.addPrefixes(srcOf, book.Of(t), n) {
+					return pr
 				}
 			} else {
 				appendRule(pr.src, deviceKeyOf(t), n)
@@ -123,12 +129,11 @@ func newProgram(p *language.Policy, o Options, f *language.Faults) *program {
 			case t.Kind == language.SelectSelf:
 				pr.self = append(pr.self, n)
 			case t.Kind == language.SelectAny:
-				for _, x := range Everywhere {
-					appendRule(dstOf, x, n)
-				}
+				pr.addPrefixes(dstOf, Everywhere[:], n)
+				pr.everywhere = append(pr.everywhere, n)
 			case book.Has(t):
-				for _, x := range book.Of(t) {
-					appendRule(dstOf, x, n)
+				if !pr.addPrefixes(dstOf, book.Of(t), n) {
+					return pr
 				}
 			default:
 				appendRule(pr.dst, deviceKeyOf(t), n)
@@ -140,22 +145,46 @@ func newProgram(p *language.Policy, o Options, f *language.Faults) *program {
 		pr.events = pr.rules[n].appendEvents(pr.events, n)
 	}
 	sortEvents(pr.events)
-	pr.srcPrefixes, pr.srcSets = nest(srcOf, len(pr.rules))
-	pr.dstPrefixes, pr.dstSets = nest(dstOf, len(pr.rules))
+	pr.srcPrefixes, pr.srcSets = pr.nest(srcOf)
+	pr.dstPrefixes, pr.dstSets = pr.nest(dstOf)
 	return pr
 }
 
 // Everywhere is all addresses.
 var Everywhere = [2]netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 
-// dstEverywhere are the rules that lead to every address.
-func (pr *program) dstEverywhere() (rules []uint32) {
-	for n := range pr.rules {
-		if slices.ContainsFunc(pr.rules[n].Dst, func(t language.Selector) bool { return t.Kind == language.SelectAny }) {
-			rules = append(rules, uint32(n))
-		}
+// spend takes bytes from the budget for a rule.
+func (pr *program) spend(rule uint32, bytes int) bool {
+	return pr.budget.Spend(bytes, pr.at[pr.rules[rule].Grant])
+}
+
+// lastOf is where the grant of the last rule of a set stands.
+func (pr *program) lastOf(s bitset.Set) language.TextRange {
+	last, ok := s.Last()
+	if !ok {
+		return language.TextRange{}
 	}
-	return rules
+	return pr.at[pr.rules[last].Grant]
+}
+
+// addPrefixes appends a rule's number to the rules of prefixes.
+func (pr *program) addPrefixes(of map[netip.Prefix][]uint32, list []netip.Prefix, n uint32) bool {
+	for _, x := range list {
+		bytes := perEntry
+		if of[x] == nil {
+			bytes = perPrefix
+		}
+		if !pr.spend(n, bytes) {
+			return false
+		}
+		appendRule(of, x, n)
+	}
+	return true
+}
+
+// sameSpans tells whether two lists are equal; most often they are one.
+func sameSpans(a, b []language.Span) bool {
+	return len(a) > 0 && len(a) == len(b) && &a[0] == &b[0] || slices.Equal(a, b)
 }
 
 // appendRule appends a rule's number, once: rules come in order.
@@ -195,7 +224,7 @@ func (pr *program) normalise(f *language.Faults) {
 		}
 		bySpans, at := map[string]int{}, 0
 		for i, d := range g.Dst {
-			if i == 0 || !slices.Equal(d.Spans, g.Dst[i-1].Spans) {
+			if i == 0 || !sameSpans(d.Spans, g.Dst[i-1].Spans) {
 				key := language.SpansText(d.Spans)
 				if _, ok := bySpans[key]; !ok {
 					bySpans[key] = len(w.parts)
@@ -245,6 +274,7 @@ func (pr *program) normalise(f *language.Faults) {
 		c := condIndex[w.Condition.Text(session)]
 		pr.conds[c] = w.Condition
 		line, column := pr.policy.Position(w.grant.At)
+		pr.at = append(pr.at, w.grant.At)
 		pr.grants = append(pr.grants, GrantInfo{Line: line, Column: column, Text: w.key, Note: w.grant.Note})
 		var numbers []uint32
 		for _, x := range w.parts {
@@ -286,7 +316,7 @@ func writeSelectors(b *strings.Builder, list []language.Selector) {
 }
 
 // nest gives every prefix the rules of all prefixes that contain it.
-func nest(rulesOf map[netip.Prefix][]uint32, rules int) (list []mapped[uint32], sets []bitset.Set) {
+func (pr *program) nest(rulesOf map[netip.Prefix][]uint32) (list []mapped[uint32], sets []bitset.Set) {
 	prefixes := make([]netip.Prefix, 0, len(rulesOf))
 	for p := range rulesOf {
 		prefixes = append(prefixes, p)
@@ -297,7 +327,7 @@ func nest(rulesOf map[netip.Prefix][]uint32, rules int) (list []mapped[uint32], 
 		Set    bitset.Set
 	}
 	var stack []frame
-	scratch := bitset.NewScratch(rules)
+	scratch := bitset.NewScratch(len(pr.rules))
 	for _, p := range prefixes {
 		for len(stack) > 0 && !stack[len(stack)-1].prefix.Contains(p.Addr()) {
 			stack = stack[:len(stack)-1]
@@ -306,7 +336,11 @@ func nest(rulesOf map[netip.Prefix][]uint32, rules int) (list []mapped[uint32], 
 		if len(stack) > 0 {
 			scratch.Or(stack[len(stack)-1].Set)
 		}
-		scratch.AddAll(rulesOf[p])
+		own := rulesOf[p]
+		scratch.AddAll(own)
+		if !pr.spend(own[len(own)-1], perSet+8*len(scratch)) {
+			return nil, nil
+		}
 		s := bitset.New(scratch)
 		stack = append(stack, frame{p, s})
 		list = append(list, mapped[uint32]{p, uint32(len(sets))})

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -21,7 +22,7 @@ func (r *Ruleset) Reaches(a netip.Addr, s Session, now time.Time) []Reach {
 	if !ok {
 		return nil
 	}
-	book := newAddressBook(c.policy, c.options, c.policy.Faults())
+	book := newAddressBook(c.policy, c.options, NewBudget(math.MaxInt))
 	var out []Reach
 	all := bitset.NewScratch(len(c.rules)) // what the device is a source of at any address
 	for _, from := range d.Subject.Addrs {
@@ -106,18 +107,19 @@ func (c *compiled) reachRules(out []Reach, role, rules bitset.Set, like Reach, i
 	// A rule that does not have this role as its source plays no part.
 	mine := rules.Filter(role.Has)
 	start := len(out)
-	c.sweep(mine, nil, bitset.NewScratch(len(c.rules)), func(proto uint8, first, last uint16, covering bitset.Scratch) {
+	c.sweep(mine, nil, bitset.NewScratch(len(c.rules)), func(proto uint8, first, last uint16, covering bitset.Scratch) bool {
 		if is4 && proto == language.ProtoICMPv6 || !is4 && proto == language.ProtoICMP {
-			return
+			return true
 		}
 		x := c.newClass(bitset.New(covering))
 		like.Verdict = c.decide(role, &x, at)
 		like.Proto, like.First, like.Last = proto, first, last
 		if n := len(out); n > start && out[n-1].Proto == proto && int(out[n-1].Last)+1 == int(first) && out[n-1].Verdict == like.Verdict {
 			out[n-1].Last = last
-			return
+			return true
 		}
 		out = append(out, like)
+		return true
 	})
 	return out
 }

@@ -46,9 +46,6 @@ type condSet struct {
 	set  bitset.Set
 }
 
-// maxPorts is the most port ranges of all zones together.
-const maxPorts = 2_000_000
-
 // builder numbers sets, for Compile and for With.
 type builder struct {
 	pr      *program
@@ -59,8 +56,7 @@ type builder struct {
 	sweeper bitset.Scratch
 	events  []event
 	key     []byte
-	ports   int // port ranges made
-	full    bool
+	over    bool // the budget is spent: what is made is not to be used
 }
 
 func newBuilder(pr *program) *builder {
@@ -92,6 +88,9 @@ func put[V any](x *layered.Map[V], key []byte, v V, shared bool) {
 func (b *builder) role(s bitset.Scratch) RoleID {
 	b.key = bitset.AppendKey(b.key[:0], s)
 	id, ok := b.t.roleIDs.Get(b.key)
+	if !b.spend(s, ok, 0) {
+		return 0
+	}
 	if !ok {
 		id = RoleID(len(b.t.roles))
 		b.t.roles = grow(b.t.roles, bitset.New(s), b.shared)
@@ -105,9 +104,13 @@ func (b *builder) role(s bitset.Scratch) RoleID {
 func (b *builder) class(s bitset.Scratch) ClassID {
 	b.key = bitset.AppendKey(b.key[:0], s)
 	id, ok := b.t.classIDs.Get(b.key)
-	if !ok {
+	if ok {
+		b.spend(s, true, 0)
+		return id
+	}
+	if set := bitset.New(s); b.spend(s, false, b.pr.conditionBytes(set)) {
 		id = ClassID(len(b.t.classes))
-		b.t.classes = grow(b.t.classes, b.pr.newClass(bitset.New(s)), b.shared)
+		b.t.classes = grow(b.t.classes, b.pr.newClass(set), b.shared)
 		put(&b.t.classIDs, b.key, id, b.shared)
 	}
 	return id
@@ -117,27 +120,35 @@ func (b *builder) class(s bitset.Scratch) ClassID {
 func (b *builder) zone(s bitset.Scratch, twin bool) ZoneID {
 	b.key = bitset.AppendKey(b.key[:0], s)
 	id, ok := b.t.zoneIDs.Get(b.key)
+	var z zone
+	sweep := 0
+	if !ok {
+		z.set = bitset.New(s)
+		sweep = b.pr.sweepBytes(z.set)
+	}
+	if !b.spend(s, ok, sweep) {
+		return 0
+	}
 	if !ok {
 		id = ZoneID(len(b.t.zones))
-		z := zone{set: bitset.New(s)}
 		b.t.zones = grow(b.t.zones, z, b.shared)
 		put(&b.t.zoneIDs, b.key, id, b.shared)
 		b.shape = digest(b.shape, 'z', b.key)
-		b.events = b.pr.sweep(z.set, b.events, b.sweeper, func(proto uint8, first, last uint16, rules bitset.Scratch) {
-			if b.ports++; b.ports > maxPorts && !b.shared {
-				b.full = true
-				return
-			}
+		b.events = b.pr.sweep(z.set, b.events, b.sweeper, func(proto uint8, first, last uint16, rules bitset.Scratch) bool {
 			c := b.class(rules)
+			if b.over {
+				return false
+			}
 			if n := len(z.ports); n > 0 && z.ports[n-1].Proto == proto && z.ports[n-1].Class == c && int(z.ports[n-1].Last)+1 == int(first) {
 				z.ports[n-1].Last = last
-				return
+				return true
 			}
 			z.ports = append(z.ports, Ports{proto, first, last, c})
+			return true
 		})
 		b.t.zones[id].ports = z.ports // the last, which is ours alone
 	}
-	if twin && len(b.pr.self) > 0 && b.t.zones[id].twin == 0 {
+	if twin && len(b.pr.self) > 0 && b.t.zones[id].twin == 0 && !b.over {
 		s.AddAll(b.pr.self)
 		t := b.zone(s, false)
 		if b.shared {
@@ -172,17 +183,7 @@ func renumber[T any](list []T, setOf func(T) bitset.Set) (sorted []T, moved []ui
 // newClass groups the rules of a class by their conditions.
 func (pr *program) newClass(s bitset.Set) class {
 	c := class{set: s}
-	// Nearly always they have all the same.
-	only, same := uint32(0), true
-	if len(pr.conds) > 1 {
-		some := false
-		s.Each(func(n int) bool {
-			k := pr.rules[n].cond
-			same = !some || k == only
-			only, some = k, true
-			return same
-		})
-	}
+	only, same := pr.sameCondition(s)
 	if same {
 		c.conds = []condSet{{only, s}}
 		return c
@@ -203,6 +204,25 @@ func (pr *program) newClass(s bitset.Set) class {
 	}
 	return c
 }
+
+// sameCondition tells whether the rules of a set have all the same condition, as they
+// nearly always do, and which.
+func (pr *program) sameCondition(s bitset.Set) (only uint32, same bool) {
+	same = true
+	if len(pr.conds) > 1 {
+		some := false
+		s.Each(func(n int) bool {
+			k := pr.rules[n].cond
+			same = !some || k == only
+			only, some = k, true
+			return same
+		})
+	}
+	return only, same
+}
+
+// allEvents tells whether a zone has so many rules that they are picked out of all events.
+func (pr *program) allEvents(zone bitset.Set) bool { return zone.Count()*8 > len(pr.rules) }
 
 // event is a rule's beginning or end on the line of a protocol's ports.
 type event struct {
@@ -225,14 +245,14 @@ func sortEvents(events []event) {
 
 // sweep splits the ports of a zone's rules into disjoint ranges and calls each with
 // every range and the rules that cover it.
-func (pr *program) sweep(zoneSet bitset.Set, events []event, s bitset.Scratch, each func(proto uint8, first, last uint16, rules bitset.Scratch)) []event {
+func (pr *program) sweep(zoneSet bitset.Set, events []event, s bitset.Scratch, each func(proto uint8, first, last uint16, rules bitset.Scratch) bool) []event {
 	events = events[:0]
 	s.Clear()
 	zoneSet.Each(func(n int) bool {
 		s.Add(n)
 		return true
 	})
-	if zoneSet.Count()*8 > len(pr.rules) {
+	if pr.allEvents(zoneSet) {
 		// Most rules: pick them out of all events, which are sorted already.
 		for _, e := range pr.events {
 			if s.Has(int(e.rule)) {
@@ -260,7 +280,9 @@ func (pr *program) sweep(zoneSet bitset.Set, events []event, s bitset.Scratch, e
 			}
 		}
 		if active > 0 { // then another event of the same protocol follows
-			each(uint8(at>>17), uint16(at), uint16(events[i].at-1), s)
+			if !each(uint8(at>>17), uint16(at), uint16(events[i].at-1), s) {
+				break
+			}
 		}
 	}
 	return events

@@ -66,6 +66,18 @@ func First(a, b Set) (int, bool) {
 	return 0, false
 }
 
+// Last is the greatest number of s; ok is false if it is empty.
+func (s Set) Last() (n int, ok bool) {
+	if len(s.words) == 0 {
+		return 0, false
+	}
+	i := len(s.words) - 1
+	return (s.skip+i)*64 + bits.Len64(s.words[i]) - 1, true
+}
+
+// Bytes is the size of the numbers of s.
+func (s Set) Bytes() int { return 8 * len(s.words) }
+
 // Meets tells whether a number is in both sets.
 func (s Set) Meets(o Set) bool {
 	_, ok := First(s, o)

@@ -134,15 +134,29 @@ func (s *Set) RemoveSet(o Set) {
 }
 
 // Prefixes are the fewest that make up s.
-func (s *Set) Prefixes() []netip.Prefix {
-	var list []netip.Prefix
-	for _, r := range s.V4 {
-		list = AppendPrefixes(list, r, true)
-	}
-	for _, r := range s.V6 {
-		list = AppendPrefixes(list, r, false)
-	}
+func (s *Set) Prefixes() (list []netip.Prefix) {
+	s.EachPrefix(func(p netip.Prefix) bool {
+		list = append(list, p)
+		return true
+	})
 	return list
+}
+
+// EachPrefix calls f with each of them until it returns false, and tells whether it went
+// through them all.
+func (s *Set) EachPrefix(f func(netip.Prefix) bool) bool {
+	var buf []netip.Prefix
+	for i, list := range [][]Range{s.V4, s.V6} {
+		for _, r := range list {
+			buf = AppendPrefixes(buf[:0], r, i == 0)
+			for _, p := range buf {
+				if !f(p) {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // SetOf is the set of the addresses in prefixes.

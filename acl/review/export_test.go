@@ -1,4 +1,0 @@
-package review
-
-// MaxTestWork is for the test that the page has it.
-const MaxTestWork = maxTestWork
