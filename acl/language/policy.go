@@ -25,6 +25,7 @@ type Policy struct {
 	ipsets   map[string]*IPSet
 	tags     map[string]*tagOwner
 	tests    []*Test
+	stored   bool // read by ParseStored
 	warnings ErrorList
 	ignored  ErrorList       // of a stored policy: what this version refuses
 	refused  map[string]bool // of a stored policy: its hosts and IP sets that are refused
@@ -85,7 +86,7 @@ func Parse(text []byte) (*Policy, error) {
 
 func read(text []byte, stored bool) (*Policy, *decoder) {
 	d := &decoder{Faults: Faults{src: newSource(slices.Clone(text))}, stored: stored, zones: map[string]*time.Location{}}
-	p := &Policy{src: d.src, groups: map[string]*group{}, hosts: map[string]host{},
+	p := &Policy{src: d.src, stored: stored, groups: map[string]*group{}, hosts: map[string]host{},
 		ipsets: map[string]*IPSet{}, tags: map[string]*tagOwner{}, refused: map[string]bool{}}
 	if len(strings.TrimSpace(string(text))) > 0 {
 		v, ok := d.parseHuJSON()

@@ -32,6 +32,9 @@ func ParseStored(text []byte) *Policy {
 // text; a grant among them is told by where it begins. There are none after Parse.
 func (p *Policy) Ignored() ErrorList { return slices.Clone(p.ignored) }
 
+// Stored tells whether the policy was read as one that was accepted before.
+func (p *Policy) Stored() bool { return p.stored }
+
 // part reads a part of the text that a stored policy can do without: where it is refused,
 // it is noted with what becomes of it, and ok is false. In a new text, faults are faults.
 func (d *decoder) part(at TextRange, becomes string, f func()) (ok bool) {

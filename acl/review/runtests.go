@@ -40,7 +40,9 @@ type tester struct {
 func (t *tester) spend(bytes int) bool { return t.budget.Spend(bytes, t.at) }
 
 // Check compiles p, runs its tests against these devices, and returns
-// every fault and warning. With faults there is no Ruleset.
+// every fault and warning. With faults there is no Ruleset. Of a policy that was accepted
+// before and of which parts are refused now, tests that fail are warnings: they speak of
+// what it was.
 func Check(p *language.Policy, o rules.Options, subjects []rules.Subject) (*rules.Ruleset, language.ErrorList) {
 	r, err := rules.Compile(p, o, subjects)
 	if list, ok := errors.AsType[language.ErrorList](err); ok {
@@ -50,9 +52,15 @@ func Check(p *language.Policy, o rules.Options, subjects []rules.Subject) (*rule
 		return nil, language.ErrorList{{Line: 1, Column: 1, Message: err.Error()}}
 	}
 	list := r.Warnings()
-	if failed := RunTests(r, subjects); len(failed) > 0 {
-		list = append(list, failed...)
-		list.Sort()
+	failed := RunTests(r, subjects)
+	if len(p.Ignored()) > 0 {
+		for i := range failed {
+			failed[i].Warning = true
+		}
+	}
+	list = append(list, failed...)
+	list.Sort()
+	if failed.Fatal() {
 		return nil, list
 	}
 	return r, list

@@ -63,12 +63,15 @@ func (b *Budget) Spent() (at language.TextRange, yes bool) { return b.at, b.spen
 // Left is what has not been spent.
 func (b *Budget) Left() int { return b.left }
 
-// budgetOf is what compiling under o may take.
-func budgetOf(o Options) *Budget {
-	if o.Stored {
-		return NewBudget(math.MaxInt)
+// limited tells whether the limits apply: not to what was accepted before.
+func limited(p *language.Policy, o Options) bool { return !o.Stored && !p.Stored() }
+
+// budgetOf is what compiling p under o may take.
+func budgetOf(p *language.Policy, o Options) *Budget {
+	if limited(p, o) {
+		return NewBudget(MaxBytes)
 	}
-	return NewBudget(MaxBytes)
+	return NewBudget(math.MaxInt)
 }
 
 // overspent is the fault of a policy that took more than its budget; nil if it did not.

@@ -83,16 +83,18 @@ func Compile(p *language.Policy, o Options, subjects []Subject) (*Ruleset, error
 	c.src, c.dst = tableOf(srcPlaced), tableOf(dstPlaced)
 	flatten(srcPlaced, func(x netip.Prefix, v RoleID) bool {
 		c.sources = append(c.sources, PrefixRole{x, v})
-		return o.Stored || len(c.sources) <= MaxPrefixes
+		return !limited(p, o) || len(c.sources) <= MaxPrefixes
 	})
 	flatten(dstPlaced, func(x netip.Prefix, v ZoneID) bool {
 		c.destinations = append(c.destinations, PrefixZone{x, v})
-		return o.Stored || len(c.destinations) <= MaxPrefixes
+		return !limited(p, o) || len(c.destinations) <= MaxPrefixes
 	})
-	if !o.Stored {
+	if limited(p, o) {
 		if list := c.passes(); list != nil {
 			return nil, list
 		}
+	}
+	if !o.Stored {
 		checkNames(p, o, subjects, f)
 	}
 	c.shape, c.made = c.firstShape(), len(c.roles)+len(c.zones)

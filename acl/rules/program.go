@@ -103,7 +103,7 @@ func deviceKeyOf(t language.Selector) deviceKey {
 
 // newProgram gives p its meaning under o.
 func newProgram(p *language.Policy, o Options, f *language.Faults) *program {
-	pr := &program{options: o, policy: p, budget: budgetOf(o), src: map[deviceKey][]uint32{}, dst: map[deviceKey][]uint32{}}
+	pr := &program{options: o, policy: p, budget: budgetOf(p, o), src: map[deviceKey][]uint32{}, dst: map[deviceKey][]uint32{}}
 	for _, n := range o.Network {
 		pr.network = append(pr.network, n.Masked())
 	}

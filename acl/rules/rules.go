@@ -29,9 +29,9 @@ type Options struct {
 	// Users are the names of all users, so that a name that nobody has can be warned
 	// about. If nil, only the owners of the subjects are known.
 	Users []string
-	// Stored marks a policy that was accepted before. It is never refused again: its
-	// tests are not run, an mfa longer than Session counts as Session, and names that
-	// have gone select nobody.
+	// Stored marks a policy that is in force, or was. It is never refused again: limits do
+	// not apply, an mfa longer than Session counts as Session, and names that have gone
+	// select nobody. Its text is read by language.ParseStored.
 	Stored bool
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/netip"
 
@@ -43,6 +44,9 @@ func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest)
 	}
 	for _, d := range st.Spellings {
 		out.Complaints = append(out.Complaints, "the key of "+d+" has a second spelling, which may have been revoked: vpnctl device rotate "+d+" gives it a new one")
+	}
+	for _, e := range st.Ignored {
+		out.Complaints = append(out.Complaints, fmt.Sprintf("line %d of the policy: %s", e.Line, e.Message))
 	}
 	if st.Leader {
 		out.Role = "leader"

@@ -15,10 +15,7 @@ type Group struct {
 
 // Groups returns a group of the policy in force ("ops" or "group:ops"), or all.
 func (s *Service) Groups(name string) ([]Group, error) {
-	p, err := language.Parse([]byte(s.View().Policy().Text))
-	if err != nil {
-		return nil, internal("read the policy", err)
-	}
+	p := language.ParseStored([]byte(s.View().Policy().Text))
 	names := p.Groups()
 	if name != "" {
 		name = "group:" + strings.TrimPrefix(name, "group:")

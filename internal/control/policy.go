@@ -50,10 +50,15 @@ func checkPolicy(v *peers.View, o rules.Options, text string) (problems language
 	return problems, ruleset == nil, err
 }
 
-// compilePolicy compiles and tests a text. With faults there are no rules.
+// compilePolicy compiles and tests a text. With faults there are no rules. A text that is,
+// or was, the policy is not refused for what only this version refuses.
 func compilePolicy(v *peers.View, o rules.Options, text string, devices []rules.Subject) (*rules.Ruleset, language.ErrorList, error) {
 	for u := range v.Users() {
 		o.Users = append(o.Users, u.Name)
+	}
+	if acceptedBefore(v, text) {
+		ruleset, list := review.Check(language.ParseStored([]byte(text)), o, devices)
+		return ruleset, list, nil
 	}
 	p, err := language.Parse([]byte(text))
 	if list, ok := errors.AsType[language.ErrorList](err); ok {
@@ -64,6 +69,16 @@ func compilePolicy(v *peers.View, o rules.Options, text string, devices []rules.
 	}
 	ruleset, list := review.Check(p, o, devices)
 	return ruleset, list, nil
+}
+
+// acceptedBefore tells whether a text is that of a version of the policy: a rollback.
+func acceptedBefore(v *peers.View, text string) bool {
+	for p := range v.Policies() {
+		if p.Text == text {
+			return true
+		}
+	}
+	return false
 }
 
 // subjects are the devices as the policy sees them.

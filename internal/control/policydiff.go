@@ -105,11 +105,7 @@ func lastOf(p netip.Prefix) netip.Addr {
 // compileInForce compiles a version as the gateway does that enforces it.
 func compileInForce(p *peers.PolicyVersion, o rules.Options, devices []rules.Subject) (*rules.Ruleset, error) {
 	o.Stored = true
-	policy, err := language.Parse([]byte(p.Text))
-	if err != nil {
-		return nil, internal("read a version of the policy", err)
-	}
-	ruleset, err := rules.Compile(policy, o, devices)
+	ruleset, err := rules.Compile(language.ParseStored([]byte(p.Text)), o, devices)
 	if err != nil {
 		return nil, internal("compile a version of the policy", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"vpnd/acl/language"
 	"vpnd/internal/dataplane"
 )
 
@@ -16,6 +17,8 @@ type Status struct {
 	Plane         dataplane.Stats
 	PlaneErr      error    // why Plane is empty
 	Spellings     []string // devices (USER/DEVICE) whose key has a second spelling
+
+	Ignored language.ErrorList // parts of the policy in force that this version refuses
 }
 
 // Status answers for this gateway.
@@ -23,6 +26,9 @@ func (s *Service) Status(ctx context.Context) Status {
 	st := Status{
 		Version: s.version, Node: s.store.NodeID(), Leader: s.store.Leader(),
 		Started: s.started, Applied: s.gateway.Applied(), Spellings: s.spellings(s.View()),
+	}
+	if r := s.gateway.Rules(); r != nil {
+		st.Ignored = r.Policy().Ignored()
 	}
 	// No peer has the zero key: what is asked for is the plane alone, not 50,000 peers.
 	if st.Plane, st.PlaneErr = s.gateway.Stats(ctx, dataplane.Key{}); st.PlaneErr != nil {

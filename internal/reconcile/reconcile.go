@@ -36,6 +36,7 @@ type Config struct {
 // Reconciler keeps the plane like the state.
 type Reconciler struct {
 	Config
+	said uint64 // version of the policy of which was said what is ignored; Run's alone
 
 	mu       sync.Mutex
 	applied  uint64
@@ -185,8 +186,8 @@ func (r *Reconciler) set(ctx context.Context, view *peers.View, settings peers.S
 	return ruleset, r.Plane.Set(ctx, s)
 }
 
-// compile makes the Ruleset of a view. A stored policy that does not compile was made by
-// another version: nothing is granted until it is replaced, and the gateway keeps running.
+// compile makes the Ruleset of a view. What of the stored policy this version refuses
+// gives nothing, and is said once for each version of the policy.
 func (r *Reconciler) compile(view *peers.View, settings peers.Settings) (*rules.Ruleset, error) {
 	var subjects []rules.Subject
 	for d := range view.Devices() {
@@ -196,22 +197,19 @@ func (r *Reconciler) compile(view *peers.View, settings peers.Settings) (*rules.
 	}
 	options := settings.PolicyOptions()
 	options.Stored = true
-	if stored := view.Policy(); stored != nil {
-		ruleset, err := compileStored(stored.Text, options, subjects)
-		if err == nil {
-			return ruleset, nil
+	var text string
+	stored := view.Policy()
+	if stored != nil {
+		text = stored.Text
+	}
+	policy := language.ParseStored([]byte(text))
+	if stored != nil && r.said != stored.Version {
+		for _, e := range policy.Ignored() {
+			r.Logf("the policy, version %d, line %d: %s; mend it and apply it: vpnctl policy apply", stored.Version, e.Line, e.Message)
 		}
-		r.Logf("the stored policy, version %d, cannot be used, so nothing is granted; apply another one: %v", stored.Version, err)
+		r.said = stored.Version
 	}
-	return compileStored("{}", options, subjects)
-}
-
-func compileStored(text string, o rules.Options, subjects []rules.Subject) (*rules.Ruleset, error) {
-	p, err := language.Parse([]byte(text))
-	if err != nil {
-		return nil, err
-	}
-	return rules.Compile(p, o, subjects)
+	return rules.Compile(policy, options, subjects)
 }
 
 func (r *Reconciler) deviceByID(v *peers.View, id peers.ID) (*dataplane.Device, error) {
