@@ -50,7 +50,7 @@ func TestQREveryLengthIsRead(t *testing.T) {
 		if len(files) == 0 {
 			return
 		}
-		got := strings.Split(strings.TrimSuffix(run(t, "", "zbarimg", append([]string{"--quiet", "--raw", "-Sdisable", "-Sqrcode.enable"}, files...)...), "\n"), "\n")
+		got := strings.Split(strings.TrimSuffix(run(t, "", "zbarimg", append([]string{"--quiet", "--nodbus", "--raw", "-Sdisable", "-Sqrcode.enable"}, files...)...), "\n"), "\n")
 		if !slices.Equal(got, want) {
 			for i, w := range want {
 				if i >= len(got) || got[i] != w {
@@ -76,7 +76,7 @@ func TestQREveryLengthIsRead(t *testing.T) {
 			drawModules(t, name, rows)
 			files, want = append(files, name), append(want, s)
 		}
-		if len(files) >= 64 {
+		if len(files) >= 16 {
 			flush()
 		}
 	}
