@@ -8,6 +8,7 @@ import (
 
 	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/linux/tell"
 )
 
 // cut says which tracked flows a change has cost their permission.
@@ -16,18 +17,19 @@ type cut struct {
 	dead    []uint32     // all with one of these marks: the flows of chains that are over
 	broken  []uint32     // of those with these marks, what is refused now
 	lost    []netip.Addr // of those from or to these devices, what is refused now
+	gone    []netip.Addr // all from these devices, the portal's as well
 	changed []netip.Addr // devices that came or went: what is refused now, and all to them that needs a session
 }
 
 func (c cut) empty() bool {
-	return !c.refused && len(c.dead)+len(c.broken)+len(c.lost)+len(c.changed) == 0
+	return !c.refused && len(c.dead)+len(c.broken)+len(c.lost)+len(c.gone)+len(c.changed) == 0
 }
 
 // and is what both say.
 func (c cut) and(o cut) cut {
 	return cut{
 		c.refused || o.refused, slices.Concat(c.dead, o.dead), slices.Concat(c.broken, o.broken),
-		slices.Concat(c.lost, o.lost), slices.Concat(c.changed, o.changed),
+		slices.Concat(c.lost, o.lost), slices.Concat(c.gone, o.gone), slices.Concat(c.changed, o.changed),
 	}
 }
 
@@ -37,7 +39,7 @@ func (c cut) whole() bool { return c.refused || len(c.lost)+len(c.changed) > 0 }
 // cutOf gives the flows of sessions and devices that are gone or renewed after a gap, and
 // those that devices which have lost something may no longer have.
 func cutOf(old, cur snapshot, c dataplane.Change, lost []netip.Addr, fresh []time.Duration, off bool, now time.Time) cut {
-	out := cut{lost: lost}
+	out := cut{lost: lost, gone: goneOf(c, cur)}
 	dead := make(map[uint32]bool)
 	// Only a device that has a zone gets flows from others.
 	reachable := func(a netip.Addr) bool { return old.devices[a].zone != 0 || cur.devices[a].zone != 0 }
@@ -78,6 +80,18 @@ func cutOf(old, cur snapshot, c dataplane.Change, lost []netip.Addr, fresh []tim
 	return out
 }
 
+// goneOf are the addresses that c takes from devices and gives to no other.
+func goneOf(c dataplane.Change, cur snapshot) (out []netip.Addr) {
+	for _, d := range c.RemoveDevices {
+		for _, a := range d.Addrs {
+			if _, ok := cur.devices[a]; !ok {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
 // late says whether the newest code of s came too late to carry on a chain of old.
 func late(old, s session, fresh []time.Duration) bool {
 	if len(old.codes) == 0 || len(s.codes) == 0 || len(fresh) == 0 {
@@ -90,10 +104,14 @@ func late(old, s session, fresh []time.Duration) bool {
 // judge returns what says whether c cuts a flow, by the state s that is in force now.
 func (c cut) judge(s *state, now time.Time) func(tracked) bool {
 	dead, broken := setOf(c.dead), setOf(c.broken)
-	lost, changed := setOf(c.lost), setOf(c.changed)
+	lost, gone, changed := setOf(c.lost), setOf(c.gone), setOf(c.changed)
 	return func(fl tracked) bool {
-		if dead[fl.mark] {
+		// What a vpnd before this one has not told to the end is gone on with.
+		if dead[fl.mark] || gone[fl.Src] || c.refused && fl.mark&tell.MarkMask == tell.Mark {
 			return true
+		}
+		if fl.mark == flowPortal {
+			return false
 		}
 		if c.refused || broken[fl.mark] || lost[fl.Src] || lost[fl.Dst] || changed[fl.Src] {
 			if !s.alive(fl, now) {

@@ -14,6 +14,7 @@ import (
 
 	"vpnd/internal/dataplane"
 	"vpnd/internal/dataplane/linux/nft"
+	"vpnd/internal/dataplane/linux/tell"
 )
 
 // Config is what a Filter needs to start.
@@ -43,18 +44,22 @@ type Filter struct {
 	kernel features
 	now    func() time.Time
 
-	mu      sync.Mutex // guards what follows
-	sock    *nft.Socket
-	commit  func(context.Context, *nft.Batch) error // of sock
-	closed  bool
-	built   bool            // the table is there, as far as we know
-	layout  layout          // of the table
-	classes map[uint32]bool // whose chains are in the table
-	suffix  string          // of the names in the table
-	garbage *generation     // what a former policy has left in the table
-	state                   // that the table holds
-	uncut   cut             // flows that are to be killed, and are not yet
-	clock   *time.Timer     // wakes at policy.Next
+	mu       sync.Mutex // guards what follows
+	sock     *nft.Socket
+	commit   func(context.Context, *nft.Batch) error // of sock
+	closed   bool
+	built    bool            // the table is there, as far as we know
+	layout   layout          // of the table
+	classes  map[uint32]bool // whose chains are in the table
+	suffix   string          // of the names in the table
+	garbage  *generation     // what a former policy has left in the table
+	state                    // that the table holds
+	uncut    cut             // flows that are to be killed, and are not yet
+	clock    *time.Timer     // wakes at policy.Next
+	instants instants        // at which sessions end
+	expiry   *time.Timer     // wakes at the next of instants
+	teller   *tell.Teller
+	told     <-chan struct{} // of the last change
 
 	watch *watcher
 }
@@ -85,6 +90,7 @@ func Open(ctx context.Context, c Config) (*Filter, error) {
 	f.kernel.owner = f.kernel.owner && !c.noOwner
 	f.kernel.destroy = f.kernel.destroy && !c.noDestroy
 	f.kernel.labels = f.kernel.labels && !c.noLabels
+	f.teller = tell.New(tell.Config{Interface: c.Interface, PacketMark: tellMark(c.Mark), Logf: c.Logf})
 	if f.watch, err = startWatch(f); err != nil {
 		sock.Close()
 		return nil, err
@@ -103,6 +109,10 @@ func (f *Filter) Close() error {
 	if f.clock != nil {
 		f.clock.Stop()
 	}
+	if f.expiry != nil {
+		f.expiry.Stop()
+	}
+	f.teller.Close()
 	b := &nft.Batch{Table: tableName}
 	err := f.takeOver(b)
 	if err == nil {

@@ -1,15 +1,12 @@
 package filter
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
-	"golang.org/x/sys/unix"
 
 	"vpnd/internal/dataplane"
 )
@@ -27,7 +24,7 @@ type tracked struct {
 // its flows, so with more it is cheaper to be told them all.
 const fewMarks = 16
 
-// listLocked lists the flows that c cuts, but for the portal's, which it spares. The
+// listLocked lists the flows that c cuts. The
 // kernel could delete by mark as well, but others use marks, too, and their flows are not
 // ours.
 func (f *Filter) listLocked(c cut, now time.Time) ([]tracked, error) {
@@ -40,7 +37,11 @@ func (f *Filter) listLocked(c cut, now time.Time) ([]tracked, error) {
 	}
 	defer func() { _ = conn.Close() }()
 	var all []conntrack.Flow
-	marks := slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.dead, c.broken))))
+	var portal []uint32
+	if len(c.gone) > 0 {
+		portal = append(portal, flowPortal)
+	}
+	marks := slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.dead, c.broken, portal))))
 	if c.whole() || len(marks) > fewMarks {
 		if all, err = conn.Dump(nil); err != nil {
 			return nil, fmt.Errorf("list flows: %w", err)
@@ -64,7 +65,7 @@ func (f *Filter) listLocked(c cut, now time.Time) ([]tracked, error) {
 		if hasPorts(fl.Proto) {
 			fl.DstPort = x.TupleReply.Proto.SourcePort
 		}
-		if fl.mark == 0 || fl.mark == flowPortal || !(f.inNetwork(fl.Src) || f.inNetwork(fl.Dst)) || !cuts(fl) {
+		if fl.mark == 0 || !(f.inNetwork(fl.Src) || f.inNetwork(fl.Dst)) || !cuts(fl) {
 			continue
 		}
 		out = append(out, fl)
@@ -72,21 +73,25 @@ func (f *Filter) listLocked(c cut, now time.Time) ([]tracked, error) {
 	return out, nil
 }
 
-// kill makes conntrack forget flows: what comes of them now is judged as a new flow.
-func kill(flows []tracked) error {
-	if len(flows) == 0 {
-		return nil
-	}
-	conn, err := dialConntrack()
+// cutLocked ends the flows that c cuts, and those that could not be ended before. The
+// policy and the sessions that are in force refuse them already; now nothing revives them,
+// and their ends are told.
+func (f *Filter) cutLocked(c cut, now time.Time) error {
+	f.uncut = f.uncut.and(c)
+	flows, err := f.listLocked(f.uncut, now)
 	if err != nil {
-		return err
+		return fmt.Errorf("ending flows that are no longer allowed: %w", err)
 	}
-	defer func() { _ = conn.Close() }()
-	for _, fl := range flows {
-		if err := conn.Delete(fl.entry); err != nil && !isNotExist(err) {
-			return fmt.Errorf("delete a flow from %s to %s: %w", fl.Src, fl.Dst, err)
-		}
+	entries := make([]conntrack.Flow, len(flows))
+	for i, fl := range flows {
+		entries[i] = fl.entry
 	}
+	f.teller.SetNetwork(f.gateway.Network)
+	told, err := f.teller.Cut(entries)
+	if err != nil {
+		return fmt.Errorf("ending flows that are no longer allowed: %w", err)
+	}
+	f.uncut, f.told = cut{}, told
 	return nil
 }
 
@@ -97,6 +102,3 @@ func dialConntrack() (*conntrack.Conn, error) {
 	}
 	return conn, nil
 }
-
-// isNotExist: the flow ended by itself meanwhile.
-func isNotExist(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOENT) }

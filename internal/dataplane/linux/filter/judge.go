@@ -19,6 +19,8 @@ func (b *builder) fromTunnel(f nft.IP) {
 	name, inside, portal := "tunnel"+f.Suffix, "inside"+f.Suffix, "portal"+f.Suffix
 	b.chain(name, inside, portal)
 	b.rule(name, nft.CtState(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED), nft.One(nft.Counter(), nft.Drop()))
+	b.rule(name, isCut(), nft.One(b.goTo("cut")))
+	b.rule(name, b.leaving(f, f.LoadSrc), nft.One(nft.Drop()))
 	for _, p := range b.prefixes(f) {
 		b.rule(name, f.IsProto(), f.In(f.LoadSrc, p, false), nft.One(b.goTo(inside)))
 	}
@@ -43,6 +45,7 @@ func (b *builder) fromOutside(f nft.IP) {
 	b.chain(name)
 	b.quick(name, f, f.CtSrcReg)
 	b.rule(name, nft.CtState(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED), nft.One(nft.Counter(), nft.Drop()))
+	b.rule(name, isCut(), nft.One(b.goTo("cut")))
 	b.rule(name, startsMidstream(), nft.One(b.goTo("refuse")))
 	b.rule(name, nft.One(b.jump("judge"+f.Suffix)))
 	// A stranger learns nothing; the other end of a flow learns that it is dead.
@@ -54,6 +57,8 @@ func (b *builder) fromOutside(f nft.IP) {
 func (b *builder) fromHost(f nft.IP) {
 	name := "towards" + f.Suffix
 	b.chain(name)
+	b.rule(name, nft.L4Proto(unix.IPPROTO_TCP), tcpReset(), nft.One(nft.Accept()))
+	b.rule(name, b.leaving(f, f.LoadDst), nft.One(nft.Drop()))
 	b.rule(name, flowMark(expr.CmpOpEq, flowPortal), nft.One(nft.Accept()))
 	if f.NFProto == unix.NFPROTO_IPV4 {
 		for _, typ := range []byte{3, 11, 12} { // RFC 792: unreachable, time exceeded, parameter problem
@@ -62,9 +67,9 @@ func (b *builder) fromHost(f nft.IP) {
 	} else {
 		b.rule(name, nft.L4Proto(unix.IPPROTO_ICMPV6), nft.L4(0, expr.CmpOpLt, 128), nft.One(nft.Accept())) // RFC 4443: errors
 	}
-	b.rule(name, nft.L4Proto(unix.IPPROTO_TCP), tcpReset(), nft.One(nft.Accept()))
 	b.quick(name, f, f.CtSrcReg)
 	b.rule(name, nft.CtState(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED), nft.One(nft.Counter(), nft.Drop()))
+	b.rule(name, isCut(), nft.One(b.goTo("cut")))
 	b.rule(name, startsMidstream(), nft.One(b.goTo("refuse")))
 	b.rule(name, nft.One(b.jump("judge"+f.Suffix)))
 	b.rule(name, nft.One(b.goTo("refuse")))

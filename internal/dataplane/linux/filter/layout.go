@@ -127,7 +127,9 @@ func (l layout) sets() []nft.Set {
 		if l.self {
 			out = append(out, nft.Set{Name: selfSet(f), Key: []nft.Field{addr, addr}, Data: nft.TypeClassID})
 		}
-		out = append(out, nft.Set{Name: sessionSet(f), Key: []nft.Field{addr}, Timeout: true})
+		out = append(out,
+			nft.Set{Name: sessionSet(f), Key: []nft.Field{addr}, Timeout: true},
+			nft.Set{Name: leavingSet(f), Key: []nft.Field{addr}, Timeout: true})
 		for _, d := range l.fresh {
 			out = append(out,
 				nft.Set{Name: startSet(f, d), Key: []nft.Field{addr}, Data: nft.TypeMark, Timeout: true},

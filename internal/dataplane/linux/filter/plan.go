@@ -45,7 +45,19 @@ func (p plan) next(s *state) *state {
 
 // planWhole plans the way to a state that is wholly given.
 func (s *state) planWhole(next *state, t inForce, now time.Time) plan {
-	p := plan{whole: next, want: next.layout(t.base), cut: cut{refused: true}}
+	var gone []netip.Addr
+	for a := range s.devices {
+		if _, ok := next.devices[a]; !ok {
+			next.leaving[a] = now.Add(leave)
+			gone = append(gone, a)
+		}
+	}
+	for a, until := range s.leaving {
+		if _, ok := next.devices[a]; !ok && until.After(now) {
+			next.leaving[a] = until
+		}
+	}
+	p := plan{whole: next, want: next.layout(t.base), cut: cut{refused: true, gone: gone}}
 	switch {
 	case !t.built:
 		p.how = rebuild
@@ -60,7 +72,7 @@ func (s *state) planWhole(next *state, t inForce, now time.Time) plan {
 // planChange plans a change. turned says that the policy's hours have turned since s was
 // made. Its cost depends on c alone, if neither that nor another policy is in it.
 func (s *state) planChange(c dataplane.Change, turned bool, t inForce, now time.Time) plan {
-	p := plan{patch: patch{policy: s.policy, devices: make(map[netip.Addr]*place), sessions: make(map[netip.Addr]*session)}}
+	p := plan{patch: patch{policy: s.policy, devices: make(map[netip.Addr]*place), sessions: make(map[netip.Addr]*session), leaving: make(map[netip.Addr]time.Time)}}
 	x := &p.patch
 	if c.Rules != nil {
 		x.policy = c.Rules
@@ -79,8 +91,13 @@ func (s *state) planChange(c dataplane.Change, turned bool, t inForce, now time.
 		part = compile(x.policy, now)
 		x.part, x.judged = &part, now
 	}
-	lost := s.patchAddrs(x, c, newPolicy)
-	from := patch{policy: s.policy, devices: make(map[netip.Addr]*place), sessions: make(map[netip.Addr]*session)}
+	for a, until := range s.leaving {
+		if !until.After(now) {
+			x.leaving[a] = time.Time{}
+		}
+	}
+	lost := s.patchAddrs(x, c, newPolicy, now)
+	from := patch{policy: s.policy, devices: make(map[netip.Addr]*place), sessions: make(map[netip.Addr]*session), leaving: make(map[netip.Addr]time.Time)}
 	for a := range x.devices {
 		if d, ok := s.devices[a]; ok {
 			from.devices[a] = &d
@@ -89,6 +106,9 @@ func (s *state) planChange(c dataplane.Change, turned bool, t inForce, now time.
 		}
 		if ses, ok := s.sessions[a]; ok {
 			from.sessions[a] = &ses
+		}
+		if until, ok := s.leaving[a]; ok {
+			from.leaving[a] = until
 		}
 	}
 	old, cur := s.pick(from), s.pick(*x)
@@ -118,7 +138,7 @@ func (s *state) planChange(c dataplane.Change, turned bool, t inForce, now time.
 		p.elements(old.all(p.want, now), cur.all(p.want, now))
 	}
 	if newPolicy || turned {
-		p.cut.refused = true
+		p.cut = cut{refused: true, gone: goneOf(c, cur)}
 	} else {
 		p.cut = cutOf(old, cur, c, lost, p.want.fresh, part.off, now)
 	}
@@ -127,7 +147,7 @@ func (s *state) planChange(c dataplane.Change, turned bool, t inForce, now time.
 
 // patchAddrs fills x with what c makes of each address, and returns those whose
 // permissions are fewer, unless the policy is another one.
-func (s *state) patchAddrs(x *patch, c dataplane.Change, newPolicy bool) (lost []netip.Addr) {
+func (s *state) patchAddrs(x *patch, c dataplane.Change, newPolicy bool, now time.Time) (lost []netip.Addr) {
 	touch := func(addrs ...netip.Addr) {
 		for _, a := range addrs {
 			if _, done := x.devices[a]; done {
@@ -164,13 +184,13 @@ func (s *state) patchAddrs(x *patch, c dataplane.Change, newPolicy bool) (lost [
 	}
 	for _, d := range c.RemoveDevices {
 		for _, a := range d.Addrs {
-			x.devices[a], x.sessions[a] = nil, nil
+			x.devices[a], x.sessions[a], x.leaving[a] = nil, nil, now.Add(leave)
 		}
 	}
 	for _, d := range c.PutDevices {
 		for _, a := range d.Addrs {
 			p := placeOf(x.policy, a)
-			x.devices[a] = &p
+			x.devices[a], x.leaving[a] = &p, time.Time{}
 		}
 	}
 	for _, d := range c.EndSessions {

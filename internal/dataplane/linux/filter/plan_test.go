@@ -48,7 +48,7 @@ func TestPlan(t *testing.T) {
 			if want := twin(); !reflect.DeepEqual(withoutPolicy(s), withoutPolicy(want)) {
 				t.Error("the state is another one afterwards")
 			}
-			p.cut.lost, p.cut.changed = nil, nil
+			p.cut.lost, p.cut.gone, p.cut.changed = nil, nil, nil
 			if p.how != x.how || !reflect.DeepEqual(p.cut.and(cut{}), x.cut.and(cut{})) {
 				t.Errorf("how %d and cut %+v, want %d and %+v", p.how, p.cut, x.how, x.cut)
 			}

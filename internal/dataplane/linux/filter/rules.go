@@ -88,6 +88,7 @@ func (l layout) build(suffix string, classes map[uint32]bool) ([]link, []nft.Rul
 	b.base("output", "filter", unix.NF_INET_LOCAL_OUT, prioFilter)
 	b.base("masquerade", "nat", unix.NF_INET_POST_ROUTING, prioMasquerade)
 	b.chain("tunnel", "towards", "ports", "role", "allow", "permit", "refuse")
+	b.told()
 	b.hooks()
 	b.ports()
 	b.allow()

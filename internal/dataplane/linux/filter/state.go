@@ -19,6 +19,7 @@ type state struct {
 	judged   time.Time // for when part was made
 	devices  map[netip.Addr]place
 	sessions map[netip.Addr]session
+	leaving  map[netip.Addr]time.Time // addresses of removed devices, and until when
 }
 
 func newState(s dataplane.State, now time.Time) *state {
@@ -26,6 +27,7 @@ func newState(s dataplane.State, now time.Time) *state {
 		gateway: s.Gateway, policy: s.Rules, part: compile(s.Rules, now), judged: now,
 		devices:  make(map[netip.Addr]place, 2*len(s.Devices)),
 		sessions: make(map[netip.Addr]session, 2*len(s.Sessions)),
+		leaving:  make(map[netip.Addr]time.Time),
 	}
 	for _, d := range s.Devices {
 		for _, a := range d.Addrs {
@@ -47,7 +49,8 @@ type patch struct {
 	judged   time.Time
 	more     *policyPart // what part grows by; nil: nothing
 	devices  map[netip.Addr]*place
-	sessions map[netip.Addr]*session // nil in either map: there is none at the address
+	sessions map[netip.Addr]*session  // nil in either map: there is none at the address
+	leaving  map[netip.Addr]time.Time // zero: it is not, any more
 }
 
 // apply changes s.
@@ -73,12 +76,19 @@ func (s *state) apply(p patch) {
 			s.sessions[a] = *x
 		}
 	}
+	for a, until := range p.leaving {
+		if until.IsZero() {
+			delete(s.leaving, a)
+		} else {
+			s.leaving[a] = until
+		}
+	}
 }
 
 // with is s as p makes it; s itself stays what it is.
 func (s *state) with(p patch) *state {
 	n := *s
-	n.devices, n.sessions = maps.Clone(s.devices), maps.Clone(s.sessions)
+	n.devices, n.sessions, n.leaving = maps.Clone(s.devices), maps.Clone(s.sessions), maps.Clone(s.leaving)
 	if p.more != nil {
 		n.part.contents = maps.Clone(s.part.contents)
 		for set, elems := range n.part.contents {
@@ -96,16 +106,17 @@ type snapshot struct {
 	sessions map[netip.Addr]session
 	policy   *rules.Ruleset
 	others   map[netip.Addr]place // all devices, of which devices may be a part
+	leaving  map[netip.Addr]time.Time
 }
 
 func (s *state) snapshot() snapshot {
-	return snapshot{s.part, s.devices, s.sessions, s.policy, s.devices}
+	return snapshot{s.part, s.devices, s.sessions, s.policy, s.devices, s.leaving}
 }
 
 // pick is the part of s, as p makes it, that concerns the addresses that p names; that of
 // the policy is left out.
 func (s *state) pick(p patch) snapshot {
-	out := snapshot{devices: make(map[netip.Addr]place), sessions: make(map[netip.Addr]session), policy: p.policy, others: make(map[netip.Addr]place)}
+	out := snapshot{devices: make(map[netip.Addr]place), sessions: make(map[netip.Addr]session), policy: p.policy, others: make(map[netip.Addr]place), leaving: p.leaving}
 	device := func(a netip.Addr) (place, bool) {
 		if x, ok := p.devices[a]; ok {
 			if x == nil {
@@ -145,6 +156,9 @@ func (s snapshot) all(l layout, now time.Time) contents {
 	}
 	for a, x := range s.sessions {
 		c.session(l, a, s.devices[a], x, now)
+	}
+	for a, until := range s.leaving {
+		c.leaving(a, until, now)
 	}
 	c.merge(s.part.contents)
 	return c

@@ -56,16 +56,7 @@ func (f *Filter) carryOutLocked(ctx context.Context, p plan, now time.Time) erro
 	if err := f.sendLocked(ctx, p, now); err != nil {
 		return err
 	}
-	f.uncut = f.uncut.and(p.cut)
-	flows, err := f.listLocked(f.uncut, now)
-	if err == nil {
-		err = kill(flows)
-	}
-	if err != nil {
-		return fmt.Errorf("ending flows that are no longer allowed: %w", err)
-	}
-	f.uncut = cut{}
-	return nil
+	return f.cutLocked(p.cut, now)
 }
 
 // inForceLocked is the table that is there, and what a layout begins with.

@@ -239,6 +239,8 @@ func (p *Packet) tracked(key uint32, reply bool) (v []byte, ok bool, err error) 
 			return nft.Native32(nft.StatusDNAT), true, nil
 		}
 		return nft.Native32(0), true, nil
+	case unix.NFT_CT_DIRECTION:
+		return []byte{0}, true, nil // IP_CT_DIR_ORIGINAL
 	case unix.NFT_CT_MARK:
 		return nft.Native32(p.flowMark), true, nil
 	case unix.NFT_CT_LABELS:
