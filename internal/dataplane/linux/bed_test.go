@@ -79,6 +79,8 @@ func newBed(t *testing.T) *bed {
 // the mark on what comes from the tunnel and what goes to it.
 type passFilter struct{ t *testing.T }
 
+var closedChannel = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+
 func (f passFilter) Set(context.Context, dataplane.State) error {
 	c := exec.Command("nft", "-f", "-")
 	c.Stdin = strings.NewReader(fmt.Sprintf(`
@@ -98,6 +100,7 @@ table inet vpnd {
 	return nil
 }
 func (passFilter) Update(context.Context, dataplane.Change) error        { return nil }
+func (passFilter) Told() <-chan struct{}                                 { return closedChannel }
 func (passFilter) Permits(context.Context, dataplane.Flow) (bool, error) { return true, nil }
 func (passFilter) Complaints() []string                                  { return nil }
 func (passFilter) Detail() string                                        { return "" }

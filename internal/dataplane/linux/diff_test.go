@@ -191,20 +191,27 @@ func TestApplyChange(t *testing.T) {
 	b, _ := testDevice(t, 3)
 	heir, _ := testDevice(t, 2)
 	d := newDesired(dataplane.State{Gateway: gateway(key), Devices: []dataplane.Device{a, b}})
-	shrink, put, moved := d.apply(dataplane.Change{PutDevices: []dataplane.Device{heir}, RemoveDevices: []dataplane.Device{a}})
-	if len(shrink) != 1 || !shrink[0].Remove || shrink[0].PublicKey != wgtypes.Key(a.PublicKey) || len(put) != 1 || len(moved) != 0 {
-		t.Errorf("heir: %v %v %v", shrink, put, moved)
+	gone, shrink, put, moved := d.apply(dataplane.Change{PutDevices: []dataplane.Device{heir}, RemoveDevices: []dataplane.Device{a}})
+	if len(gone) != 1 || gone[0].ID != a.ID || len(shrink) != 0 || len(put) != 1 || len(moved) != 0 {
+		t.Errorf("heir: %v %v %v %v", gone, shrink, put, moved)
+	}
+	p := Plane{leaving: map[dataplane.Key]dataplane.Device{a.PublicKey: a, b.PublicKey: b}}
+	if room := p.makeRoomLocked([]dataplane.Device{heir}); len(room) != 1 || !room[0].Remove || room[0].PublicKey != wgtypes.Key(a.PublicKey) || len(p.leaving) != 1 {
+		t.Errorf("room for the heir: %v, and %v stay", room, p.leaving)
+	}
+	if room := p.makeRoomLocked([]dataplane.Device{b}); len(room) != 0 || len(p.leaving) != 0 {
+		t.Errorf("room for the one that comes back: %v, and %v stay", room, p.leaving)
 	}
 	if _, ok := d.devices[a.PublicKey]; ok || len(d.devices) != 2 {
 		t.Errorf("desired: %v", d.devices)
 	}
-	shrink, put, moved = d.apply(dataplane.Change{PutDevices: []dataplane.Device{b}})
+	_, shrink, put, moved = d.apply(dataplane.Change{PutDevices: []dataplane.Device{b}})
 	if shrink != nil || put != nil || moved != nil {
 		t.Errorf("an unchanged device is touched: %v %v %v", shrink, put, moved)
 	}
 	next := b
 	next.Addrs = []netip.Addr{netip.MustParseAddr("10.77.0.9"), b.Addrs[1]}
-	shrink, put, moved = d.apply(dataplane.Change{PutDevices: []dataplane.Device{next}})
+	_, shrink, put, moved = d.apply(dataplane.Change{PutDevices: []dataplane.Device{next}})
 	if len(shrink) != 1 || !slices.Equal(wgAddrs(shrink[0]), []string{"fd77::3/128"}) || len(put) != 1 ||
 		len(moved) != 1 || !slices.Equal(moved[0].Addrs, b.Addrs[:1]) {
 		t.Errorf("moved: %v %v %v", shrink, put, moved)
@@ -213,7 +220,7 @@ func TestApplyChange(t *testing.T) {
 		t.Errorf("the caller's device was changed: %v", b)
 	}
 	self := dataplane.Device{PublicKey: pub(key)}
-	if shrink, put, _ := d.apply(dataplane.Change{PutDevices: []dataplane.Device{self}}); shrink != nil || put != nil {
+	if _, shrink, put, _ := d.apply(dataplane.Change{PutDevices: []dataplane.Device{self}}); shrink != nil || put != nil {
 		t.Errorf("a peer with the gateway's own key: %v %v", shrink, put)
 	}
 }

@@ -14,6 +14,9 @@ type PacketFilter interface {
 	// Update closes what c closes, opens what it opens, and kills the flows that lost
 	// their permission.
 	Update(context.Context, dataplane.Change) error
+	// Told returns a channel that is closed when both ends of the flows that the last Set or
+	// Update has killed know it, or cannot be told.
+	Told() <-chan struct{}
 	// Permits tells whether the first packet of a new flow would pass, by the table that
 	// is in the kernel.
 	Permits(context.Context, dataplane.Flow) (bool, error)

@@ -73,9 +73,10 @@ type Plane struct {
 	lock     net.Listener // held from the first Set: one plane per network namespace
 	filter   PacketFilter
 	wg       *wgctrl.Client
-	changes  uint64   // how often peers were changed by us
-	want     *desired // nil before the first Set
-	link     *link    // nil while there is none
+	changes  uint64                             // how often peers were changed by us
+	want     *desired                           // nil before the first Set
+	leaving  map[dataplane.Key]dataplane.Device // whose peers go last
+	link     *link                              // nil while there is none
 	sys      *sysctls
 	portal   *listener
 	outs     outputs // the interfaces by which the routes leave
@@ -127,6 +128,7 @@ func (o Options) New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 		c: c, o: o, ipv6: err == nil, ctx: alive, stop: stop,
 		poke:   make(chan struct{}, 1),
 		filter: f, wg: wg, portal: portal,
+		leaving: make(map[dataplane.Key]dataplane.Device),
 		trouble: map[string]string{},
 	}, nil
 }

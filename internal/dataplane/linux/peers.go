@@ -31,6 +31,19 @@ func newDesired(s dataplane.State) *desired {
 	return d
 }
 
+// gone are the devices of d whose peers next neither has nor replaces; d may be nil.
+func (d *desired) gone(next *desired) (out []dataplane.Device) {
+	if d == nil {
+		return nil
+	}
+	for k, dev := range d.devices {
+		if _, ok := next.devices[k]; !ok {
+			out = append(out, dev)
+		}
+	}
+	return out
+}
+
 // clamped is a private key as WireGuard keeps it and gives it back: with the bits set and
 // cleared that X25519 sets and clears before use (RFC 7748, section 5). Its public key is
 // the same.

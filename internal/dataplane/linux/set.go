@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
@@ -29,9 +30,28 @@ func (p *Plane) Set(ctx context.Context, s dataplane.State) error {
 			return err
 		}
 	}
-	p.want = newDesired(s)
+	want := newDesired(s)
+	gone := p.want.gone(want)
+	for _, d := range gone {
+		p.leaving[d.PublicKey] = d
+	}
+	p.makeRoomLocked(s.Devices) // what is to be removed is found and removed below
+	p.want = want
 	p.reroute = true
-	if _, err := p.settle(func() error { return p.filter.Set(ctx, s) }, nil); err != nil {
+	closed := false
+	_, err := p.settle(func() error {
+		err := p.filter.Set(ctx, s)
+		if closed = err == nil; closed {
+			p.leaveLocked(gone)
+		}
+		return err
+	}, nil)
+	if !closed {
+		for _, d := range gone {
+			delete(p.leaving, d.PublicKey)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if !p.watched {
@@ -183,6 +203,10 @@ func (p *Plane) settleDevice(d *wgtypes.Device) (peerDiff, error) {
 	if p.link.engine != nil && len(p.want.devices) > maxPeersGo {
 		return peerDiff{}, fmt.Errorf("wireguard-go takes at most %d peers, and %d devices are enabled; load the kernel's wireguard module", maxPeersGo, len(p.want.devices))
 	}
+	d.Peers = slices.DeleteFunc(d.Peers, func(h wgtypes.Peer) bool {
+		_, ok := p.leaving[dataplane.Key(h.PublicKey)]
+		return ok
+	})
 	diff := diffPeers(d.Peers, p.want.devices)
 	if err := p.configure(diff.shrink); err != nil {
 		return diff, err

@@ -23,7 +23,7 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 		return errors.New("data plane: Update before Set")
 	}
 	before := p.want.named(c)
-	shrink, put, moved := p.want.apply(c)
+	gone, shrink, put, moved := p.want.apply(c)
 	closing := dataplane.Change{RemoveDevices: append(moved, c.RemoveDevices...), EndSessions: c.EndSessions}
 	opening := dataplane.Change{PutDevices: c.PutDevices, PutSessions: c.PutSessions, Rules: c.Rules}
 	if len(closing.RemoveDevices)+len(closing.EndSessions) > 0 {
@@ -32,6 +32,11 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 			return fmt.Errorf("closing in the packet filter: %w", err)
 		}
 	}
+	for _, d := range gone {
+		p.leaving[d.PublicKey] = d
+	}
+	p.leaveLocked(gone)
+	shrink = append(p.makeRoomLocked(c.PutDevices), shrink...)
 	if err := p.configure(append(shrink, put...)); err != nil {
 		// The interface may just have been lost: make it anew, with the peers as they are
 		// wanted now. If that works the change has been made as well.
@@ -76,13 +81,14 @@ func (d *desired) restore(before map[dataplane.Key]*dataplane.Device) {
 	}
 }
 
-// apply changes the desired state and says how the peers follow: shrink first, then
-// put. moved are the devices that keep their key and lose an address.
-func (d *desired) apply(c dataplane.Change) (shrink, put []wgtypes.PeerConfig, moved []dataplane.Device) {
+// apply changes the desired state and says how the peers follow: shrink first, then put,
+// and the peers of the devices that are gone last. moved are the devices that keep their
+// key and lose an address.
+func (d *desired) apply(c dataplane.Change) (gone []dataplane.Device, shrink, put []wgtypes.PeerConfig, moved []dataplane.Device) {
 	for _, dev := range c.RemoveDevices {
-		if _, ok := d.devices[dev.PublicKey]; ok {
+		if old, ok := d.devices[dev.PublicKey]; ok {
 			delete(d.devices, dev.PublicKey)
-			shrink = append(shrink, removePeer(dev.PublicKey))
+			gone = append(gone, old)
 		}
 	}
 	own := dataplane.Key(wgtypes.Key(d.gateway.PrivateKey).PublicKey())
@@ -106,5 +112,5 @@ func (d *desired) apply(c dataplane.Change) (shrink, put []wgtypes.PeerConfig, m
 		d.devices[dev.PublicKey] = dev
 		put = append(put, putPeer(dev))
 	}
-	return shrink, put, moved
+	return gone, shrink, put, moved
 }
