@@ -49,6 +49,9 @@ func (f *Filter) Complaints() []string {
 		packets = packets[1:]
 	}
 	out, err := complaints(packets, tun)
+	if lack := f.teller.Lack(); lack != "" {
+		out = append(out, lack)
+	}
 	if err != nil {
 		out = append(out, fmt.Sprintf("the tables of others could not be read, so they may drop what the gateway accepts: %v", err))
 	}

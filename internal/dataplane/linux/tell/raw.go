@@ -79,11 +79,13 @@ func (s *sockets) close() {
 	s.open = nil
 }
 
+var errNoRaw = errors.New("CAP_NET_RAW is missing; give it to vpnd (systemd: AmbientCapabilities)")
+
 // permitted says whether raw sockets can be opened.
 func permitted() error {
 	r, err := openRaw(unix.AF_INET, "", 0)
 	if errors.Is(err, unix.EPERM) {
-		return errors.New("CAP_NET_RAW is missing")
+		return errNoRaw
 	}
 	if err != nil {
 		return err

@@ -83,7 +83,7 @@ func New(c Config) *Teller {
 	t.told = sync.NewCond(&t.mu)
 	err := permitted()
 	if c.noRaw {
-		err = errors.New("CAP_NET_RAW is missing")
+		err = errNoRaw
 	}
 	if err != nil {
 		t.lack = err.Error()
@@ -104,7 +104,7 @@ func (t *Teller) Lack() string {
 	defer t.mu.Unlock()
 	switch {
 	case t.lack != "":
-		return "ends of cut flows that only wait are not told: " + t.lack
+		return "the ends of connections that are cut, and that only wait, are not told of it: " + t.lack
 	case t.blind != nil:
 		return fmt.Sprintf("connections to this host itself are not reset when they are cut: %v", t.blind)
 	}
