@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// The resource in the private network: a web server on the ports given, and on port 7000
-// a talker by TCP and by UDP. The talker counts what it hears, and sends a byte every
+// The resource in the private network: a web server on the ports given, on port 7001 who
+// waits (wait), and on port 7000 a talker by TCP and by UDP. The talker counts what it hears, and sends a byte every
 // 5 ms to whoever spoke first: a stream in both directions.
 
 // web starts the resource with web servers on these ports.
@@ -51,6 +51,19 @@ func resource(ports string) error {
 	if err != nil {
 		return err
 	}
+	waiter, err := net.Listen("tcp", ":7001")
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			c, err := waiter.Accept()
+			if err != nil {
+				return
+			}
+			go wait(c)
+		}
+	}()
 	u, err := net.ListenPacket("udp", ":7000")
 	if err != nil {
 		return err

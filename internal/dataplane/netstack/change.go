@@ -98,8 +98,11 @@ func (p *Plane) applyLocked(c dataplane.Change) error {
 	if c.Rules != nil {
 		p.rules.Store(c.Rules)
 	}
+	for _, d := range c.RemoveDevices {
+		p.devices.leave(d)
+	}
 	p.settle(touched, c.Rules != nil)
-	if err := p.wg.peers(c.RemoveDevices, nil); err != nil {
+	if err := p.leaveLocked(c.RemoveDevices, c.PutDevices); err != nil {
 		errs = append(errs, err)
 	}
 

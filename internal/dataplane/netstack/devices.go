@@ -41,6 +41,8 @@ func newPeer(d dataplane.Device) *peer {
 type devices struct {
 	mu     sync.RWMutex
 	byAddr map[netip.Addr]*peer
+	// leaving are the addresses of removed devices whose peers are still there.
+	leaving map[netip.Addr]bool
 }
 
 // get returns the enabled device at a, or nil.
@@ -49,6 +51,34 @@ func (d *devices) get(a netip.Addr) *peer {
 	p := d.byAddr[a]
 	d.mu.RUnlock()
 	return p
+}
+
+// leave notes that d was removed, and that its peer is still there.
+func (d *devices) leave(dev dataplane.Device) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.leaving == nil {
+		d.leaving = make(map[netip.Addr]bool)
+	}
+	for _, a := range dev.Addrs {
+		d.leaving[a] = true
+	}
+}
+
+// left ends that.
+func (d *devices) left(dev dataplane.Device) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range dev.Addrs {
+		delete(d.leaving, a)
+	}
+}
+
+// isLeaving says whether a is the address of a device that was removed just now.
+func (d *devices) isLeaving(a netip.Addr) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.leaving[a]
 }
 
 // put gives p its addresses.

@@ -169,7 +169,7 @@ func (p *Plane) pass(f *flow, pk *packet, forwards bool, now time.Time) action {
 // outbound judges a packet that the stack sends to a device.
 func (p *Plane) outbound(pk *packet, now time.Time) bool {
 	if p.devices.get(pk.dst) == nil {
-		return false
+		return p.devices.isLeaving(pk.dst) && pk.piece == whole && pk.proto == protoTCP && pk.flags&flagRST != 0
 	}
 	if pk.piece == laterPiece {
 		return p.pieces.action(pk, now) == deliver

@@ -27,6 +27,7 @@ type link struct {
 	plane  *Plane
 	events chan tun.Event
 	out    chan outPacket // to WireGuard
+	resets resets         // those that found it full
 	closed chan struct{}
 	once   sync.Once
 	mtu    atomic.Int32
@@ -48,6 +49,7 @@ func newLink(p *Plane) *link {
 		events: make(chan tun.Event, 1),
 		out:    make(chan outPacket, linkQueue),
 		closed: make(chan struct{}),
+		resets: resets{more: make(chan struct{}, 1)},
 	}
 	l.mtu.Store(line.Usual)
 	return l
@@ -139,6 +141,12 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		case l.out <- outPacket{pkt: pkt.IncRef()}:
 			n++
 		default:
+			// The reference is taken, whichever case is.
+			if isReset(pkt) {
+				l.resets.add(outPacket{pkt: pkt})
+				n++
+				continue
+			}
 			pkt.DecRef()
 			return n, nil
 		}
@@ -154,6 +162,10 @@ func (l *link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		select {
 		case o := <-l.out:
 			n += l.fill(o, bufs, sizes, offset, n)
+		case <-l.resets.more:
+			for _, o := range l.resets.take(len(bufs)) {
+				n += l.fill(o, bufs, sizes, offset, n)
+			}
 		case <-l.closed:
 			return 0, os.ErrClosed
 		}

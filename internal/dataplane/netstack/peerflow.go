@@ -78,7 +78,7 @@ func (p *Plane) resetEnds(f *flow) {
 		// The reset to an end comes from the other one, with the number it would use next.
 		other := &f.next[1-end]
 		if other.known.Load() {
-			p.link.send(resetPacket(to.src, to.dst, other.seq.Load(), f.next[end].seq.Load(), flagRST|flagACK))
+			p.link.sendReset(resetPacket(to.src, to.dst, other.seq.Load(), f.next[end].seq.Load(), flagRST|flagACK))
 		}
 	}
 }

@@ -39,6 +39,7 @@ type Plane struct {
 	mu       sync.Mutex // one Set, Update or Close at a time
 	wg       *tunnel    // nil before the first Set
 	byKey    map[dataplane.Key]*peer
+	leaving  map[dataplane.Key]dataplane.Device // whose peers go last
 	closed   bool
 	recalled bool   // the peers of a former process were
 	why      string // the tunnel has the MTU that it has
@@ -69,7 +70,7 @@ func New(_ context.Context, c dataplane.Config) (*Plane, error) {
 		c.Logf = func(string, ...any) {}
 	}
 	c.Own = slices.Clone(c.Own)
-	p := &Plane{cfg: c, canPing: probePing(), byKey: make(map[dataplane.Key]*peer)}
+	p := &Plane{cfg: c, canPing: probePing(), byKey: make(map[dataplane.Key]*peer), leaving: make(map[dataplane.Key]dataplane.Device)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.near.Store(&dataplane.Gateway{})
 	p.gen.Store(1)

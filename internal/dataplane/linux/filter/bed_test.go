@@ -2,6 +2,7 @@ package filter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -321,7 +322,12 @@ func (b *bed) udp(ns string, addr netip.Addr, port uint16) (string, error) {
 // ask sends s and returns what comes back.
 func ask(c net.Conn, s string) (string, error) {
 	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := c.Write([]byte(s)); err != nil {
+	_, err := c.Write([]byte(s))
+	if errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) {
+		// By this a UDP socket has learnt of a cut; what follows is another flow.
+		_, err = c.Write([]byte(s))
+	}
+	if err != nil {
 		return "", err
 	}
 	buf := make([]byte, 1500)

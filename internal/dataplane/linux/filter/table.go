@@ -54,7 +54,7 @@ func (f *Filter) sendLocked(ctx context.Context, p plan, now time.Time) error {
 		f.apply(p.patch)
 	}
 	f.wakeLocked(now)
-	f.expectLocked(p, p.how != change, now)
+	f.expectLocked(p, p.whole != nil || p.how != change, now)
 	return nil
 }
 

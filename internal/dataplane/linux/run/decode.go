@@ -62,7 +62,7 @@ func DecodeRule(b []byte) ([]Step, error) {
 // decodeStep decodes one statement; nil does nothing to a packet's fate.
 func decodeStep(name string, a nft.Attributes) (Step, error) {
 	switch name {
-	case "counter", "masq", "rt", "byteorder":
+	case "counter", "masq", "notrack", "rt", "byteorder":
 		return nil, nil
 	case "exthdr":
 		if a[unix.NFTA_EXTHDR_SREG] == nil {
