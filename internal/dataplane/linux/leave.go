@@ -16,12 +16,17 @@ import (
 const leaveTime = 500 * time.Millisecond
 
 // leaveLocked has the peers of gone, which are in p.leaving and of which the filter has just
-// been told, taken away when their flows have been told.
-func (p *Plane) leaveLocked(gone []dataplane.Device) {
+// been told, taken away when their flows have been told, and returns those that can go now.
+func (p *Plane) leaveLocked(gone []dataplane.Device) (now []wgtypes.PeerConfig) {
 	if len(gone) == 0 {
-		return
+		return nil
 	}
 	told := p.filter.Told()
+	select {
+	case <-told:
+		return p.leftLocked(gone)
+	default:
+	}
 	p.done.Go(func() {
 		select {
 		case <-told:
@@ -31,13 +36,7 @@ func (p *Plane) leaveLocked(gone []dataplane.Device) {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		var peers []wgtypes.PeerConfig
-		for _, d := range gone {
-			if x, ok := p.leaving[d.PublicKey]; ok && x.ID == d.ID {
-				delete(p.leaving, d.PublicKey)
-				peers = append(peers, removePeer(d.PublicKey))
-			}
-		}
+		peers := p.leftLocked(gone)
 		if p.closed || p.link == nil {
 			return
 		}
@@ -46,6 +45,18 @@ func (p *Plane) leaveLocked(gone []dataplane.Device) {
 			p.wake() // what is there without being wanted is taken away then
 		}
 	})
+	return nil
+}
+
+// leftLocked ends the stay of gone, and returns the peers to be removed.
+func (p *Plane) leftLocked(gone []dataplane.Device) (out []wgtypes.PeerConfig) {
+	for _, d := range gone {
+		if x, ok := p.leaving[d.PublicKey]; ok && x.ID == d.ID {
+			delete(p.leaving, d.PublicKey)
+			out = append(out, removePeer(d.PublicKey))
+		}
+	}
+	return out
 }
 
 // makeRoomLocked ends the stay of peers whose key or address is wanted by devices that are

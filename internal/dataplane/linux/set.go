@@ -42,7 +42,7 @@ func (p *Plane) Set(ctx context.Context, s dataplane.State) error {
 	_, err := p.settle(func() error {
 		err := p.filter.Set(ctx, s)
 		if closed = err == nil; closed {
-			p.leaveLocked(gone)
+			err = p.configure(p.leaveLocked(gone))
 		}
 		return err
 	}, nil)

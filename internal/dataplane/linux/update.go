@@ -35,8 +35,7 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 	for _, d := range gone {
 		p.leaving[d.PublicKey] = d
 	}
-	p.leaveLocked(gone)
-	shrink = append(p.makeRoomLocked(c.PutDevices), shrink...)
+	shrink = slices.Concat(p.leaveLocked(gone), p.makeRoomLocked(c.PutDevices), shrink)
 	if err := p.configure(append(shrink, put...)); err != nil {
 		// The interface may just have been lost: make it anew, with the peers as they are
 		// wanted now. If that works the change has been made as well.
