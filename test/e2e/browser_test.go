@@ -149,7 +149,7 @@ func (c *client) dropInBrowser(b *chromium) {
 	p.shot("app-2-uploading")
 	p.says("#files", "Quarterly report, final (2).pdf")
 	p.slowUpload(-1)
-	p.says("#files", "6.0 MiB")
+	p.says("#files", "6 MiB")
 	p.says("#files", "you")
 
 	small := filepath.Join(t.TempDir(), "notes-with-a-very-long-name-that-nobody-would-type-but-somebody-will-"+strings.Repeat("x", 60)+".txt")
