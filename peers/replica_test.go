@@ -247,6 +247,22 @@ func TestOldLogsReplay(t *testing.T) {
 		} else if !bytes.Equal(snapshotOf(t, restored), want) {
 			t.Errorf("%s: restored it writes another snapshot", name)
 		}
+		// A node that was there and one that read the snapshot go on as one.
+		for i, b := range []Body{Upgrade{newestLevel}, Expire{}, SessionEnd{}} {
+			for _, x := range []*State{s, restored} {
+				v := x.View()
+				request := id(number("after", i))
+				if _, err := x.Apply(v.Index()+1, encoded(t, Command{Request: request, Base: v.Request(request).Base, At: v.Time(), Actor: "test", Body: b})); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+			}
+			if !bytes.Equal(snapshotOf(t, s), snapshotOf(t, restored)) {
+				t.Errorf("%s: after %T the two differ", name, b)
+			}
+		}
+		if l := s.View().Level(); l != newestLevel {
+			t.Errorf("%s: it is raised to level %d", name, l)
+		}
 	}
 }
 
