@@ -24,7 +24,8 @@ func behindRouter(w *world) *lines {
 	w.t.Helper()
 	dir := w.t.TempDir()
 	must(w.t, "truncate", "-s", strconv.Itoa(largeFile), dir+"/large")
-	w.lan.start(nil, "busybox", "httpd", "-f", "-p", "[::]:80", "-h", dir)
+	// timeout(1) ends its children, too: those of stalled connections.
+	w.lan.start(nil, "timeout", "600", "busybox", "httpd", "-f", "-p", "[::]:80", "-h", dir)
 	r := w.public("router")
 	n := strconv.Itoa(w.seen)
 	c := newHost(w.t, fmt.Sprintf("far%d", w.id))

@@ -3,6 +3,9 @@ package bind
 import (
 	"cmp"
 	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,9 +17,11 @@ const (
 	maxSegments = 64
 	// maxMessage is the largest message: of 65,535 bytes, IPv4 takes 20 and UDP 8.
 	maxMessage = 65535 - 20 - 8
-	// plainTime is how long a socket does without segmentation after the kernel could not
-	// do it: the interface that it is for may not be able to, and routes change.
+	// plainTime is how long a peer is sent to without segmentation after the kernel has
+	// refused that: paths, routes and interfaces change.
 	plainTime = time.Second
+	// maxPlain bounds the peers that are remembered so.
+	maxPlain = 4096
 )
 
 // batch is room for the messages of one system call.
@@ -79,7 +84,7 @@ func (b *batch) empty(msgs []message) {
 func (s *socket) send(bufs [][]byte, e *Endpoint) error {
 	b := s.batches.Get().(*batch)
 	defer s.batches.Put(b)
-	gso := s.gso && time.Now().UnixNano() >= s.plainUntil.Load()
+	gso := s.gso && len(bufs) > 1 && !s.plain.is(e.dst.Addr())
 	var first error
 	for len(bufs) > 0 {
 		had := e.source().IsValid()
@@ -95,9 +100,7 @@ func (s *socket) send(bufs [][]byte, e *Endpoint) error {
 		case joined && refusedWhole(err):
 			// One by one the kernel takes them, in fragments where it must.
 			gso = false
-			if errors.Is(err, syscall.EIO) {
-				s.plainUntil.Store(time.Now().Add(plainTime).UnixNano())
-			}
+			s.plain.add(e.dst.Addr())
 		case had && refusedSource(err):
 			e.gone.Store(true)
 		case errors.Is(err, syscall.EMSGSIZE):
@@ -108,6 +111,39 @@ func (s *socket) send(bufs [][]byte, e *Endpoint) error {
 		}
 	}
 	return first
+}
+
+// plain are the addresses to which the kernel has lately refused to segment: asking it each
+// time costs a copy of the whole batch.
+type plain struct {
+	some  atomic.Bool
+	mu    sync.Mutex
+	until map[netip.Addr]time.Time
+}
+
+func (p *plain) is(a netip.Addr) bool {
+	if !p.some.Load() {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until, ok := p.until[a]
+	if ok && time.Now().After(until) {
+		delete(p.until, a)
+		p.some.Store(len(p.until) > 0)
+		ok = false
+	}
+	return ok
+}
+
+func (p *plain) add(a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.until == nil || len(p.until) >= maxPlain {
+		p.until = map[netip.Addr]time.Time{}
+	}
+	p.until[a] = time.Now().Add(plainTime)
+	p.some.Store(true)
 }
 
 // write sends msgs and returns how many went out before the error.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 var (
@@ -97,23 +99,34 @@ func TestRefusedBatch(t *testing.T) {
 	}
 }
 
-// What one interface cannot do is not given up for good, nor for the other family.
+// What cannot be done towards one peer is tried again after a while, and at once towards
+// others.
 func TestSegmentationReturns(t *testing.T) {
-	h := newHost()
-	h.k4.noGSO = true
-	e := NewEndpoint(peer4, ours4)
-	h.send(t, e, messages(8, 100))
-	h.k4.noGSO = false
-	h.send(t, e, messages(8, 100))
-	if h.k4.joined != 0 {
-		t.Error("it was tried again at once")
-	}
-	h.bind.v4.plainUntil.Store(h.bind.v4.plainUntil.Load() - int64(plainTime))
-	h.send(t, e, messages(8, 100))
-	h.send(t, NewEndpoint(peer6, ours6), messages(8, 100))
-	if h.k4.joined != 1 || h.k6.joined != 1 {
-		t.Errorf("joined messages: %d IPv4, %d IPv6; want one each", h.k4.joined, h.k6.joined)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		h.k4.mtu = 1400
+		e, other := NewEndpoint(peer4, ours4), NewEndpoint(netip.MustParseAddrPort("192.0.2.7:1"), ours4)
+		h.send(t, e, messages(8, 1452))
+		before := h.k4.calls
+		h.send(t, e, messages(8, 1452))
+		if h.k4.calls != before+1 {
+			t.Errorf("%d system calls for a batch that would be refused", h.k4.calls-before)
+		}
+		h.k4.mtu = 1500
+		h.send(t, e, messages(8, 1452))
+		if h.k4.joined != 0 {
+			t.Error("it was tried again at once")
+		}
+		h.send(t, other, messages(8, 1452))
+		if h.k4.joined != 1 {
+			t.Error("another peer is not segmented for")
+		}
+		time.Sleep(plainTime + time.Millisecond)
+		h.send(t, e, messages(8, 1452))
+		if h.k4.joined != 2 || h.bind.v4.plain.some.Load() {
+			t.Errorf("later: %d joined messages", h.k4.joined)
+		}
+	})
 }
 
 // A message that no path takes does not take the others with it.

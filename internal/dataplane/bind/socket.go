@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/net/ipv4"
@@ -31,10 +30,9 @@ type socket struct {
 	udp *net.UDPConn
 	pc  packetConn
 	// gso: the kernel cuts a message into datagrams.
-	gso bool
-	// plainUntil is until when it is not asked to, in ns since 1970: it could not.
-	plainUntil atomic.Int64
-	batches    sync.Pool // of *batch
+	gso     bool
+	plain   plain
+	batches sync.Pool // of *batch
 }
 
 // bufferSize is for each direction, in bytes: some 40 ms at 1.5 Gbit/s.
