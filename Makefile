@@ -23,6 +23,10 @@ deb: ## build the Debian package for amd64 and arm64 into dist/ (ARCHS=amd64: th
 	@rm -f dist/*.deb
 	@packaging/deb/build $(ARCHS)
 
+.PHONY: release
+release: ## build packages, archives, a container image, SBOM and checksums into dist/
+	@packaging/release
+
 .PHONY: check
 check: ## the quick loop: format, vet, lint, unit tests
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt -w these:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
