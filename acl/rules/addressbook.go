@@ -48,48 +48,51 @@ func (b *AddressBook) ipset(name string) ranges.Set {
 	if s, ok := b.sets[name]; ok {
 		return s
 	}
-	var s ranges.Set
-	var pending []netip.Prefix // added since the last remove
-	flush := func() {
-		if len(pending) > 0 {
-			s.AddSet(ranges.SetOf(pending...))
-			pending = nil
+	var s, run ranges.Set // run: what follows each other and is all added, or all removed
+	var at language.TextRange
+	removing := false
+	flush := func() bool {
+		if !b.budget.Spend(perRange*(1+len(s.V4)+len(s.V6)+len(run.V4)+len(run.V6)), at) {
+			return false
 		}
+		run.V4, run.V6 = ranges.Merge(run.V4), ranges.Merge(run.V6)
+		if removing {
+			s.RemoveSet(run)
+		} else {
+			s.AddSet(run)
+		}
+		run = ranges.Set{}
+		return true
 	}
 	for _, op := range b.policy.IPSet(name).Ops {
-		if !b.budget.Spend(perRange*(1+len(s.V4)+len(s.V6)), op.Selector.At) {
-			break
-		}
-		t := op.Selector
-		var list []netip.Prefix
-		switch t.Kind {
-		case language.SelectIPSet:
-			o := b.ipset(t.Name)
-			if !b.budget.Spend(perRange*(len(o.V4)+len(o.V6)), op.Selector.At) {
+		if op.Remove != removing {
+			if !flush() {
 				break
 			}
-			flush()
-			if op.Remove {
-				s.RemoveSet(o)
-			} else {
-				s.AddSet(o)
-			}
-			continue
-		case language.SelectHost:
-			list = b.hosts[t.Name]
-		default:
-			list = []netip.Prefix{t.Prefix}
+			removing = op.Remove
 		}
-		if op.Remove {
-			flush()
-			s.RemoveSet(ranges.SetOf(list...))
-		} else {
-			pending = append(pending, list...)
+		at = op.Selector.At
+		o := b.element(op.Selector)
+		if !b.budget.Spend(perRange*(1+len(o.V4)+len(o.V6)), at) {
+			break
 		}
+		run.V4, run.V6 = append(run.V4, o.V4...), append(run.V6, o.V6...)
 	}
 	flush()
 	b.sets[name] = s
 	return s
+}
+
+// element is what an element of an IP set names.
+func (b *AddressBook) element(t language.Selector) ranges.Set {
+	switch t.Kind {
+	case language.SelectIPSet:
+		return b.ipset(t.Name)
+	case language.SelectHost:
+		return ranges.SetOf(b.hosts[t.Name]...)
+	default:
+		return ranges.SetOf(t.Prefix)
+	}
 }
 
 // Has tells whether a selector stands for addresses rather than for devices.
