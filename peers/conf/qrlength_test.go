@@ -76,7 +76,7 @@ func TestQREveryLengthIsRead(t *testing.T) {
 			drawModules(t, name, rows)
 			files, want = append(files, name), append(want, s)
 		}
-		if len(files) >= 16 {
+		if len(files) >= 8 {
 			flush()
 		}
 	}
