@@ -43,6 +43,10 @@ test: ## everything that CI runs: installs Debian's test tools where it is root
 bench: build ## measure what is promised; prints ratios with 10, 10,000 and 50,000 devices
 	@./test/bench
 
+.PHONY: fuzz
+fuzz: ## run every fuzz target for ten seconds; prints executions a second
+	@./test/fuzz
+
 .PHONY: generate
 generate: ## regenerate code and tidy the modules
 	$(TOOL) buf generate
