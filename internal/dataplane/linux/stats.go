@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,6 +103,13 @@ func (p *Plane) detailLocked() string {
 			s = "wireguard-go in this process"
 		}
 		s += fmt.Sprintf(" on %s, %s", p.link.name, p.link.why)
+	}
+	if p.want != nil && !p.want.gateway.Masquerade {
+		var nets []string
+		for _, n := range p.want.gateway.Network {
+			nets = append(nets, n.String())
+		}
+		s += fmt.Sprintf(", no masquerading: the networks behind need a route to %s by way of this gateway", strings.Join(nets, " and "))
 	}
 	if !p.ipv6 {
 		s += ", no IPv6 in this kernel"

@@ -150,3 +150,18 @@ func TestWholePlane(t *testing.T) {
 		t.Error("the gateway answers after its stop")
 	}
 }
+
+// TestNoMasqueradingIsSaid: with masquerading off, what the networks behind need is said.
+func TestNoMasqueradingIsSaid(t *testing.T) {
+	g := gateway(newKey(t))
+	p := &Plane{ipv6: true, want: newDesired(dataplane.State{Gateway: g})}
+	const need = "the networks behind need a route to 10.77.0.0/16 and fd77::/64 by way of this gateway"
+	if got := p.detailLocked(); !strings.Contains(got, need) {
+		t.Errorf("masquerading is off: %q", got)
+	}
+	g.Masquerade = true
+	p.want = newDesired(dataplane.State{Gateway: g})
+	if got := p.detailLocked(); strings.Contains(got, "masquerading") {
+		t.Errorf("masquerading is on: %q", got)
+	}
+}

@@ -90,7 +90,8 @@ func (p *Plane) begin(pk *packet, src *peer, now time.Time) (action, *flow) {
 func (p *Plane) candidate(pk *packet, src *peer, now time.Time) *flow {
 	gw := p.near.Load()
 	f := &flow{key: pk.key(), src: src}
-	f.seen.Store(now.UnixNano()) // or the janitor takes it for idle before its first packet has passed
+	f.began = now.UnixNano()
+	f.seen.Store(f.began) // or the janitor takes it for idle before its first packet has passed
 	s := src.session.Load()
 	captive := pk.proto == protoTCP && s.open(now) == opening{}
 	var own bool // the gateway's own address
@@ -151,7 +152,7 @@ func (p *Plane) admits(f *flow, now time.Time) bool {
 
 // pass notes a packet of f and says where it goes.
 func (p *Plane) pass(f *flow, pk *packet, forwards bool, now time.Time) action {
-	f.seen.Store(now.UnixNano())
+	f.touch(forwards, now)
 	switch f.kind {
 	case kindPeer:
 		f.track(pk, forwards)
@@ -180,7 +181,7 @@ func (p *Plane) outbound(pk *packet, now time.Time) bool {
 	f := p.flows.get(pk.reply())
 	ok := f != nil && p.allowed(f, now)
 	if ok {
-		f.seen.Store(now.UnixNano())
+		f.touch(false, now)
 	}
 	if pk.piece == firstPiece {
 		a := drop

@@ -39,6 +39,10 @@ type flow struct {
 	next  [2]nextSeq    // kindPeer: what each end will send next, the flow's beginner first
 	dead  atomic.Bool
 
+	// UDP: when it began (Unix nanoseconds), and what it has come to since.
+	began            int64
+	answered, stream atomic.Bool
+
 	mu      sync.Mutex
 	timer   *time.Timer // judges again when until has come
 	cutters []func()    // end what belongs to the flow at once

@@ -98,10 +98,12 @@ func (f *flow) idle() time.Duration {
 		return peerTCPIdle
 	case f.key.proto == protoTCP:
 		return 0 // the stack's keepalives end it
-	case f.kind == kindPeer:
-		return peerOtherIdle
+	case f.key.proto == protoUDP && f.stream.Load():
+		return udpStreamIdle
+	case f.key.proto == protoUDP:
+		return udpIdle
 	}
-	return udpIdle
+	return peerOtherIdle
 }
 
 // stale says whether f has ended or gone idle by now.

@@ -11,9 +11,29 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// udpIdle is how long a UDP flow lives without a packet, as Linux's conntrack has it
-// for streams.
-const udpIdle = 2 * time.Minute
+// How long a UDP flow lives without a packet: as Linux's conntrack has it unless its sysctls
+// (net.netfilter.nf_conntrack_udp_timeout and …_stream) were changed, so that both planes are
+// alike. A stream is a flow that was answered and still has packets udpYoung after it began
+// (net/netfilter/nf_conntrack_proto_udp.c).
+const (
+	udpIdle       = 30 * time.Second
+	udpStreamIdle = 2 * time.Minute
+	udpYoung      = 2 * time.Second
+)
+
+// touch notes that a packet of f has passed.
+func (f *flow) touch(forwards bool, now time.Time) {
+	f.seen.Store(now.UnixNano())
+	if f.key.proto != protoUDP {
+		return
+	}
+	if !forwards {
+		f.answered.Store(true)
+	}
+	if f.answered.Load() && !f.stream.Load() && now.UnixNano()-f.began > int64(udpYoung) {
+		f.stream.Store(true)
+	}
+}
 
 // acceptUDP connects a flow that the filter has let in. The stack calls it with the
 // first datagram and waits: dialling UDP sends nothing and does not block.
