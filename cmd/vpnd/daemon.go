@@ -77,6 +77,9 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.why = why
+	if f.Plane == "auto" && plane != "linux" {
+		d.log.Printf("the %s data plane is used, because %s", plane, why)
+	}
 	precheck := func(g dataplane.Gateway) error { return precheckPlane(ctx, plane, pc, g) }
 	if err := d.openState(ctx, precheck); err != nil {
 		return nil, err

@@ -28,6 +28,8 @@ type world struct {
 	iface string
 	args  []string // more arguments of vpnd
 	files int      // descriptors that vpnd may have; 0: as the test
+	user  int      // as which vpnd runs, with the three capabilities of its unit; 0: as root
+	tun   string   // with user: the mode of /dev/net/tun; "": 0666
 	vpnd  *process
 	app   *process
 	stand *process // a WireGuard that stands in for a killed vpnd's
@@ -118,7 +120,7 @@ func (w *world) vpndArgs(more ...string) []string {
 	if w.files > 0 {
 		limit = fmt.Sprintf("ulimit -n %d && ", w.files)
 	}
-	args := []string{"sh", "-c", limit + `mkdir -p /run/vpnd && mount --bind "$0" /run/vpnd && exec "$@"`, w.path("run"), binary("vpnd"),
+	args := []string{"sh", "-c", limit + `mkdir -p /run/vpnd && mount --bind "$0" /run/vpnd && ` + w.asUser() + ` "$@"`, w.path("run"), w.program(),
 		"--data", w.path("data"), "--sealing-key", w.path("sealing.key"),
 		"--control", w.path("run/control.sock"), "--whois-group", fmt.Sprint(nobody),
 		"--plane", w.plane, "--interface", w.iface,
@@ -126,6 +128,31 @@ func (w *world) vpndArgs(more ...string) []string {
 		"--app", w.path("app/app.sock"),
 	}
 	return append(append(args, w.args...), more...)
+}
+
+// asUser is the shell's command that runs another as w.user, with the capabilities that the
+// unit gives. The TUN device is one of the world's own, so that its mode is known, and so is the
+// folder of wireguard-go's sockets, which the unit makes.
+func (w *world) asUser() string {
+	if w.user == 0 {
+		return "exec"
+	}
+	const caps = "-all,+net_admin,+net_bind_service,+net_raw"
+	mode := w.tun
+	if mode == "" {
+		mode = "0666"
+	}
+	return fmt.Sprintf(`chown %[1]d:%[1]d %[2]s %[3]s && rm -f %[2]s/tun && mknod -m %[4]s %[2]s/tun c 10 200 && mount --bind %[2]s/tun /dev/net/tun &&
+mkdir -p %[2]s/wireguard /var/run/wireguard && chown %[1]d:%[1]d %[2]s/wireguard && mount --bind %[2]s/wireguard /var/run/wireguard &&
+exec setpriv --reuid %[1]d --regid %[1]d --clear-groups --inh-caps %[5]s --ambient-caps %[5]s --bounding-set %[5]s --`, w.user, w.dir, w.path("run"), mode, caps)
+}
+
+// program is vpnd where its user may run it.
+func (w *world) program() string {
+	if w.user != 0 {
+		return readable("vpnd")
+	}
+	return binary("vpnd")
 }
 
 // startApp starts the protected app as nobody, as a service manager would.

@@ -47,18 +47,24 @@ func (p *Plane) planForwarding() (guards, error) {
 		// The switch was put on by us, and the default back to 0: whoever switches it on
 		// again sets the default as well.
 		_, known := p.sys.was(conf6("default", "forwarding"))
-		if v, err := p.sys.get(conf6("default", "forwarding")); err == nil && v == "1" && !known {
+		v, err := p.sys.get(conf6("default", "forwarding"))
+		if err != nil {
+			return g, fmt.Errorf("reading sysctl %s: %w", dotted(conf6("default", "forwarding")), err)
+		}
+		if v == "1" && !known {
 			if err := p.forgetForwarding("net/ipv6"); err != nil {
 				return g, err
 			}
 		}
 	}
+	// What could not be read is guarded as if the host did not forward there; an interface
+	// that is gone needs no guard.
 	off := func(key string) bool {
 		if was, ok := p.sys.was(key); ok {
 			return was == "0"
 		}
 		v, err := p.sys.get(key)
-		return err == nil && v == "0"
+		return err == nil && v == "0" || err != nil && !errors.Is(err, fs.ErrNotExist)
 	}
 	for _, i := range p.outs.v4 {
 		if off(conf4(i, "forwarding")) {
@@ -129,7 +135,9 @@ func (p *Plane) setForwarding() ([]dataplane.Drift, error) {
 		return err
 	}
 	if len(p.guards.v4) > 0 {
-		if v, err := p.sys.get(all4); err == nil && v == "0" {
+		if v, err := p.sys.get(all4); err != nil {
+			return drift, fmt.Errorf("reading sysctl %s: %w", dotted(all4), err)
+		} else if v == "0" {
 			if err := p.sys.noteAs(all4, "0", "0"); err != nil { // to tell when the owner switches it on
 				return drift, err
 			}
@@ -184,10 +192,11 @@ func (p *Plane) setForwarding() ([]dataplane.Drift, error) {
 }
 
 // filtersReverse says whether rp_filter looks at what comes in by the interface (the
-// kernel takes the larger of the interface's value and of that for all).
+// kernel takes the larger of the interface's value and of that for all). It is taken to
+// do so where that cannot be read.
 func (p *Plane) filtersReverse(iface string) bool {
 	for _, i := range []string{iface, "all"} {
-		if v, err := p.sys.get(conf4(i, "rp_filter")); err == nil && v != "0" {
+		if v, err := p.sys.get(conf4(i, "rp_filter")); v != "0" && !errors.Is(err, fs.ErrNotExist) {
 			return true
 		}
 	}

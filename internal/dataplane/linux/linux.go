@@ -122,7 +122,10 @@ func (o Options) New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 		portal.release()
 		return nil, fmt.Errorf("opening WireGuard's control interface: %w", err)
 	}
-	_, err = os.Stat("/proc/sys/net/ipv6")
+	if _, err = os.Stat("/proc/sys/net/ipv6"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		portal.release()
+		return nil, fmt.Errorf("looking for IPv6 in this kernel: %w", err)
+	}
 	alive, stop := context.WithCancel(context.Background())
 	return &Plane{
 		c: c, o: o, ipv6: err == nil, ctx: alive, stop: stop,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 
@@ -67,8 +68,11 @@ func precheck(c dataplane.Config, g dataplane.Gateway, wg *wgctrl.Client) error 
 // in another network namespace: the sockets are per host.
 func checkUAPI(iface string) error {
 	c, err := net.Dial("unix", "/var/run/wireguard/"+iface+".sock")
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED): // none, or nobody's any more
 		return nil
+	case err != nil:
+		return fmt.Errorf("whether another process serves WireGuard as %s could not be seen: %w; give vpnd's user access, remove the socket if it is nobody's, or choose another name with --interface", iface, err)
 	}
 	c.Close()
 	return fmt.Errorf("%w: another process serves WireGuard as %s (/var/run/wireguard/%s.sock); stop it, or choose another with --interface", ErrInterfaceTaken, iface, iface)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/google/nftables"
@@ -66,7 +67,7 @@ func probeWireGuard() error {
 	}
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
-		return unix.Close(fd)
+		return errors.Join(unix.Close(fd), probeSockets("/var/run/wireguard"))
 	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -75,7 +76,23 @@ func probeWireGuard() error {
 			return nil
 		}
 	}
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("leave to use the TUN device that is there (/dev/net/tun: %w; udev gives it mode 0666), or the kernel's WireGuard", err)
+	}
 	return fmt.Errorf("a TUN device or the kernel's WireGuard (/dev/net/tun: %w)", err)
+}
+
+// probeSockets looks whether wireguard-go can have its control socket in dir, where wg(8)
+// looks for it.
+func probeSockets(dir string) error {
+	err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	if errors.Is(err, unix.ENOENT) {
+		err = unix.Faccessat(unix.AT_FDCWD, filepath.Dir(dir), unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	}
+	if err != nil {
+		return fmt.Errorf("a folder %s that its user may write (%w; a unit's RuntimeDirectory= makes one), or the kernel's WireGuard", dir, err)
+	}
+	return nil
 }
 
 func probeNFT() error {

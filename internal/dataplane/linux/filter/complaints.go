@@ -1,9 +1,12 @@
 package filter
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -55,9 +58,20 @@ func (f *Filter) Complaints() []string {
 	if err != nil {
 		out = append(out, fmt.Sprintf("the tables of others could not be read, so they may drop what the gateway accepts: %v", err))
 	}
+	return append(out, legacyTables("/proc/net", tun)...)
+}
+
+// legacyTables says what there may be of iptables-legacy. Its lists are root's alone, and
+// looking another way would load its modules.
+func legacyTables(proc, tun string) (out []string) {
 	for _, name := range []string{"ip", "ip6"} {
-		b, _ := os.ReadFile("/proc/net/" + name + "_tables_names")
-		if slices.Contains(strings.Fields(string(b)), "filter") {
+		file := filepath.Join(proc, name+"_tables_names")
+		b, err := os.ReadFile(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // its module is not loaded
+		case err != nil:
+			out = append(out, fmt.Sprintf("whether %stables-legacy has a filter table could not be seen (%v): look for drops in %stables-legacy-save as root, and allow %s there", name, err, name, tun))
+		case slices.Contains(strings.Fields(string(b)), "filter"):
 			out = append(out, fmt.Sprintf("%stables-legacy has a filter table, which nftables cannot show: look for drops in %stables-legacy-save, and allow %s there", name, name, tun))
 		}
 	}
@@ -109,6 +123,9 @@ func complaints(packets []traced, tun string) ([]string, error) {
 			}
 			w := &walk{ruleset: t, packet: p}
 			v := w.chain(c.Name, 0)
+			for _, err := range w.unread {
+				out = append(out, fmt.Sprintf("table %s %s, chain %s could not be read, so it may drop %s: %v", familyName(c.Table.Family), c.Table.Name, c.Name, p.what, err))
+			}
 			if v == run.Undecided && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
 				v, w.where = run.Dropped, c.Name+" (policy drop)"
 			}

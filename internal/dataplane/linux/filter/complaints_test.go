@@ -1,7 +1,9 @@
 package filter
 
 import (
+	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -100,5 +102,30 @@ X`,
 			b.want("after the lines were added", "wiki", answer, err)
 			b.signOut(s)
 		})
+	}
+}
+
+// TestLegacyTablesUnseen: lists that this user may not read are not taken for empty ones.
+func TestLegacyTablesUnseen(t *testing.T) {
+	proc := t.TempDir()
+	if got := legacyTables(proc, "vt"); len(got) != 0 {
+		t.Errorf("without modules: %q", got)
+	}
+	for name, text := range map[string]string{"ip": "nat\nfilter\n", "ip6": "nat\n"} {
+		if err := os.WriteFile(proc+"/"+name+"_tables_names", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := legacyTables(proc, "vt"); len(got) != 1 || !strings.Contains(got[0], "iptables-legacy has a filter table") {
+		t.Errorf("with a filter table: %q", got)
+	}
+	// A folder in its place cannot be read by anybody, root included.
+	for _, name := range []string{"ip", "ip6"} {
+		if err := errors.Join(os.Remove(proc+"/"+name+"_tables_names"), os.Mkdir(proc+"/"+name+"_tables_names", 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := legacyTables(proc, "vt"); len(got) != 2 || !strings.Contains(got[0], "could not be seen") {
+		t.Errorf("unreadable: %q", got)
 	}
 }

@@ -18,7 +18,8 @@ import (
 type walk struct {
 	*ruleset
 	packet traced
-	where  string // the chain that dropped it
+	where  string  // the chain that dropped it
+	unread []error // what could not be read on the way
 }
 
 // registers of 4 bytes; nil stands for an unknown value.
@@ -30,6 +31,7 @@ func (w *walk) chain(name string, depth int) run.Fate {
 	}
 	rules, err := w.rules(name)
 	if err != nil {
+		w.unread = append(w.unread, err)
 		return run.Undecided
 	}
 	for _, r := range rules {
