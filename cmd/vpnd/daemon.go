@@ -78,7 +78,7 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 	}
 	d.why = why
 	if f.Plane == "auto" && plane != "linux" {
-		d.log.Printf("the %s data plane is used, because %s", plane, why)
+		d.log.Info("the " + plane + " data plane is used, because " + why)
 	}
 	precheck := func(g dataplane.Gateway) error { return precheckPlane(ctx, plane, pc, g) }
 	if err := d.openState(ctx, precheck); err != nil {
