@@ -1,18 +1,18 @@
 package filter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 
+	"vpnd/internal/dataplane"
 	"vpnd/internal/dataplane/linux/run"
 )
 
@@ -51,7 +51,7 @@ func (f *Filter) Complaints() []string {
 	if port == 0 {
 		packets = packets[1:]
 	}
-	out, err := complaints(packets, tun)
+	out, err := complaints(context.Background(), packets, tun)
 	if lack := f.teller.Lack(); lack != "" {
 		out = append(out, lack)
 	}
@@ -78,15 +78,14 @@ func legacyTables(proc, tun string) (out []string) {
 	return out
 }
 
-// ruleset is the part of the host's rules that one table has.
+// ruleset is one table of somebody else's.
 type ruleset struct {
 	table  *nftables.Table
-	chains map[string]*nftables.Chain
-	rules  func(chain string) ([]*nftables.Rule, error)
-	inSet  func(s *expr.Lookup, key []byte) (bool, error)
+	kernel *run.Kernel
+	chains map[string]bool
 }
 
-func complaints(packets []traced, tun string) ([]string, error) {
+func complaints(ctx context.Context, packets []traced, tun string) ([]string, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, err
@@ -99,9 +98,14 @@ func complaints(packets []traced, tun string) ([]string, error) {
 	for _, c := range all {
 		key := fmt.Sprint(c.Table.Family, c.Table.Name)
 		if tables[key] == nil {
-			tables[key] = readTable(conn, c.Table)
+			k, err := run.OpenFamily(ctx, byte(c.Table.Family), c.Table.Name)
+			if err != nil {
+				return nil, err
+			}
+			defer k.Close()
+			tables[key] = &ruleset{c.Table, k, make(map[string]bool)}
 		}
-		tables[key].chains[c.Name] = c
+		tables[key].chains[c.Name] = true
 	}
 	var out []string
 	for _, c := range all {
@@ -121,16 +125,17 @@ func complaints(packets []traced, tun string) ([]string, error) {
 			if *p.hook != *c.Hooknum {
 				continue
 			}
-			w := &walk{ruleset: t, packet: p}
-			v := w.chain(c.Name, 0)
-			for _, err := range w.unread {
+			m := &run.Machine{From: t.kernel, Packet: p.packet(c.Table.Family)}
+			v, err := m.Run(c.Name)
+			if err != nil {
 				out = append(out, fmt.Sprintf("table %s %s, chain %s could not be read, so it may drop %s: %v", familyName(c.Table.Family), c.Table.Name, c.Name, p.what, err))
+				continue
 			}
 			if v == run.Undecided && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
-				v, w.where = run.Dropped, c.Name+" (policy drop)"
+				v, m.Where = run.Dropped, c.Name+" (policy drop)"
 			}
 			if v == run.Dropped {
-				what, where = append(what, p.what), w.where
+				what, where = append(what, p.what), m.Where
 				lines = append(lines, remedy(t, c.Name, p, tun))
 			}
 		}
@@ -142,47 +147,17 @@ func complaints(packets []traced, tun string) ([]string, error) {
 	return out, nil
 }
 
-func readTable(conn *nftables.Conn, t *nftables.Table) *ruleset {
-	rules := make(map[string][]*nftables.Rule)
-	sets := make(map[string][]nftables.SetElement)
-	return &ruleset{
-		table:  t,
-		chains: make(map[string]*nftables.Chain),
-		rules: func(chain string) ([]*nftables.Rule, error) {
-			if r, ok := rules[chain]; ok {
-				return r, nil
-			}
-			r, err := conn.GetRules(t, &nftables.Chain{Table: t, Name: chain})
-			rules[chain] = r
-			return r, err
-		},
-		inSet: func(l *expr.Lookup, key []byte) (bool, error) {
-			elems, ok := sets[l.SetName]
-			if !ok {
-				var err error
-				if elems, err = conn.GetSetElements(&nftables.Set{Table: t, Name: l.SetName}); err != nil {
-					return false, err
-				}
-				sets[l.SetName] = elems
-			}
-			return contains(elems, key), nil
-		},
-	}
-}
-
-// contains looks a key up, also between the two ends of an interval.
-func contains(elems []nftables.SetElement, key []byte) bool {
-	var below *nftables.SetElement
-	for i, e := range elems {
-		switch c := strings.Compare(string(e.Key), string(key)); {
-		case c == 0 && !e.IntervalEnd:
-			return true
-		case c <= 0 && (below == nil || string(e.Key) >= string(below.Key)):
-			below = &elems[i]
+// packet is p as a table of the family sees it. What it says not is not known: rules that
+// look at it are taken for such as do not match, so there may be a complaint too many.
+func (p traced) packet(f nftables.TableFamily) run.Packet {
+	name := func(s string) string {
+		if s == "" {
+			return run.Elsewhere
 		}
+		return s
 	}
-	interval := slices.ContainsFunc(elems, func(e nftables.SetElement) bool { return e.IntervalEnd })
-	return interval && below != nil && !below.IntervalEnd
+	return run.Packet{Partial: true, V6: f == nftables.TableFamilyIPv6, Flow: dataplane.Flow{Proto: p.proto}, Port: p.dport,
+		IIF: name(p.iif), OIF: name(p.oif), Established: p.established, Local: p.local}
 }
 
 func familyName(f nftables.TableFamily) string {
@@ -246,12 +221,4 @@ func remedy(t *ruleset, chain string, p traced, tun string) string {
 		return fmt.Sprintf("%s iifname %q accept", at, tun)
 	}
 	return fmt.Sprintf("%s udp dport %d accept", at, p.dport)
-}
-
-// index of the tunnel's interface, for rules that name it by index.
-func index(name string) int {
-	if i, err := net.InterfaceByName(name); err == nil {
-		return i.Index
-	}
-	return -1
 }

@@ -77,11 +77,16 @@ func (w way) withoutTable(f dataplane.Flow) bool {
 }
 
 // permits follows the first packet of a flow through the hooks.
-func (w way) permits(from run.Reader, f dataplane.Flow) (bool, error) {
+func (w way) permits(from run.Reader, f dataplane.Flow) (ok bool, err error) {
 	if !w.concerns(f) {
 		return false, nil // no business of the tunnel's
 	}
 	m := &run.Machine{From: from, Packet: run.Packet{Flow: f, Dst: f.Dst, Port: f.DstPort}}
+	defer func() {
+		if err == nil && m.Doubt != nil { // our own rules leave none
+			ok, err = false, m.Doubt
+		}
+	}()
 	p := &m.Packet
 	if w.own(f.Src) {
 		p.OIF = w.iface

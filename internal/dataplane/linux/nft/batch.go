@@ -4,6 +4,7 @@
 package nft
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 
@@ -27,6 +28,7 @@ const Inet = unix.NFPROTO_INET
 // google/nftables has a batch of its own, but it writes table flags as 0, hides which
 // message failed and knows no "destroy"; its expressions are used as they are.
 type Batch struct {
+	Family byte // of the table; 0: inet
 	Table  string
 	Suffix string // of the names of sets and of chains that are no base chains
 	Ops    []op
@@ -53,7 +55,7 @@ func (b *Batch) Add(what string, typ uint16, flags netlink.HeaderFlags, attrs []
 		what:   what,
 		Header: uint16(unix.NFNL_SUBSYS_NFTABLES)<<8 | typ,
 		Flags:  flags,
-		Body:   append([]byte{Inet, unix.NFNETLINK_V0, 0, 0}, body...),
+		Body:   append([]byte{cmp.Or(b.Family, Inet), unix.NFNETLINK_V0, 0, 0}, body...),
 		isDel:  typ == unix.NFT_MSG_DELSETELEM,
 	})
 }

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -59,20 +60,27 @@ func DecodeRule(b []byte) ([]Step, error) {
 	return steps, nil
 }
 
-// decodeStep decodes one statement; nil does nothing to a packet's fate.
+// decodeStep decodes one statement; nil does nothing to a packet's fate. Of one that is not
+// known nobody can tell whether its rule goes on.
 func decodeStep(name string, a nft.Attributes) (Step, error) {
 	switch name {
-	case "counter", "masq", "notrack", "rt", "byteorder":
+	case "counter", "log", "last", "notrack", "masq":
 		return nil, nil
+	case "rt":
+		return forgets(a, unix.NFTA_RT_DREG)
+	case "byteorder":
+		return forgets(a, unix.NFTA_BYTEORDER_DREG)
 	case "exthdr":
-		if a[unix.NFTA_EXTHDR_SREG] == nil {
-			return nil, fmt.Errorf("it looks at an option")
+		if a[unix.NFTA_EXTHDR_SREG] != nil {
+			return nil, nil // the segment size that a SYN announces
 		}
-		return nil, nil // the segment size that a SYN announces
+		return forgets(a, unix.NFTA_EXTHDR_DREG)
 	case "meta":
 		return decodeMeta(a)
 	case "ct":
 		return decodeCt(a)
+	case "fib":
+		return decodeFib(a)
 	case "payload":
 		return decodePayload(a)
 	case "immediate":
@@ -81,18 +89,39 @@ func decodeStep(name string, a nft.Attributes) (Step, error) {
 		return decodeBitwise(a)
 	case "cmp":
 		return decodeCmp(a)
+	case "range":
+		return decodeRange(a)
 	case "lookup":
 		return decodeLookup(a)
 	case "nat":
 		return decodeNAT(a)
+	case "match":
+		return decodeMatch(a)
+	case "target":
+		if t := a.Str(unix.NFTA_TARGET_NAME); t != "REJECT" && t != "DROP" {
+			return nil, nil
+		}
+		return drops, nil
 	case "limit":
 		// One packet is over no limit.
 		within := a.U32(unix.NFTA_LIMIT_FLAGS)&unix.NFT_LIMIT_F_INV == 0
 		return func(*Machine) (bool, error) { return within, nil }, nil
 	case "reject":
-		return func(m *Machine) (bool, error) { m.verdict = verdict{code: verdictDrop}; return true, nil }, nil
+		return drops, nil
 	}
-	return nil, fmt.Errorf("it is none of ours")
+	return cannotTell("statement %q is not known", name), nil
+}
+
+func drops(m *Machine) (bool, error) { m.verdict = verdict{code: verdictDrop}; return true, nil }
+
+func cannotTell(format string, args ...any) Step {
+	return func(*Machine) (bool, error) { return false, unknown(format, args...) }
+}
+
+// forgets is a statement that loads what is not known here.
+func forgets(a nft.Attributes, dreg uint16) (Step, error) {
+	to, err := a.Register(dreg)
+	return func(m *Machine) (bool, error) { m.forget(to, 16); return true, nil }, err
 }
 
 func decodeMeta(a nft.Attributes) (Step, error) {
@@ -101,10 +130,7 @@ func decodeMeta(a nft.Attributes) (Step, error) {
 		to, err := a.Register(unix.NFTA_META_DREG)
 		return func(m *Machine) (bool, error) {
 			v, err := m.Packet.meta(key)
-			if err != nil {
-				return false, err
-			}
-			return true, m.load(to, v)
+			return m.loadIf(to, v, err)
 		}, err
 	}
 	from, err := a.Register(unix.NFTA_META_SREG)
@@ -114,7 +140,7 @@ func decodeMeta(a nft.Attributes) (Step, error) {
 	case unix.NFT_META_PRIORITY:
 		return func(m *Machine) (bool, error) { m.Packet.priority = m.get32(from); return true, nil }, err
 	}
-	return nil, fmt.Errorf("it sets packet key %d", key)
+	return nil, err // nothing that rules look at
 }
 
 func decodeCt(a nft.Attributes) (Step, error) {
@@ -127,36 +153,32 @@ func decodeCt(a nft.Attributes) (Step, error) {
 		case unix.NFT_CT_LABELS:
 			return func(m *Machine) (bool, error) { copy(m.Packet.label[:], m.regs[from:]); return true, nil }, err
 		}
-		return nil, fmt.Errorf("it sets flow key %d", key)
+		return nil, err // nothing that rules look at
 	}
 	d := a[unix.NFTA_CT_DIRECTION]
 	reply := len(d) == 1 && d[0] != 0
 	to, err := a.Register(unix.NFTA_CT_DREG)
 	return func(m *Machine) (bool, error) {
 		v, ok, err := m.Packet.tracked(key, reply)
-		if err != nil || !ok {
+		if !ok {
 			return false, err
 		}
-		return true, m.load(to, v)
+		return m.loadIf(to, v, err)
 	}, err
 }
 
 func decodePayload(a nft.Attributes) (Step, error) {
 	base, offset, n := a.U32(unix.NFTA_PAYLOAD_BASE), a.U32(unix.NFTA_PAYLOAD_OFFSET), a.U32(unix.NFTA_PAYLOAD_LEN)
-	to, err := a.Register(unix.NFTA_PAYLOAD_DREG)
-	if base != unix.NFT_PAYLOAD_NETWORK_HEADER && base != unix.NFT_PAYLOAD_TRANSPORT_HEADER {
-		return nil, fmt.Errorf("it looks at header %d", base)
+	if a[unix.NFTA_PAYLOAD_SREG] != nil {
+		return cannotTell("it changes the packet"), nil
 	}
+	to, err := a.Register(unix.NFTA_PAYLOAD_DREG)
 	return func(m *Machine) (bool, error) {
-		header := m.Packet.network
-		if base == unix.NFT_PAYLOAD_TRANSPORT_HEADER {
-			header = m.Packet.transport
+		v, ok, err := m.Packet.header(base, offset, n)
+		if !ok {
+			return false, err
 		}
-		h := header()
-		if uint64(offset)+uint64(n) > uint64(len(h)) {
-			return false, nil
-		}
-		return true, m.load(to, h[offset:offset+n])
+		return m.loadIf(to, v, err)
 	}, err
 }
 
@@ -190,13 +212,20 @@ func decodeBitwise(a nft.Attributes) (Step, error) {
 		return nil, err
 	}
 	n := a.U32(unix.NFTA_BITWISE_LEN)
+	if len(mask.Data) == 0 || len(xor.Data) == 0 { // a shift, or of two registers
+		return func(m *Machine) (bool, error) { m.forget(to, max(n, 4)); return true, nil }, nil
+	}
 	if uint32(len(mask.Data)) != n || uint32(len(xor.Data)) != n || from+n > uint32(len(Machine{}.regs)) {
 		return nil, fmt.Errorf("%d bytes with a mask of %d and %d to flip", n, len(mask.Data), len(xor.Data))
 	}
 	return func(m *Machine) (bool, error) {
+		was, err := m.read(from, n)
+		if err != nil {
+			return m.loadIf(to, nil, err)
+		}
 		v := make([]byte, n)
 		for i := range v {
-			v[i] = m.regs[int(from)+i]&mask.Data[i] ^ xor.Data[i]
+			v[i] = was[i]&mask.Data[i] ^ xor.Data[i]
 		}
 		return true, m.load(to, v)
 	}, nil
@@ -211,11 +240,50 @@ func decodeCmp(a nft.Attributes) (Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &expr.Cmp{Op: expr.CmpOp(a.U32(unix.NFTA_CMP_OP)), Data: want.Data}
-	if int(at)+len(want.Data) > len(Machine{}.regs) {
-		return nil, fmt.Errorf("it compares %d bytes", len(want.Data))
+	op := expr.CmpOp(a.U32(unix.NFTA_CMP_OP))
+	return func(m *Machine) (bool, error) {
+		v, err := m.read(at, uint32(len(want.Data)))
+		return err == nil && holds(op, bytes.Compare(v, want.Data)), err
+	}, nil
+}
+
+// holds says whether a comparison came out as op wants it.
+func holds(op expr.CmpOp, c int) bool {
+	switch op {
+	case expr.CmpOpEq:
+		return c == 0
+	case expr.CmpOpNeq:
+		return c != 0
+	case expr.CmpOpLt:
+		return c < 0
+	case expr.CmpOpLte:
+		return c <= 0
+	case expr.CmpOpGt:
+		return c > 0
+	case expr.CmpOpGte:
+		return c >= 0
 	}
-	return func(m *Machine) (bool, error) { return Matches(c, m.regs[at:]), nil }, nil
+	return false
+}
+
+func decodeRange(a nft.Attributes) (Step, error) {
+	at, err := a.Register(unix.NFTA_RANGE_SREG)
+	if err != nil {
+		return nil, err
+	}
+	from, err := DataOf(a, unix.NFTA_RANGE_FROM_DATA)
+	if err != nil {
+		return nil, err
+	}
+	to, err := DataOf(a, unix.NFTA_RANGE_TO_DATA)
+	outside := a.U32(unix.NFTA_RANGE_OP) == unix.NFT_RANGE_NEQ
+	return func(m *Machine) (bool, error) {
+		v, err := m.read(at, uint32(len(from.Data)))
+		if err != nil {
+			return false, err
+		}
+		return (bytes.Compare(v, from.Data) >= 0 && bytes.Compare(v, to.Data) <= 0) != outside, nil
+	}, err
 }
 
 func decodeLookup(a nft.Attributes) (Step, error) {
@@ -234,7 +302,7 @@ func decodeLookup(a nft.Attributes) (Step, error) {
 		}
 	}
 	return func(m *Machine) (bool, error) {
-		v, found, err := m.From.Find(set, m.regs[from:])
+		v, found, err := m.From.Find(set, m.known(from))
 		if err != nil || found == (flags&unix.NFT_LOOKUP_F_INV != 0) {
 			return false, err
 		}
@@ -252,7 +320,7 @@ func decodeLookup(a nft.Attributes) (Step, error) {
 // decodeNAT decodes a rewriting of the destination, which ends the chain.
 func decodeNAT(a nft.Attributes) (Step, error) {
 	if a.U32(unix.NFTA_NAT_TYPE) != unix.NFT_NAT_DNAT {
-		return nil, fmt.Errorf("it rewrites more than the destination")
+		return cannotTell("it rewrites more than the destination"), nil
 	}
 	addr, err := a.Register(unix.NFTA_NAT_REG_ADDR_MIN)
 	if err != nil {
@@ -261,6 +329,9 @@ func decodeNAT(a nft.Attributes) (Step, error) {
 	port, err := a.Register(unix.NFTA_NAT_REG_PROTO_MIN)
 	return func(m *Machine) (bool, error) {
 		p := &m.Packet
+		if p.Partial {
+			return false, unknown("it rewrites the destination")
+		}
 		p.Dst, _ = netip.AddrFromSlice(m.regs[addr : addr+nft.IPOf(p.Dst).Len])
 		p.Port = binary.BigEndian.Uint16(m.regs[port:])
 		p.Rewritten = true

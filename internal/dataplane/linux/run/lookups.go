@@ -16,24 +16,30 @@ import (
 // that it comes to, and single elements. So it costs the same with fifty thousand devices
 // as with ten. Only the sets of prefixes, which come from the policy, are read whole.
 type Kernel struct {
-	table string
-	ctx   context.Context
-	conn  *netlink.Conn
-	sets  map[string]KernelSet
+	family byte // of the table; 0: inet
+	table  string
+	ctx    context.Context
+	conn   *netlink.Conn
+	sets   map[string]KernelSet
+	chains map[string][][]Step
 }
 
 // KernelSet is what the kernel says of a set.
 type KernelSet struct {
 	KeyLen   uint32
 	Interval bool
+	pieces   bool // a concatenation of intervals
 }
 
-func Open(ctx context.Context, table string) (*Kernel, error) {
+func Open(ctx context.Context, table string) (*Kernel, error) { return OpenFamily(ctx, 0, table) }
+
+// OpenFamily is Open for a table of any family.
+func OpenFamily(ctx context.Context, family byte, table string) (*Kernel, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open nf_tables: %w", err)
 	}
-	return &Kernel{table: table, ctx: ctx, conn: conn, sets: make(map[string]KernelSet)}, nil
+	return &Kernel{family: family, chains: make(map[string][][]Step), table: table, ctx: ctx, conn: conn, sets: make(map[string]KernelSet)}, nil
 }
 
 func (k *Kernel) Close() { _ = k.conn.Close() }
@@ -41,7 +47,7 @@ func (k *Kernel) Close() { _ = k.conn.Close() }
 // Ask sends one request and returns the attributes of each answer. A list that somebody
 // changed while it was read is read again.
 func (k *Kernel) Ask(what string, typ uint16, flags netlink.HeaderFlags, attrs ...netlink.Attribute) ([]nft.Attributes, error) {
-	b := &nft.Batch{Table: k.table}
+	b := &nft.Batch{Table: k.table, Family: k.family}
 	b.Add(what, typ, flags|netlink.Request, attrs)
 	if b.Err != nil {
 		return nil, b.Err
@@ -105,7 +111,11 @@ func (k *Kernel) Hooked(chain string, hook uint32) (bool, error) {
 	return err == nil && h.U32(unix.NFTA_HOOK_HOOKNUM) == hook, err
 }
 
+// Rules are read once from each chain.
 func (k *Kernel) Rules(chain string) ([][]Step, error) {
+	if r, ok := k.chains[chain]; ok {
+		return r, nil
+	}
 	list, err := k.Ask("list rules of chain "+chain, unix.NFT_MSG_GETRULE, netlink.Dump,
 		netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: nft.CString(k.table)},
 		netlink.Attribute{Type: unix.NFTA_RULE_CHAIN, Data: nft.CString(chain)})
@@ -120,6 +130,7 @@ func (k *Kernel) Rules(chain string) ([][]Step, error) {
 		}
 		out = append(out, r)
 	}
+	k.chains[chain] = out
 	return out, nil
 }
 
@@ -137,7 +148,8 @@ func (k *Kernel) Set(name string) (KernelSet, error) {
 	if len(list) == 0 {
 		return KernelSet{}, fmt.Errorf("read set %s: no answer", name)
 	}
-	s := KernelSet{list[0].U32(unix.NFTA_SET_KEY_LEN), list[0].U32(unix.NFTA_SET_FLAGS)&unix.NFT_SET_INTERVAL != 0}
+	flags := list[0].U32(unix.NFTA_SET_FLAGS)
+	s := KernelSet{list[0].U32(unix.NFTA_SET_KEY_LEN), flags&unix.NFT_SET_INTERVAL != 0, flags&unix.NFT_SET_INTERVAL != 0 && flags&setConcat != 0}
 	k.sets[name] = s
 	return s, nil
 }
@@ -146,6 +158,12 @@ func (k *Kernel) Find(name string, regs []byte) (Mapped, bool, error) {
 	s, err := k.Set(name)
 	if err != nil {
 		return Mapped{}, false, err
+	}
+	if s.pieces {
+		return Mapped{}, false, unknown("set %s is one of concatenated intervals", name)
+	}
+	if uint32(len(regs)) < s.KeyLen {
+		return Mapped{}, false, unknown("it looks up what is not known of the packet")
 	}
 	key := regs[:s.KeyLen]
 	ref := []netlink.Attribute{
@@ -224,3 +242,5 @@ func inIntervals(list []nft.Attributes, key []byte) (Mapped, bool, error) {
 	v, err := DataOf(last, unix.NFTA_SET_ELEM_DATA)
 	return v, err == nil, err
 }
+
+const setConcat = 0x80 // NFT_SET_CONCAT (include/uapi/linux/netfilter/nf_tables.h)

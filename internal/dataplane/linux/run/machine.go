@@ -3,27 +3,33 @@
 package run
 
 import (
-	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"net/netip"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
-
-	"vpnd/internal/dataplane"
-	"vpnd/internal/dataplane/linux/nft"
 )
 
-// A Machine does with a packet what the kernel would do with it: it runs the rules as
-// they were read back from there. It knows the statements that our rules are made of and
-// refuses to judge by any other.
+// A Machine does with a packet what the kernel would do with it: it runs rules as they were
+// read back from there, ours and other people's. Of a rule that it cannot tell whether it
+// matches, by a statement or by what is not known of the packet, it says so in Doubt.
 type Machine struct {
-	From    Reader
-	Packet  Packet
+	From   Reader
+	Packet Packet
+	Doubt  error  // the first rule that may match or not; what was returned holds if it does not
+	Where  string // the chain that decided
+
 	regs    [64]byte // sixteen registers of 4 bytes
+	blank   uint16   // those whose value is not known, a bit each
 	verdict verdict
 }
+
+// Unknown says what cannot be told.
+type Unknown string
+
+func (u Unknown) Error() string { return string(u) }
+
+func unknown(format string, args ...any) error { return Unknown(fmt.Sprintf(format, args...)) }
 
 // Reader is where the rules and elements come from.
 type Reader interface {
@@ -31,7 +37,7 @@ type Reader interface {
 	Hooked(chain string, hook uint32) (bool, error)
 	// Rules are those of a chain, each as its steps.
 	Rules(chain string) ([][]Step, error)
-	// Find looks up an element; regs begin with its key.
+	// Find looks up an element; regs begin with its key, as far as that is known.
 	Find(set string, regs []byte) (Mapped, bool, error)
 }
 
@@ -64,26 +70,16 @@ const (
 	Dropped
 )
 
-// Packet is the first packet of a flow on its way through the hooks.
-type Packet struct {
-	Flow      dataplane.Flow // as conntrack keeps it: before any rewriting
-	Dst       netip.Addr     // as it is rewritten
-	Port      uint16
-	IIF, OIF  string
-	Mark      uint32
-	priority  uint32
-	flowMark  uint32
-	label     [16]byte // of the flow
-	Rewritten bool
-}
-
 // elsewhere is the name of an interface that no rule has.
 const Elsewhere = "\x01"
 
 // depth is how far the kernel lets chains jump (NFT_JUMP_STACK_SIZE).
 const depth = 16
 
-// Hook runs a base chain; one that is not there lets everything pass.
+// Run runs a base chain that is there; Undecided leaves the packet to the chain's policy.
+func (m *Machine) Run(chain string) (Fate, error) { return m.chain(chain, 0) }
+
+// Hook runs a base chain of ours; one that is not there lets everything pass.
 func (m *Machine) Hook(chain string, hook uint32) (Fate, error) {
 	there, err := m.From.Hooked(chain, hook)
 	if err != nil || !there {
@@ -107,6 +103,13 @@ func (m *Machine) chain(name string, level int) (Fate, error) {
 	}
 	for n, r := range rules {
 		through, err := m.rule(r)
+		var u Unknown
+		if errors.As(err, &u) {
+			if m.Doubt == nil {
+				m.Doubt = fmt.Errorf("chain %s, rule %d: %w", name, n+1, err)
+			}
+			continue
+		}
 		if err != nil {
 			return Undecided, fmt.Errorf("chain %s, rule %d: %w", name, n+1, err)
 		}
@@ -115,8 +118,10 @@ func (m *Machine) chain(name string, level int) (Fate, error) {
 		}
 		switch v := m.verdict; v.code {
 		case verdictAccept:
+			m.Where = name
 			return Accepted, nil
 		case verdictDrop:
+			m.Where = name
 			return Dropped, nil
 		case unix.NFT_RETURN:
 			return Undecided, nil
@@ -156,122 +161,52 @@ func (m *Machine) load(at uint32, v []byte) error {
 	}
 	clear(m.regs[at : at+n])
 	copy(m.regs[at:], v)
+	m.blank &^= words(at, n)
 	return nil
 }
 
+// forget says that n bytes from at on are not known.
+func (m *Machine) forget(at, n uint32) { m.blank |= words(at, n) }
+
+// loadIf loads v, or forgets what was there when err says that v is not known.
+func (m *Machine) loadIf(at uint32, v []byte, err error) (bool, error) {
+	var u Unknown
+	if errors.As(err, &u) {
+		m.forget(at, 16)
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, m.load(at, v)
+}
+
+// read gives n bytes from at on.
+func (m *Machine) read(at, n uint32) ([]byte, error) {
+	if at+n > uint32(len(m.regs)) {
+		return nil, fmt.Errorf("%d bytes at %d are not in the registers", n, at)
+	}
+	if m.blank&words(at, n) != 0 {
+		return nil, unknown("it looks at what is not known of the packet")
+	}
+	return m.regs[at : at+n], nil
+}
+
+// known are the registers from at on, up to the first that is not known.
+func (m *Machine) known(at uint32) []byte {
+	end := at
+	for end < uint32(len(m.regs)) && m.blank&words(end, 4) == 0 {
+		end += 4
+	}
+	return m.regs[at:end]
+}
+
+// words has a bit for each register that n bytes from at on touch.
+func words(at, n uint32) (bits uint16) {
+	for i := at / 4; i*4 < at+n && i < 16; i++ {
+		bits |= 1 << i
+	}
+	return bits
+}
+
 func (m *Machine) get32(at uint32) uint32 { return binary.NativeEndian.Uint32(m.regs[at:]) }
-
-func Matches(e *expr.Cmp, v []byte) bool {
-	if v == nil || len(e.Data) == 0 {
-		return false
-	}
-	n := min(len(v), len(e.Data)) // a name cut short is a prefix: "eth*"
-	c := bytes.Compare(v[:n], e.Data[:n])
-	switch e.Op {
-	case expr.CmpOpEq:
-		return c == 0
-	case expr.CmpOpNeq:
-		return c != 0
-	case expr.CmpOpLt:
-		return c < 0
-	case expr.CmpOpLte:
-		return c <= 0
-	case expr.CmpOpGt:
-		return c > 0
-	case expr.CmpOpGte:
-		return c >= 0
-	}
-	return false
-}
-
-// network is the packet's IP header, as far as rules look at it.
-func (p *Packet) network() []byte {
-	if p.Dst.Is4() {
-		h := make([]byte, 20)
-		h[0], h[9] = 0x45, p.Flow.Proto
-		copy(h[nft.IP4.SrcOff:], p.Flow.Src.AsSlice())
-		copy(h[nft.IP4.DstOff:], p.Dst.AsSlice())
-		return h
-	}
-	h := make([]byte, 40)
-	h[0], h[6] = 6<<4, p.Flow.Proto
-	copy(h[nft.IP6.SrcOff:], p.Flow.Src.AsSlice())
-	copy(h[nft.IP6.DstOff:], p.Dst.AsSlice())
-	return h
-}
-
-// transport is the header behind it: a SYN, an echo request, or ports alone.
-func (p *Packet) transport() []byte {
-	switch p.Flow.Proto {
-	case unix.IPPROTO_ICMP:
-		return []byte{Echo4, 0, 0, 0, 0, 0, 0, 0}
-	case unix.IPPROTO_ICMPV6:
-		return []byte{Echo6, 0, 0, 0, 0, 0, 0, 0}
-	}
-	h := make([]byte, 20)
-	binary.BigEndian.PutUint16(h[2:], p.Port)
-	if p.Flow.Proto == unix.IPPROTO_TCP {
-		h[12], h[13] = 5<<4, 0x02
-	}
-	return h
-}
-
-// Types of echo requests (RFC 792, RFC 4443).
-const Echo4, Echo6 = 8, 128
-
-// tracked is a key of the flow's original tuple, of its answers' tuple, or of its state; ok is false if the flow, being
-// of the other family, has no such thing.
-func (p *Packet) tracked(key uint32, reply bool) (v []byte, ok bool, err error) {
-	if reply {
-		switch key {
-		case unix.NFT_CT_SRC_IP, unix.NFT_CT_SRC_IP6:
-			return p.Dst.AsSlice(), p.Dst.Is4() == (key == unix.NFT_CT_SRC_IP), nil
-		case unix.NFT_CT_PROTO_SRC:
-			return binary.BigEndian.AppendUint16(nil, p.Port), true, nil
-		}
-		return nil, false, fmt.Errorf("flow key %d of the answers is not known", key)
-	}
-	switch key {
-	case unix.NFT_CT_STATE:
-		return nft.Native32(expr.CtStateBitNEW), true, nil
-	case unix.NFT_CT_STATUS:
-		if p.Rewritten {
-			return nft.Native32(nft.StatusDNAT), true, nil
-		}
-		return nft.Native32(0), true, nil
-	case unix.NFT_CT_DIRECTION:
-		return []byte{0}, true, nil // IP_CT_DIR_ORIGINAL
-	case unix.NFT_CT_MARK:
-		return nft.Native32(p.flowMark), true, nil
-	case unix.NFT_CT_LABELS:
-		return p.label[:], true, nil
-	case unix.NFT_CT_PROTOCOL:
-		return []byte{p.Flow.Proto}, true, nil
-	case unix.NFT_CT_PROTO_DST:
-		return binary.BigEndian.AppendUint16(nil, p.Flow.DstPort), true, nil
-	case unix.NFT_CT_SRC_IP, unix.NFT_CT_SRC_IP6:
-		return p.Flow.Src.AsSlice(), p.Flow.Src.Is4() == (key == unix.NFT_CT_SRC_IP), nil
-	case unix.NFT_CT_DST_IP, unix.NFT_CT_DST_IP6:
-		return p.Flow.Dst.AsSlice(), p.Flow.Dst.Is4() == (key == unix.NFT_CT_DST_IP), nil
-	}
-	return nil, false, fmt.Errorf("flow key %d is not known", key)
-}
-
-// meta is what the kernel knows of the packet beside its bytes.
-func (p *Packet) meta(key uint32) ([]byte, error) {
-	switch key {
-	case unix.NFT_META_IIFNAME:
-		return nft.IfName(p.IIF), nil
-	case unix.NFT_META_OIFNAME:
-		return nft.IfName(p.OIF), nil
-	case unix.NFT_META_NFPROTO:
-		return []byte{nft.IPOf(p.Dst).NFProto}, nil
-	case unix.NFT_META_L4PROTO:
-		return []byte{p.Flow.Proto}, nil
-	case unix.NFT_META_MARK:
-		return nft.Native32(p.Mark), nil
-	case unix.NFT_META_PRIORITY:
-		return nft.Native32(p.priority), nil
-	}
-	return nil, fmt.Errorf("packet key %d is not known", key)
-}
