@@ -44,6 +44,7 @@ var layer = map[string]int{
 	"vpnd/internal/api":                    8,
 	"vpnd/portal":                          8,
 	"vpnd/protected-app":                   8,
+	"vpnd/internal/metrics":                5,
 	"vpnd/cmd/vpnd":                        9,
 	"vpnd/cmd/vpnctl":                      9,
 	"vpnd/packaging/run":                   9,

@@ -22,6 +22,7 @@ import (
 	"vpnd/internal/api"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/metrics"
 	"vpnd/internal/reconcile"
 	"vpnd/portal"
 )
@@ -43,7 +44,9 @@ type Daemon struct {
 	budget  accept.Budget
 	managed bool // by a service manager, which reloads by SIGHUP
 	level   slog.LevelVar
-	journal bool // the log goes to systemd's journal
+	metrics *metrics.Metrics
+	scrapes net.Listener // nil: no --metrics
+	journal bool         // the log goes to systemd's journal
 
 	public         net.Listener
 	control, whois net.Listener
@@ -58,6 +61,7 @@ const firstApply = 2 * time.Minute
 func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 	d := &Daemon{flags: f, out: w, fatal: make(chan error, 1), managed: underManager(), journal: inJournal(w)}
 	d.log = newLog(f, w, &d.level)
+	d.metrics = d.newMetrics()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -69,6 +73,9 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 	}
 	d.budget = accept.Share(descriptors)
 	if d.public, err = reservePortal(f.Portal); err != nil {
+		return nil, err
+	}
+	if err := d.reserveMetrics(); err != nil {
 		return nil, err
 	}
 	pc := d.planeConfig()
@@ -104,8 +111,10 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 
 func (d *Daemon) planeConfig() dataplane.Config {
 	own := []netip.AddrPort{d.flags.wireguard}
-	if a, ok := d.public.Addr().(*net.TCPAddr); ok {
-		own = append(own, a.AddrPort())
+	for _, l := range []net.Listener{d.public, d.scrapes} {
+		if l != nil {
+			own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
+		}
 	}
 	return dataplane.Config{
 		Interface: d.flags.Interface,
@@ -114,6 +123,7 @@ func (d *Daemon) planeConfig() dataplane.Config {
 		Flows:     d.budget.Flows,
 		Own:       own,
 		OnDrift: func(x dataplane.Drift) {
+			d.metrics.Drift()
 			d.log.Warn("put right what was changed by hand", "what", x.What, "why", "was "+x.Was)
 			d.service.ReportDrift(x)
 		},
@@ -182,6 +192,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.service.Run(ctx); return nil })
 	seen := d.store.State().View()
 	g.Go(func() error { d.logEvents(ctx, seen); return nil })
+	g.Go(func() error { d.countEvents(ctx, seen); return nil })
 	if d.unsaid {
 		g.Go(func() error { d.sayFlags(ctx); return nil })
 	}
@@ -225,6 +236,7 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { edge.Run(ctx); return nil })
 	d.serveGRPC(ctx, g, d.limitControl(d.control), edge.Control())
 	d.serveGRPC(ctx, g, d.limitWhoIs(d.whois), edge.WhoIs())
+	d.serveMetrics(ctx, g)
 	d.greet(ctx, settings)
 	return d.serveManager(ctx, g)
 }
@@ -253,7 +265,7 @@ func (d *Daemon) serveGRPC(ctx context.Context, g *errgroup.Group, l net.Listene
 // Close takes everything away again; it may be called after a failed Open.
 func (d *Daemon) Close() error {
 	var errs []error
-	for _, l := range []net.Listener{d.public, d.control, d.whois} {
+	for _, l := range []net.Listener{d.public, d.control, d.whois, d.scrapes} {
 		if l != nil {
 			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)

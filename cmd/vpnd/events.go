@@ -45,6 +45,19 @@ func (f *Flags) fail(w io.Writer, err error) {
 
 // logEvents writes what the audit log gets after view, until ctx ends: who did what to whom.
 func (d *Daemon) logEvents(ctx context.Context, view *peers.View) {
+	d.follow(ctx, view, func(view *peers.View, e peers.Entry) {
+		if e.Action == "gateway.drift" {
+			return // was logged where it was seen
+		}
+		for target := range strings.SplitSeq(e.Target, ", ") { // several sessions that ended
+			e.Target = target
+			d.log.LogAttrs(ctx, eventLevel(e.Action), "audit", eventFields(view, e)...)
+		}
+	})
+}
+
+// follow gives each new line of the audit log after view, with a view that has it.
+func (d *Daemon) follow(ctx context.Context, view *peers.View, each func(*peers.View, peers.Entry)) {
 	last := view.Index()
 	for {
 		select {
@@ -54,13 +67,7 @@ func (d *Daemon) logEvents(ctx context.Context, view *peers.View) {
 		}
 		view = d.store.State().View()
 		for _, e := range view.Audit(last, 0) {
-			if e.Action == "gateway.drift" {
-				continue // was logged where it was seen
-			}
-			for target := range strings.SplitSeq(e.Target, ", ") { // several sessions that ended
-				e.Target = target
-				d.log.LogAttrs(ctx, eventLevel(e.Action), "audit", eventFields(view, e)...)
-			}
+			each(view, e)
 		}
 		last = view.Index()
 	}

@@ -36,6 +36,7 @@ type Flags struct {
 	App        string `help:"Socket of the protected app (netstack; app.sock in --data)." placeholder:"PATH" env:"VPND_APP"`
 	AppPort    uint16 `help:"Port of the protected app inside the tunnel." default:"8080" env:"VPND_APP_PORT"`
 
+	Metrics     string           `help:"Address for Prometheus, with /healthz and /readyz; off unless given. It asks nobody who he is: keep it on a loopback or a management address." placeholder:"ADDR:PORT" env:"VPND_METRICS"`
 	LogFormat   string           `help:"How the log looks: text for people, logfmt or json for programs." enum:"text,logfmt,json" default:"text" env:"VPND_LOG_FORMAT"`
 	LogLevel    string           `help:"The least that is logged." enum:"debug,info,warn,error" default:"info" env:"VPND_LOG_LEVEL"`
 	CheckConfig bool             `help:"Check flags, environment and the file of --config, print what holds and why, and exit."`
@@ -87,6 +88,11 @@ func (f *Flags) complete() (err error) {
 	}
 	if _, err := listenAddr(f.Portal); err != nil {
 		return fmt.Errorf("--portal %q: %w", f.Portal, err)
+	}
+	if f.Metrics != "" {
+		if _, err := listenAddr(f.Metrics); err != nil {
+			return fmt.Errorf("--metrics %q: %w", f.Metrics, err)
+		}
 	}
 	if f.Endpoint != "" {
 		if err := peers.CheckEndpoint(f.Endpoint); err != nil {

@@ -153,6 +153,7 @@ func TestStartsWithoutLeader(t *testing.T) {
 		flags: &Flags{Data: t.TempDir(), SealingKey: keyFile, Control: filepath.Join(run, "control.sock"), URL: "https://portal.example.org"},
 		out:   io.Discard, log: logs.New(writer{out}, logs.Options{}), plane: plane, fatal: make(chan error, 1), store: st, public: loopback(t),
 	}
+	d.metrics = d.newMetrics()
 	if err := d.useState(t.Context(), func(dataplane.Gateway) error { return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,7 @@ func (p *brokenPlane) Close() error                                          { p
 // daemonOn is a daemon with a state, up to the sockets that it never gets to serve.
 func daemonOn(t *testing.T, p *brokenPlane) *Daemon {
 	d := &Daemon{flags: &Flags{Data: filepath.Join(t.TempDir(), "data")}, log: slog.New(slog.DiscardHandler), plane: p, fatal: make(chan error, 1)}
+	d.metrics = d.newMetrics()
 	var err error
 	if d.store, err = store.Open(t.Context(), store.Config{Dir: d.flags.Data, Logf: d.logf("test")}); err != nil {
 		t.Fatal(err)

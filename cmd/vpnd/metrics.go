@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"vpnd/internal/accept"
+	"vpnd/internal/dataplane"
+	"vpnd/internal/metrics"
+	"vpnd/peers"
+	"vpnd/portal"
+)
+
+// newMetrics counts from the start on, whether or not anybody reads it.
+func (d *Daemon) newMetrics() *metrics.Metrics {
+	return metrics.New(metrics.Sources{
+		Version: version,
+		View:    func() *peers.View { return d.store.State().View() },
+		Applied: func() uint64 { return d.rec.Applied() },
+		Leader:  func() bool { return d.store.Leader() },
+		Stats:   func(ctx context.Context) (dataplane.Stats, error) { return d.Stats(ctx) },
+		CertEnd: d.certificateEnd,
+		Now:     time.Now,
+	})
+}
+
+func (d *Daemon) certificateEnd() (time.Time, error) {
+	c, err := d.tls.GetCertificate(nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if c.Leaf == nil {
+		return time.Time{}, errors.New("the certificate was not read")
+	}
+	return c.Leaf.NotAfter, nil
+}
+
+// reserveMetrics takes the port of --metrics before anything on the host is changed.
+func (d *Daemon) reserveMetrics() error {
+	if d.flags.Metrics == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", d.flags.Metrics)
+	if err != nil {
+		return portError("--metrics", "TCP", d.flags.Metrics, err)
+	}
+	d.scrapes = accept.Limit(l, accept.Limits{Name: "metrics", All: maxScrapes}, d.logf("metrics"))
+	return nil
+}
+
+// maxScrapes bounds the connections to --metrics.
+const maxScrapes = 16
+
+func (d *Daemon) serveMetrics(ctx context.Context, g *errgroup.Group) {
+	if d.scrapes == nil {
+		return
+	}
+	s := portal.NewServer(d.metrics.Handler(), d.logf("metrics"))
+	context.AfterFunc(ctx, func() { s.Close() })
+	g.Go(func() error {
+		if err := s.Serve(d.scrapes); ctx.Err() == nil {
+			return fmt.Errorf("serving metrics on %s: %w", d.scrapes.Addr(), err)
+		}
+		return nil
+	})
+}
+
+// countEvents feeds the metrics, each line of the audit log once the plane has carried it out.
+func (d *Daemon) countEvents(ctx context.Context, view *peers.View) {
+	d.follow(ctx, view, func(_ *peers.View, e peers.Entry) {
+		if d.rec.Wait(ctx, e.Index) == nil {
+			d.metrics.Event(e)
+		}
+	})
+}
