@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -36,6 +37,37 @@ func TestRestartIsHardlyNoticed(t *testing.T) {
 				}
 			}
 			t.Logf("after %v: an answer %v after the start of the process", sig, time.Since(begun).Round(time.Millisecond))
+		}
+
+		// With a clock that is behind the file's it waits, and says so.
+		w.vpnd.stop(t, syscall.SIGTERM)
+		text, err := os.ReadFile(w.path("data/endpoints"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var f map[string]any
+		if err := json.Unmarshal(text, &f); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(4 * time.Second)
+		f["written"], f["next"] = then, then.Add(time.Second)
+		if text, err = json.Marshal(f); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(w.path("data/endpoints"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.startVpnd()
+		if !strings.Contains(w.vpnd.log.String(), "behind that of the process before this one") {
+			t.Errorf("it does not say that the clock is behind:\n%s", w.vpnd.log)
+		}
+		for !alice.answered() {
+			if time.Since(then) > 8*time.Second*slow {
+				t.Fatal("with the clock behind the client has no answer")
+			}
+		}
+		if time.Now().Before(then) {
+			t.Error("it did not wait")
 		}
 
 		// What is not a list of endpoints is said, and in nobody's way.
