@@ -73,24 +73,34 @@ func probe(ctx context.Context, s *nft.Socket) (features, error) {
 // takeOver begins a transaction with the removal of the table that is there, be it ours
 // or one that a former vpnd left behind.
 func (f *Filter) takeOver(b *nft.Batch) error {
+	there, err := f.adopt(b)
+	if there {
+		b.DelTable()
+	}
+	return err
+}
+
+// adopt begins a transaction on the table that is there, if there is one: a table whose
+// owner is dead has to be taken over first.
+func (f *Filter) adopt(b *nft.Batch) (there bool, err error) {
 	conn, err := nftables.New()
 	if err != nil {
-		return fmt.Errorf("open nf_tables: %w", err)
+		return false, fmt.Errorf("open nf_tables: %w", err)
 	}
 	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return fmt.Errorf("list tables: %w", err)
+		return false, fmt.Errorf("list tables: %w", err)
 	}
 	for _, t := range tables {
 		if t.Name != tableName {
 			continue
 		}
+		there = true
 		if t.Flags&nft.TableFlagOwner != 0 && !f.built {
-			b.AddTable(t.Flags &^ 1) // adopts it, if its owner is dead
+			b.AddTable(t.Flags &^ 1)
 		}
-		b.DelTable()
 	}
-	return nil
+	return there, nil
 }
 
 // Detail says in one line how the filter works on this kernel.

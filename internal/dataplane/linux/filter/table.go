@@ -68,7 +68,26 @@ func (f *Filter) rebuildLocked(ctx context.Context, to *state, want layout, now 
 		return err
 	}
 	b.AddTable(f.kernel.flags())
+	f.quietLocked(ctx, want)
 	return f.buildLocked(ctx, b, to, want, now)
+}
+
+// quietLocked closes the table that is there before it is replaced, and nobody is told: a
+// packet that is on its way through its rules in that moment would find its sets empty and
+// be refused, by a reset. A table without these chains refuses nobody.
+func (f *Filter) quietLocked(ctx context.Context, want layout) {
+	b := &nft.Batch{Table: tableName}
+	if there, err := f.adopt(b); !there || err != nil {
+		return
+	}
+	b.FlushChain("prerouting")
+	b.FlushChain("output")
+	for _, r := range want.closed() {
+		b.AddRule(r)
+	}
+	if err := f.commit(ctx, b); err != nil {
+		f.c.Logf("packet filter: the table that is there could not be closed before it is replaced: %v", err)
+	}
 }
 
 // replaceLocked builds sets and rules beside those that are in force and changes over in
