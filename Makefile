@@ -47,6 +47,10 @@ bench: build ## measure what is promised; prints ratios with 10, 10,000 and 50,0
 fuzz: ## run every fuzz target for ten seconds; prints executions a second
 	@./test/fuzz
 
+.PHONY: mutate
+mutate: ## change 100 lines that decide, one at a time, and count what the tests notice (20 minutes)
+	@$(GO) run ./test/mutate
+
 .PHONY: generate
 generate: ## regenerate code and tidy the modules
 	$(TOOL) buf generate
