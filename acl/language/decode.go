@@ -58,7 +58,7 @@ func (o *object[T]) names() []string {
 func (o *object[T]) decode(d *decoder, into *T, v *hujson.Value) bool {
 	obj, ok := v.Value.(*hujson.Object)
 	if !ok {
-		d.Errorf(textRangeOf(v), "%s is an object {…}, not %s", o.what, kindName(v))
+		d.Errorf(textRangeOf(v), CodeWrongType, "%s is an object {…}, not %s", o.what, kindName(v))
 		return false
 	}
 	seen := map[string]bool{}
@@ -66,7 +66,7 @@ func (o *object[T]) decode(d *decoder, into *T, v *hujson.Value) bool {
 		m := &obj.Members[i]
 		name := stringOf(&m.Name)
 		if seen[name] {
-			d.Errorf(textRangeOf(&m.Name), "%q stands here twice: keep one", name)
+			d.Errorf(textRangeOf(&m.Name), CodeDuplicate, "%q stands here twice: keep one", name)
 			continue
 		}
 		seen[name] = true
@@ -82,14 +82,14 @@ func (o *object[T]) decode(d *decoder, into *T, v *hujson.Value) bool {
 			continue
 		}
 		if instead, ok := o.foreign[name]; ok {
-			d.Errorf(textRangeOf(&m.Name), "%q is not supported: %s", name, instead)
+			d.Errorf(textRangeOf(&m.Name), CodeUnsupported, "%q is not supported: %s", name, instead)
 		} else {
-			d.Errorf(textRangeOf(&m.Name), "%s has no %q%s", o.what, Short(name), d.hint(name, o.names))
+			d.Errorf(textRangeOf(&m.Name), CodeUnknownKey, "%s has no %q%s", o.what, Short(name), d.hint(name, o.names))
 		}
 	}
 	for _, f := range o.fields {
 		if f.required && !seen[f.name] {
-			d.Errorf(TextRange{v.StartOffset, v.StartOffset + 1}, "%s needs %q: %s", o.what, f.name, f.doc)
+			d.Errorf(TextRange{v.StartOffset, v.StartOffset + 1}, CodeMissingKey, "%s needs %q: %s", o.what, f.name, f.doc)
 		}
 	}
 	return true
@@ -99,7 +99,7 @@ func (o *object[T]) decode(d *decoder, into *T, v *hujson.Value) bool {
 func (d *decoder) members(what string, v *hujson.Value, each func(name string, key, value *hujson.Value)) {
 	obj, ok := v.Value.(*hujson.Object)
 	if !ok {
-		d.Errorf(textRangeOf(v), "%s is an object {…}, not %s", what, kindName(v))
+		d.Errorf(textRangeOf(v), CodeWrongType, "%s is an object {…}, not %s", what, kindName(v))
 		return
 	}
 	seen := make(map[string]bool, len(obj.Members))
@@ -107,7 +107,7 @@ func (d *decoder) members(what string, v *hujson.Value, each func(name string, k
 		m := &obj.Members[i]
 		name := stringOf(&m.Name)
 		if seen[name] {
-			d.Errorf(textRangeOf(&m.Name), "%q stands here twice: merge the two", name)
+			d.Errorf(textRangeOf(&m.Name), CodeDuplicate, "%q stands here twice: merge the two", name)
 			continue
 		}
 		seen[name] = true
@@ -119,7 +119,7 @@ func (d *decoder) members(what string, v *hujson.Value, each func(name string, k
 func (d *decoder) elements(what string, v *hujson.Value, each func(*hujson.Value)) {
 	arr, ok := v.Value.(*hujson.Array)
 	if !ok {
-		d.Errorf(textRangeOf(v), "%s is a list […], not %s", what, kindName(v))
+		d.Errorf(textRangeOf(v), CodeWrongType, "%s is a list […], not %s", what, kindName(v))
 		return
 	}
 	for i := range arr.Elements {
@@ -148,7 +148,7 @@ func (d *decoder) stringOrStrings(what string, v *hujson.Value, each func(s stri
 // string reads a string.
 func (d *decoder) string(what string, v *hujson.Value) (string, bool) {
 	if v.Value.Kind() != '"' {
-		d.Errorf(textRangeOf(v), "%s is a string \"…\", not %s", what, kindName(v))
+		d.Errorf(textRangeOf(v), CodeWrongType, "%s is a string \"…\", not %s", what, kindName(v))
 		return "", false
 	}
 	return stringOf(v), true
@@ -193,7 +193,7 @@ func kindName(v *hujson.Value) string {
 func (d *decoder) parseHuJSON() (*hujson.Value, bool) {
 	text := d.src.text
 	if len(text) > MaxText && !d.stored {
-		d.Errorf(TextRange{0, 0}, "the policy has %d bytes, the limit is %d: split what it lists into prefixes or groups that say the same shorter", len(text), MaxText)
+		d.Errorf(TextRange{0, 0}, CodeTooLarge, "the policy has %d bytes, the limit is %d: split what it lists into prefixes or groups that say the same shorter", len(text), MaxText)
 		return nil, false
 	}
 	var at int
@@ -203,13 +203,13 @@ func (d *decoder) parseHuJSON() (*hujson.Value, bool) {
 		most = math.MaxInt
 	}
 	if d.values, at, why = measure(text, most); why != "" {
-		d.Errorf(TextRange{at, at + 1}, "%s", why)
+		d.Errorf(TextRange{at, at + 1}, CodeOverLimit, "%s", why)
 		return nil, false
 	}
 	v, err := hujson.Parse(text)
 	if err != nil {
 		at, why := syntaxError(d.src, err)
-		d.Errorf(TextRange{at, at + 1}, "this is not HuJSON: %s", why)
+		d.Errorf(TextRange{at, at + 1}, CodeSyntax, "this is not HuJSON: %s", why)
 		return nil, false
 	}
 	return &v, true

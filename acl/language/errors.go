@@ -14,6 +14,7 @@ import (
 type Error struct {
 	Line    int    // from 1
 	Column  int    // from 1, in bytes
+	Code    Code   // what kind of fault
 	Text    string // the offending text
 	Message string // what is wrong, and the remedy
 	Warning bool   // true: the policy means something all the same
@@ -97,7 +98,7 @@ type Faults struct {
 	hints int // how many were looked for
 }
 
-func (f *Faults) add(p TextRange, warning bool, format string, args ...any) {
+func (f *Faults) add(p TextRange, warning bool, code Code, format string, args ...any) {
 	if len(f.List) >= maxErrors {
 		f.more++
 		if warning || f.warnings == 0 {
@@ -115,7 +116,7 @@ func (f *Faults) add(p TextRange, warning bool, format string, args ...any) {
 	if warning {
 		f.warnings++
 	}
-	e := Error{Message: fmt.Sprintf(format, args...), Warning: warning}
+	e := Error{Code: code, Message: fmt.Sprintf(format, args...), Warning: warning}
 	e.Line, e.Column = f.src.position(p.Start)
 	start := max(0, min(p.Start, len(f.src.text)))
 	end := max(start, min(p.end, len(f.src.text)))
@@ -123,8 +124,14 @@ func (f *Faults) add(p TextRange, warning bool, format string, args ...any) {
 	f.List = append(f.List, e)
 }
 
-func (f *Faults) Errorf(p TextRange, format string, args ...any) { f.add(p, false, format, args...) }
-func (f *Faults) warnf(p TextRange, format string, args ...any)  { f.add(p, true, format, args...) }
+// Errorf adds a fault for which the policy is refused.
+func (f *Faults) Errorf(p TextRange, c Code, format string, args ...any) {
+	f.add(p, false, c, format, args...)
+}
+
+func (f *Faults) warnf(p TextRange, c Code, format string, args ...any) {
+	f.add(p, true, c, format, args...)
+}
 
 // Sorted returns the faults in the order of the text.
 func (f *Faults) Sorted() ErrorList {
@@ -132,7 +139,7 @@ func (f *Faults) Sorted() ErrorList {
 	if f.more > 0 {
 		last := f.List[len(f.List)-1]
 		// A thousand names of people who are to come are no reason to refuse a policy.
-		f.List = append(f.List, Error{Line: last.Line, Column: last.Column, Warning: !f.moreFatal,
+		f.List = append(f.List, Error{Line: last.Line, Column: last.Column, Code: CodeMoreFaults, Warning: !f.moreFatal,
 			Message: fmt.Sprintf("and %d faults more: mend these first", f.more)})
 		f.more = 0
 	}

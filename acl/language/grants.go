@@ -34,7 +34,7 @@ var srcField = field[draft]{name: "src", doc: "who: users, groups, tags, hosts, 
 		d.strings(`"src"`, v, func(s string, v *hujson.Value) {
 			if t, ok := d.selector(s, v); ok {
 				if t.Kind == SelectSelf {
-					d.Errorf(t.At, "autogroup:self is a destination: as a source write autogroup:member")
+					d.Errorf(t.At, CodeSelfAsSource, "autogroup:self is a destination: as a source write autogroup:member")
 					return
 				}
 				g.Src = append(g.Src, t)
@@ -59,7 +59,7 @@ var grantObject = &object[draft]{
 				d.strings(`"ip"`, v, func(s string, v *hujson.Value) {
 					list, err := parseIP(s)
 					if err != nil {
-						d.Errorf(textRangeOf(v), "%v", err)
+						d.Err(textRangeOf(v), err)
 						return
 					}
 					g.ports = append(g.ports, list...)
@@ -73,7 +73,7 @@ var grantObject = &object[draft]{
 		{name: "note", doc: "why: shown where the grant is", kind: noteKind, decode: func(d *decoder, g *draft, v *hujson.Value) {
 			if s, ok := d.string(`"note"`, v); ok {
 				if len([]rune(s)) > MaxNote {
-					d.Errorf(textRangeOf(v), "the note has more than %d characters: use a comment", MaxNote)
+					d.Errorf(textRangeOf(v), CodeTooLong, "the note has more than %d characters: use a comment", MaxNote)
 				}
 				g.Note = s
 			}
@@ -98,7 +98,7 @@ var aclObject = &object[draft]{
 		{name: "action", doc: "\"accept\", the only one there is", required: true, kind: kind{"const": "accept"},
 			decode: func(d *decoder, g *draft, v *hujson.Value) {
 				if s, ok := d.string(`"action"`, v); ok && s != "accept" {
-					d.Errorf(textRangeOf(v), "the action %q is not supported: there is \"accept\" alone, and what nothing accepts is denied", Short(s))
+					d.Errorf(textRangeOf(v), CodeUnsupported, "the action %q is not supported: there is \"accept\" alone, and what nothing accepts is denied", Short(s))
 				}
 			}},
 		srcField,
@@ -107,7 +107,7 @@ var aclObject = &object[draft]{
 				if s, ok := d.string(`"proto"`, v); ok {
 					p, err := ParseProto(s)
 					if err != nil {
-						d.Errorf(textRangeOf(v), "%v", err)
+						d.Err(textRangeOf(v), err)
 					}
 					g.protos = p
 				}
@@ -117,7 +117,7 @@ var aclObject = &object[draft]{
 				d.strings(`"dst"`, v, func(s string, v *hujson.Value) {
 					host, ports, err := SplitPorts(s)
 					if err != nil {
-						d.Errorf(textRangeOf(v), "%v", err)
+						d.Err(textRangeOf(v), err)
 						return
 					}
 					if t, ok := d.selector(host, v); ok {
@@ -137,7 +137,7 @@ var aclObject = &object[draft]{
 func (d *decoder) selector(s string, v *hujson.Value) (Selector, bool) {
 	t, err := ParseSelector(s)
 	if err != nil {
-		d.Errorf(textRangeOf(v), "%v", err)
+		d.Err(textRangeOf(v), err)
 		return t, false
 	}
 	t.At = textRangeOf(v)
@@ -177,12 +177,12 @@ func decodeACLs(d *decoder, p *Policy, v *hujson.Value) {
 			}
 			for _, dst := range g.dsts {
 				if dst.ports != "*" && !slices.ContainsFunc(protos, HasPorts) {
-					d.Errorf(dst.At, "this protocol has no ports: write \"%s:*\"", dst.Selector)
+					d.Errorf(dst.At, CodeNoPorts, "this protocol has no ports: write \"%s:*\"", dst.Selector)
 					continue
 				}
 				list, err := spans(protos, dst.ports)
 				if err != nil {
-					d.Errorf(dst.At, "%v", err)
+					d.Err(dst.At, err)
 					continue
 				}
 				g.Dst = append(g.Dst, destination{dst.Selector, mergeSpans(list)})
@@ -197,7 +197,7 @@ func (d *decoder) roomForGrant(p *Policy, v *hujson.Value) bool {
 		return true
 	}
 	if len(p.grants) == MaxGrants {
-		d.Errorf(textRangeOf(v), "more than %d entries in \"acls\" and \"grants\": put several sources and destinations into one entry", MaxGrants)
+		d.Errorf(textRangeOf(v), CodeOverLimit, "more than %d entries in \"acls\" and \"grants\": put several sources and destinations into one entry", MaxGrants)
 	}
 	if len(p.grants) >= MaxGrants {
 		p.grants = append(p.grants, nil) // counted, so that the fault is told once
@@ -213,7 +213,7 @@ func (d *decoder) grant(p *Policy, v *hujson.Value, read func(*draft) bool) {
 	if d.part(g.At, givesNothing, func() {
 		before := len(d.List)
 		if read(g) && before == len(d.List) && (len(g.Src) == 0 || len(g.Dst) == 0) {
-			d.warnf(g.At, "this grants nothing: it has no source or no destination")
+			d.warnf(g.At, CodeGrantsNothing, "this grants nothing: it has no source or no destination")
 		}
 	}) {
 		p.grants = append(p.grants, &g.Grant)
@@ -233,9 +233,9 @@ func decodeMFA(d *decoder, g *draft, v *hujson.Value) {
 	mfa, err := time.ParseDuration(s)
 	switch {
 	case err != nil || strings.Trim(s, "0123456789hms") != "" || strings.Contains(s, "ms"):
-		d.Errorf(textRangeOf(v), "%q is not a freshness: write a duration like \"15m\" or \"1h30m\", or \"off\" for no code at all", Short(s))
+		d.Errorf(textRangeOf(v), CodeBadMFA, "%q is not a freshness: write a duration like \"15m\" or \"1h30m\", or \"off\" for no code at all", Short(s))
 	case mfa < time.Second:
-		d.Errorf(textRangeOf(v), "a code cannot be as fresh as %s: write at least \"1s\", or \"off\" for no code at all", s)
+		d.Errorf(textRangeOf(v), CodeBadMFA, "a code cannot be as fresh as %s: write at least \"1s\", or \"off\" for no code at all", s)
 	default:
 		g.MFA = mfa
 	}
@@ -253,16 +253,16 @@ func decodeHours(d *decoder, g *draft, v *hujson.Value) {
 		z, w, err := parseHours(s, d.zones)
 		switch {
 		case err != nil:
-			d.Errorf(textRangeOf(v), "%v", err)
+			d.Err(textRangeOf(v), err)
 		case zone != nil && z.String() != zone.String():
-			d.Errorf(textRangeOf(v), "the hours of one grant are in one time zone: make another grant for %s", z)
+			d.Errorf(textRangeOf(v), CodeBadHours, "the hours of one grant are in one time zone: make another grant for %s", z)
 		default:
 			zone = z
 			list = append(list, w...)
 		}
 	})
 	if !given {
-		d.Errorf(textRangeOf(v), "no hours are given: %s, or leave \"hours\" out", hoursForm)
+		d.Errorf(textRangeOf(v), CodeBadHours, "no hours are given: %s, or leave \"hours\" out", hoursForm)
 	}
 	if zone != nil {
 		g.Hours = newHours(zone, list)
@@ -276,7 +276,7 @@ func decodeExpires(d *decoder, g *draft, v *hujson.Value) {
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil || t.Year() < 1970 {
-		d.Errorf(textRangeOf(v), "%q is not an instant: write date, time and zone like \"2026-12-31T18:00:00+01:00\" or \"2026-12-31T17:00:00Z\"", Short(s))
+		d.Errorf(textRangeOf(v), CodeBadExpires, "%q is not an instant: write date, time and zone like \"2026-12-31T18:00:00+01:00\" or \"2026-12-31T17:00:00Z\"", Short(s))
 		return
 	}
 	g.Expires = t.UTC()

@@ -35,7 +35,7 @@ const hoursForm = `write "Mon-Fri 08:00-18:00 Europe/Berlin"`
 func parseHours(s string, zones map[string]*time.Location) (*time.Location, []window, error) {
 	f := strings.Fields(s)
 	if len(f) != 3 {
-		return nil, nil, fmt.Errorf("hours need days, times and a time zone: %s", hoursForm)
+		return nil, nil, faultf(CodeBadHours, "hours need days, times and a time zone: %s", hoursForm)
 	}
 	days, err := parseDays(f[0])
 	if err != nil {
@@ -45,10 +45,10 @@ func parseHours(s string, zones map[string]*time.Location) (*time.Location, []wi
 	start, ok1 := parseClock(from)
 	end, ok2 := parseClock(to)
 	if !ok || !ok1 || !ok2 || start == minutesOfDay {
-		return nil, nil, fmt.Errorf("%q is not a span of time: write 08:00-18:00, from 00:00 to 24:00", f[1])
+		return nil, nil, faultf(CodeBadHours, "%q is not a span of time: write 08:00-18:00, from 00:00 to 24:00", f[1])
 	}
 	if start == end {
-		return nil, nil, fmt.Errorf("%q is empty: for the whole day write 00:00-24:00", f[1])
+		return nil, nil, faultf(CodeBadHours, "%q is empty: for the whole day write 00:00-24:00", f[1])
 	}
 	if end < start {
 		end += minutesOfDay
@@ -77,7 +77,7 @@ func parseDays(s string) (days [7]bool, err error) {
 		}
 		i, j := slices.Index(weekdays, a), slices.Index(weekdays, b)
 		if i < 0 || j < 0 {
-			return days, fmt.Errorf("%q is not a day or a range of days: write Mon, Tue, Wed, Thu, Fri, Sat, Sun, ranges like Mon-Fri, or daily", part)
+			return days, faultf(CodeBadHours, "%q is not a day or a range of days: write Mon, Tue, Wed, Thu, Fri, Sat, Sun, ranges like Mon-Fri, or daily", part)
 		}
 		for d := i; ; d = (d + 1) % 7 { // Sat-Mon goes round the week's end
 			days[d] = true
@@ -110,7 +110,7 @@ func parseClock(s string) (int, bool) {
 const MaxZones = 100
 
 func loadZone(name string, zones map[string]*time.Location) (*time.Location, error) {
-	unknown := fmt.Errorf("%q is not a time zone of the IANA database: write one like Europe/Berlin, America/New_York or UTC", name)
+	unknown := faultf(CodeBadHours, "%q is not a time zone of the IANA database: write one like Europe/Berlin, America/New_York or UTC", name)
 	if z, tried := zones[name]; z != nil {
 		return z, nil
 	} else if tried {
@@ -122,7 +122,7 @@ func loadZone(name string, zones map[string]*time.Location) (*time.Location, err
 		bad = bad || !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/_+-", c) >= 0)
 	}
 	if len(zones) >= MaxZones {
-		return nil, fmt.Errorf("more than %d time zones, good and bad: use fewer", MaxZones)
+		return nil, faultf(CodeOverLimit, "more than %d time zones, good and bad: use fewer", MaxZones)
 	}
 	if bad {
 		return nil, unknown

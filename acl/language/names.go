@@ -11,12 +11,12 @@ func (p *Policy) CheckNames(f *Faults, known map[string]bool, all bool) {
 	check := func(t Selector, isDst bool) {
 		switch {
 		case t.Kind == SelectHost && known[Fold(t.Name)]:
-			f.warnf(t.At, "%q is the host here, not the user of that name: for the user write %q", t.Name, t.Name+"@")
+			f.warnf(t.At, CodeHostOrUser, "%q is the host here, not the user of that name: for the user write %q", t.Name, t.Name+"@")
 		case t.Kind != SelectUser || known[t.Name]:
 		case isDst && t.bare && all:
-			f.Errorf(t.At, "there is no host and no user %q: define it in \"hosts\", or write %q for a user who is to come%s", t.Name, t.Name+"@", f.hint(t.Name, p.Hosts))
+			f.Errorf(t.At, CodeUnknownName, "there is no host and no user %q: define it in \"hosts\", or write %q for a user who is to come%s", t.Name, t.Name+"@", f.hint(t.Name, p.Hosts))
 		default:
-			f.warnf(t.At, "there is no user %q yet", t.Name)
+			f.warnf(t.At, CodeUnknownUser, "there is no user %q yet", t.Name)
 		}
 	}
 	for _, g := range p.grants {
@@ -30,7 +30,7 @@ func (p *Policy) CheckNames(f *Faults, known map[string]bool, all bool) {
 	for _, name := range p.Groups() {
 		for _, m := range p.groups[name].users {
 			if !known[m.name] {
-				f.warnf(m.at, "there is no user %q yet", m.name)
+				f.warnf(m.at, CodeUnknownUser, "there is no user %q yet", m.name)
 			}
 		}
 	}

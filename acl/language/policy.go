@@ -151,12 +151,12 @@ func (d *decoder) member(g *group, s string, v *hujson.Value) {
 		return
 	}
 	if strings.ContainsAny(s, ":/*") {
-		d.Errorf(textRangeOf(v), "%q cannot be in a group: groups hold users and other groups", Short(s))
+		d.Errorf(textRangeOf(v), CodeWrongMember, "%q cannot be in a group: groups hold users and other groups", Short(s))
 		return
 	}
 	user, err := parseUser(s)
 	if err != nil {
-		d.Errorf(textRangeOf(v), "%v", err)
+		d.Err(textRangeOf(v), err)
 		return
 	}
 	g.users = append(g.users, member{user, textRangeOf(v)})
@@ -172,18 +172,18 @@ func decodeHosts(d *decoder, p *Policy, v *hujson.Value) {
 
 func (d *decoder) host(p *Policy, name string, key, value *hujson.Value) {
 	if name == AppHost {
-		d.Errorf(textRangeOf(key), "the host %q is the gateway itself and cannot be defined: choose another name", name)
+		d.Errorf(textRangeOf(key), CodeReservedName, "the host %q is the gateway itself and cannot be defined: choose another name", name)
 		return
 	}
 	if err := checkName("host", name); err != nil {
-		d.Errorf(textRangeOf(key), "%v", err)
+		d.Err(textRangeOf(key), err)
 		return
 	}
 	h := host{at: textRangeOf(key)}
 	if s, ok := d.string("a host's address", value); ok {
 		prefix, err := parsePrefix(s)
 		if err != nil {
-			d.Errorf(textRangeOf(value), "%v", err)
+			d.Err(textRangeOf(value), err)
 		}
 		h.prefix = prefix
 	}
@@ -214,14 +214,14 @@ func (d *decoder) ipset(p *Policy, name string, key, value *hujson.Value) {
 		}
 		t, err := ParseSelector(what)
 		if err != nil {
-			d.Errorf(textRangeOf(v), "%v", err)
+			d.Err(textRangeOf(v), err)
 			return
 		}
 		if t.Kind == SelectName {
 			t.Kind = SelectHost
 		}
 		if t.Kind != SelectPrefix && t.Kind != SelectHost && t.Kind != SelectIPSet {
-			d.Errorf(textRangeOf(v), "%q cannot be in an IP set: IP sets hold prefixes, hosts and other IP sets", Short(what))
+			d.Errorf(textRangeOf(v), CodeWrongMember, "%q cannot be in an IP set: IP sets hold prefixes, hosts and other IP sets", Short(what))
 			return
 		}
 		t.At = textRangeOf(v)
@@ -249,7 +249,7 @@ func (d *decoder) owner(o *tagOwner, s string, v *hujson.Value) {
 	}
 	t, err := ParseSelector(s)
 	if err != nil {
-		d.Errorf(textRangeOf(v), "%v", err)
+		d.Err(textRangeOf(v), err)
 		return
 	}
 	if t.Kind == SelectName {
@@ -260,7 +260,7 @@ func (d *decoder) owner(o *tagOwner, s string, v *hujson.Value) {
 		t.At = textRangeOf(v)
 		o.owners = append(o.owners, t)
 	default:
-		d.Errorf(textRangeOf(v), "%q cannot own a tag: owners are users, groups and autogroup:member; administrators may always", Short(s))
+		d.Errorf(textRangeOf(v), CodeWrongMember, "%q cannot own a tag: owners are users, groups and autogroup:member; administrators may always", Short(s))
 	}
 }
 
@@ -268,11 +268,11 @@ func (d *decoder) owner(o *tagOwner, s string, v *hujson.Value) {
 func (d *decoder) definedName(kind, name string, key *hujson.Value) bool {
 	rest, ok := strings.CutPrefix(name, kind+":")
 	if !ok {
-		d.Errorf(textRangeOf(key), "the name of a %s begins with \"%s:\": write \"%s:%s\"", kind, kind, kind, Short(name))
+		d.Errorf(textRangeOf(key), CodeBadName, "the name of a %s begins with \"%s:\": write \"%s:%s\"", kind, kind, kind, Short(name))
 		return false
 	}
 	if err := checkName(kind, rest); err != nil {
-		d.Errorf(textRangeOf(key), "%v", err)
+		d.Err(textRangeOf(key), err)
 		return false
 	}
 	return true

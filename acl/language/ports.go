@@ -84,12 +84,12 @@ func ParseProto(s string) ([]uint8, error) {
 	}
 	if n, err := strconv.ParseUint(s, 10, 8); err == nil && strconv.Itoa(int(n)) == s {
 		if n == 0 || n == 255 {
-			return nil, fmt.Errorf("protocol %d is reserved: write a protocol's name or a number from 1 to 254", n)
+			return nil, faultf(CodeBadProtocol, "protocol %d is reserved: write a protocol's name or a number from 1 to 254", n)
 		}
 		return []uint8{uint8(n)}, nil
 	}
 	names := slices.Sorted(maps.Keys(Protocols))
-	return nil, fmt.Errorf("%q is not a protocol: write one of %s, or a number from 1 to 254%s",
+	return nil, faultf(CodeBadProtocol, "%q is not a protocol: write one of %s, or a number from 1 to 254%s",
 		Short(s), strings.Join(names, ", "), orMean(s, names))
 }
 
@@ -109,13 +109,13 @@ func ParsePorts(s string) ([]window, error) {
 		switch {
 		case !ok1 || !ok2:
 			if part == "0" || from == 0 && ok1 {
-				return nil, fmt.Errorf("port 0 does not exist: ports go from 1 to 65535, \"*\" means all")
+				return nil, faultf(CodeBadPort, "port 0 does not exist: ports go from 1 to 65535, \"*\" means all")
 			}
-			return nil, fmt.Errorf("%q is not a port: write a number from 1 to 65535, a range like 8000-8099, or \"*\"; names of ports are not supported", Short(part))
+			return nil, faultf(CodeBadPort, "%q is not a port: write a number from 1 to 65535, a range like 8000-8099, or \"*\"; names of ports are not supported", Short(part))
 		case from == 0 || to == 0:
-			return nil, fmt.Errorf("port 0 does not exist: ports go from 1 to 65535, \"*\" means all")
+			return nil, faultf(CodeBadPort, "port 0 does not exist: ports go from 1 to 65535, \"*\" means all")
 		case from > to:
-			return nil, fmt.Errorf("the range %s runs backwards: write %d-%d", part, to, from)
+			return nil, faultf(CodeBadPort, "the range %s runs backwards: write %d-%d", part, to, from)
 		}
 		list = append(list, window{from, to + 1})
 	}
@@ -153,7 +153,7 @@ func parseIP(s string) ([]Span, error) {
 		return nil, err
 	}
 	if ports != "*" && !HasPorts(p[0]) {
-		return nil, fmt.Errorf("%s has no ports: write \"%s:*\"", proto, proto)
+		return nil, faultf(CodeNoPorts, "%s has no ports: write \"%s:*\"", proto, proto)
 	}
 	return spans(p, ports)
 }

@@ -43,7 +43,7 @@ func (d *decoder) resolveGrant(p *Policy, g *Grant) {
 		switch src.Kind {
 		case SelectUser, SelectGroup, SelectMembers:
 		default:
-			d.Errorf(src.At, "%q has no devices of its own: with autogroup:self the sources are users, groups or autogroup:member", src)
+			d.Errorf(src.At, CodeSelfWithoutDevices, "%q has no devices of its own: with autogroup:self the sources are users, groups or autogroup:member", src)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func (d *decoder) resolveTest(p *Policy, t *Test) {
 // resolveSelector finds what a name stands for.
 func (d *decoder) resolveSelector(p *Policy, t *Selector) {
 	if p.refused[t.Name] && (t.Kind == SelectName || t.Kind == SelectHost || t.Kind == SelectIPSet) {
-		d.Errorf(t.At, "it names %q, which is refused", t.Name)
+		d.Errorf(t.At, CodeRefusedPart, "it names %q, which is refused", t.Name)
 		return
 	}
 	switch t.Kind {
@@ -74,19 +74,19 @@ func (d *decoder) resolveSelector(p *Policy, t *Selector) {
 		}
 	case SelectGroup:
 		if p.groups[t.Name] == nil {
-			d.Errorf(t.At, "there is no group %q: define it in \"groups\"%s", t.Name, d.hint(t.Name, p.Groups))
+			d.Errorf(t.At, CodeUnknownGroup, "there is no group %q: define it in \"groups\"%s", t.Name, d.hint(t.Name, p.Groups))
 		}
 	case SelectTag:
 		if p.tags[t.Name] == nil {
-			d.Errorf(t.At, "there is no tag %q: define it in \"tagOwners\"%s", t.Name, d.hint(t.Name, p.Tags))
+			d.Errorf(t.At, CodeUnknownTag, "there is no tag %q: define it in \"tagOwners\"%s", t.Name, d.hint(t.Name, p.Tags))
 		}
 	case SelectHost:
 		if _, ok := p.hosts[t.Name]; !ok && t.Name != AppHost {
-			d.Errorf(t.At, "there is no host %q: define it in \"hosts\"%s", t.Name, d.hint(t.Name, p.Hosts))
+			d.Errorf(t.At, CodeUnknownHost, "there is no host %q: define it in \"hosts\"%s", t.Name, d.hint(t.Name, p.Hosts))
 		}
 	case SelectIPSet:
 		if p.ipsets[t.Name] == nil {
-			d.Errorf(t.At, "there is no IP set %q: define it in \"ipsets\"%s", t.Name, d.hint(t.Name, p.IPSets))
+			d.Errorf(t.At, CodeUnknownIPSet, "there is no IP set %q: define it in \"ipsets\"%s", t.Name, d.hint(t.Name, p.IPSets))
 		}
 	}
 }
@@ -109,11 +109,11 @@ func (d *decoder) resolveGroups(p *Policy) {
 				switch {
 				case total > most:
 				case inner == nil:
-					d.Errorf(m.at, "there is no group %q: define it in \"groups\"%s", m.name, d.hint(m.name, p.Groups))
+					d.Errorf(m.at, CodeUnknownGroup, "there is no group %q: define it in \"groups\"%s", m.name, d.hint(m.name, p.Groups))
 				case state[m.name] == opened:
-					d.Errorf(m.at, "the group %q contains itself through %q: take one of them out", m.name, name)
+					d.Errorf(m.at, CodeCycle, "the group %q contains itself through %q: take one of them out", m.name, name)
 				case depth >= MaxNesting && !d.stored:
-					d.Errorf(m.at, "groups are nested more than %d deep: list the users of %q directly", MaxNesting, m.name)
+					d.Errorf(m.at, CodeOverLimit, "groups are nested more than %d deep: list the users of %q directly", MaxNesting, m.name)
 				default:
 					if state[m.name] == 0 {
 						open(m.name, depth+1)
@@ -134,7 +134,7 @@ func (d *decoder) resolveGroups(p *Policy) {
 			open(name, 1)
 		}
 		if total > most {
-			d.Errorf(p.groups[name].at, "the groups have more than %d members in all, nested ones counted: use fewer or less nested groups", MaxMembers)
+			d.Errorf(p.groups[name].at, CodeOverLimit, "the groups have more than %d members in all, nested ones counted: use fewer or less nested groups", MaxMembers)
 			return
 		}
 		for _, u := range p.groups[name].flat {
@@ -182,10 +182,10 @@ func (d *decoder) resolveIPSets(p *Policy) {
 		if t.Kind == SelectIPSet && p.ipsets[t.Name] != nil {
 			switch {
 			case state[t.Name] == opened:
-				d.Errorf(t.At, "the IP set %q contains itself through %q: take one of them out", t.Name, name)
+				d.Errorf(t.At, CodeCycle, "the IP set %q contains itself through %q: take one of them out", t.Name, name)
 				return
 			case depth >= MaxNesting && !d.stored:
-				d.Errorf(t.At, "IP sets are nested more than %d deep: list the prefixes of %q directly", MaxNesting, t.Name)
+				d.Errorf(t.At, CodeOverLimit, "IP sets are nested more than %d deep: list the prefixes of %q directly", MaxNesting, t.Name)
 				return
 			case state[t.Name] == 0:
 				open(t.Name, depth+1)

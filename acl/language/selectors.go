@@ -1,7 +1,6 @@
 package language
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"unicode"
@@ -87,17 +86,17 @@ func ParseSelector(s string) (Selector, error) {
 	}
 	for _, f := range foreignSelectors {
 		if strings.HasPrefix(s, f.prefix) {
-			return Selector{}, fmt.Errorf("%q is not supported: %s", Short(s), f.instead)
+			return Selector{}, faultf(CodeUnsupported, "%q is not supported: %s", Short(s), f.instead)
 		}
 	}
 	kind, name, qualified := strings.Cut(s, ":")
 	switch {
 	case s == "":
-		return Selector{}, fmt.Errorf("an empty name selects nothing: write a user, group, tag, host or prefix, or \"*\"")
+		return Selector{}, faultf(CodeBadName, "an empty name selects nothing: write a user, group, tag, host or prefix, or \"*\"")
 	case s == "*":
 		return Selector{Kind: SelectAny, Name: s}, nil
 	case qualified && kind == "autogroup":
-		return Selector{}, fmt.Errorf("%q is not supported: there are autogroup:member, autogroup:tagged and autogroup:self", Short(s))
+		return Selector{}, faultf(CodeUnsupported, "%q is not supported: there are autogroup:member, autogroup:tagged and autogroup:self", Short(s))
 	case qualified && (kind == "group" || kind == "tag" || kind == "ipset" || kind == "host"):
 		if err := checkName(kind, name); err != nil {
 			return Selector{}, err
@@ -118,7 +117,7 @@ func ParseSelector(s string) (Selector, error) {
 		return Selector{Kind: SelectPrefix, Prefix: p}, err
 	}
 	if qualified {
-		return Selector{}, fmt.Errorf("%q has an unknown kind %q: write group:, tag:, ipset: or autogroup:, or a bare name for a user or host%s",
+		return Selector{}, faultf(CodeUnknownKind, "%q has an unknown kind %q: write group:, tag:, ipset: or autogroup:, or a bare name for a user or host%s",
 			Short(s), Short(kind+":"), orMean(kind, []string{"group", "tag", "ipset", "host", "autogroup"}))
 	}
 	user, err := parseUser(s)
@@ -146,22 +145,22 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		a, err := netip.ParseAddr(s)
 		switch {
 		case err != nil:
-			return netip.Prefix{}, fmt.Errorf("%q is not an IP address: write one like 10.1.2.3 or fd00::1", Short(s))
+			return netip.Prefix{}, faultf(CodeBadAddress, "%q is not an IP address: write one like 10.1.2.3 or fd00::1", Short(s))
 		case a.Zone() != "":
-			return netip.Prefix{}, fmt.Errorf("the address %s names an interface: leave the %%%s out", Short(s), Short(a.Zone()))
+			return netip.Prefix{}, faultf(CodeBadAddress, "the address %s names an interface: leave the %%%s out", Short(s), Short(a.Zone()))
 		case a.Is4In6():
-			return netip.Prefix{}, fmt.Errorf("the address %s is IPv4 in IPv6's clothes: write %s", s, a.Unmap())
+			return netip.Prefix{}, faultf(CodeBadAddress, "the address %s is IPv4 in IPv6's clothes: write %s", s, a.Unmap())
 		}
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil:
-		return netip.Prefix{}, fmt.Errorf("%q is not a prefix: write one like 10.1.0.0/16 or fd00::/64", Short(s))
+		return netip.Prefix{}, faultf(CodeBadAddress, "%q is not a prefix: write one like 10.1.0.0/16 or fd00::/64", Short(s))
 	case p.Addr().Is4In6():
-		return netip.Prefix{}, fmt.Errorf("the prefix %s is IPv4 in IPv6's clothes: write it as IPv4", s)
+		return netip.Prefix{}, faultf(CodeBadAddress, "the prefix %s is IPv4 in IPv6's clothes: write it as IPv4", s)
 	case p != p.Masked():
-		return netip.Prefix{}, fmt.Errorf("%s has bits set beyond its length: write %s for the network or %s for the one address", s, p.Masked(), p.Addr())
+		return netip.Prefix{}, faultf(CodeBadAddress, "%s has bits set beyond its length: write %s for the network or %s for the one address", s, p.Masked(), p.Addr())
 	}
 	return p, nil
 }
@@ -177,7 +176,7 @@ func checkName(kind, name string) error {
 		ok = ok && (letter || i > 0 && (c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.'))
 	}
 	if !ok {
-		return fmt.Errorf("%q is not a name for a %s: names are a letter, then letters, digits, \"-\", \"_\" and \".\", at most %d", Short(name), kind, MaxName)
+		return faultf(CodeBadName, "%q is not a name for a %s: names are a letter, then letters, digits, \"-\", \"_\" and \".\", at most %d", Short(name), kind, MaxName)
 	}
 	return nil
 }
@@ -191,7 +190,7 @@ func parseUser(s string) (string, error) {
 		ok = ok && (unicode.IsLetter(c) || unicode.IsDigit(c) || strings.ContainsRune("-_.+@", c))
 	}
 	if !ok {
-		return "", fmt.Errorf("%q is not a user's name: names are letters, digits, \"-\", \"_\", \".\", \"+\" and \"@\", at most %d bytes", Short(s), MaxName)
+		return "", faultf(CodeBadName, "%q is not a user's name: names are letters, digits, \"-\", \"_\", \".\", \"+\" and \"@\", at most %d bytes", Short(s), MaxName)
 	}
 	return Fold(name), nil
 }
@@ -204,23 +203,23 @@ func SplitPorts(s string) (host, ports string, err error) {
 		// "[fd00::]/8:443" keeps the length outside of the brackets.
 		bits, ports, ok2 := strings.Cut(after, ":")
 		if !ok || !ok2 || bits != "" && bits[0] != '/' {
-			return "", "", fmt.Errorf("%q is not a destination with ports: write \"[fd00::1]:443\"", Short(s))
+			return "", "", faultf(CodeBadDestination, "%q is not a destination with ports: write \"[fd00::1]:443\"", Short(s))
 		}
 		return addr + bits, ports, nil
 	}
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
-		return "", "", fmt.Errorf("%q names no ports: write %q, or %q for all", Short(s), Short(s)+":443", Short(s)+":*")
+		return "", "", faultf(CodeBadDestination, "%q names no ports: write %q, or %q for all", Short(s), Short(s)+":443", Short(s)+":*")
 	}
 	host, ports = s[:i], s[i+1:]
 	if !strings.Contains(host, "/") && strings.Contains(host, ":") {
 		if _, err := netip.ParseAddr(s); err == nil {
-			return "", "", fmt.Errorf("%q may or may not end in a port: write \"[%s]:*\" or \"[%s]:%s\"", s, s, host, ports)
+			return "", "", faultf(CodeBadDestination, "%q may or may not end in a port: write \"[%s]:*\" or \"[%s]:%s\"", s, s, host, ports)
 		}
 	}
 	switch host {
 	case "group", "tag", "autogroup", "ipset", "host":
-		return "", "", fmt.Errorf("%q names no ports: write %q, or %q for all", Short(s), Short(s)+":443", Short(s)+":*")
+		return "", "", faultf(CodeBadDestination, "%q names no ports: write %q, or %q for all", Short(s), Short(s)+":443", Short(s)+":*")
 	}
 	return host, ports, nil
 }

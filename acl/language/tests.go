@@ -26,7 +26,7 @@ var testObject = &object[Test]{
 				d.stringOrStrings(`"src"`, v, func(s string, v *hujson.Value) {
 					if x, ok := d.selector(s, v); ok {
 						if x.Kind == SelectSelf {
-							d.Errorf(x.At, "autogroup:self is a destination: as a source write autogroup:member")
+							d.Errorf(x.At, CodeSelfAsSource, "autogroup:self is a destination: as a source write autogroup:member")
 							return
 						}
 						t.Src = append(t.Src, x)
@@ -38,7 +38,7 @@ var testObject = &object[Test]{
 				if s, ok := d.string(`"proto"`, v); ok {
 					p, err := ParseProto(s)
 					if err != nil {
-						d.Errorf(textRangeOf(v), "%v", err)
+						d.Err(textRangeOf(v), err)
 					}
 					t.Protos = p
 				}
@@ -60,12 +60,12 @@ func (d *decoder) testDsts(what string, v *hujson.Value) []TestDst {
 	d.strings(what, v, func(s string, v *hujson.Value) {
 		host, ports, err := SplitPorts(s)
 		if err != nil {
-			d.Errorf(textRangeOf(v), "%v", err)
+			d.Err(textRangeOf(v), err)
 			return
 		}
 		windows, err := ParsePorts(ports)
 		if err != nil {
-			d.Errorf(textRangeOf(v), "%v", err)
+			d.Err(textRangeOf(v), err)
 			return
 		}
 		if t, ok := d.selector(host, v); ok {
@@ -80,7 +80,7 @@ func decodeTests(d *decoder, p *Policy, v *hujson.Value) {
 		t := &Test{At: textRangeOf(v)}
 		if d.part(t.At, leftOut, func() {
 			if testObject.decode(d, t, v) && (len(t.Src) == 0 || len(t.Accept)+len(t.Deny) == 0) {
-				d.Errorf(t.At, "this tests nothing: give \"src\" and \"accept\" or \"deny\"")
+				d.Errorf(t.At, CodeTestsNothing, "this tests nothing: give \"src\" and \"accept\" or \"deny\"")
 			}
 		}) {
 			p.tests = append(p.tests, t)

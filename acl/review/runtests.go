@@ -98,7 +98,7 @@ func RunTests(r *rules.Ruleset, subjects []rules.Subject) language.ErrorList {
 				t.check(src, d, x.Protos, false)
 			}
 			if at, spent := t.budget.Spent(); spent {
-				f.Errorf(at, "up to here the tests look at more than %d MB of sets: test fewer or narrower sources and destinations", rules.MaxTestBytes>>20)
+				f.Errorf(at, language.CodeOverBudget, "up to here the tests look at more than %d MB of sets: test fewer or narrower sources and destinations", rules.MaxTestBytes>>20)
 				return f.Sorted()
 			}
 		}
@@ -135,18 +135,18 @@ func (t *tester) check(src language.Selector, dst language.TestDst, protos []uin
 			if accept {
 				reached = true
 				if left := ranges.Subtract(want, covered); len(left) > 0 {
-					t.f.Errorf(dst.At, "the test fails: %s does not reach %s at port %d: grant it, or take it out of \"accept\"", s.label, d.label, left[0].First.Lo)
+					t.f.Errorf(dst.At, language.CodeTestFailed, "the test fails: %s does not reach %s at port %d: grant it, or take it out of \"accept\"", s.label, d.label, left[0].First.Lo)
 					return
 				}
 			} else if left := ranges.Subtract(want, covered); !slices.Equal(left, want) {
 				info, _ := t.r.Grant(by)
-				t.f.Errorf(dst.At, "the test fails: %s reaches %s by the grant in line %d: narrow that grant, or take it out of \"deny\"", s.label, d.label, info.Line)
+				t.f.Errorf(dst.At, language.CodeTestFailed, "the test fails: %s reaches %s by the grant in line %d: narrow that grant, or take it out of \"deny\"", s.label, d.label, info.Line)
 				return
 			}
 		}
 	}
 	if accept && !reached {
-		t.f.Errorf(dst.At, "the test fails: no address of %s can reach an address of %s: they have none, or none of the same family", src, dst.Text)
+		t.f.Errorf(dst.At, language.CodeTestFailed, "the test fails: no address of %s can reach an address of %s: they have none, or none of the same family", src, dst.Text)
 	}
 }
 

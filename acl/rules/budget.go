@@ -124,7 +124,7 @@ func (pr *program) conditionBytes(s bitset.Set) int {
 
 func refusal(p *language.Policy, at language.TextRange, format string, args ...any) language.ErrorList {
 	f := p.Faults()
-	f.Errorf(at, format, args...)
+	f.Errorf(at, language.CodeOverBudget, format, args...)
 	return append(p.Warnings(), f.Sorted()...)
 }
 

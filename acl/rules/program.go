@@ -218,7 +218,7 @@ func (pr *program) normalise(f *language.Faults) {
 		case g.Off:
 			w.Condition.mfa = 0
 		case g.MFA > session && !pr.options.Stored:
-			f.Errorf(g.MFAAt, "the code of %s is older than a session gets, %s: write at most that, or leave \"mfa\" out", g.MFA, session)
+			f.Errorf(g.MFAAt, language.CodeBadMFA, "the code of %s is older than a session gets, %s: write at most that, or leave \"mfa\" out", g.MFA, session)
 		case g.MFA > 0:
 			w.Condition.mfa = min(g.MFA, session)
 		}

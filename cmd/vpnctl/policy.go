@@ -126,7 +126,7 @@ func parsePolicy(policy string) (*vpnv1.CheckPolicyResponse, error) {
 		return nil, err
 	}
 	for _, f := range list {
-		r.Problems = append(r.Problems, &vpnv1.Problem{Line: int32(f.Line), Column: int32(f.Column), Message: f.Message, Warning: f.Warning})
+		r.Problems = append(r.Problems, &vpnv1.Problem{Line: int32(f.Line), Column: int32(f.Column), Message: f.Message, Warning: f.Warning, Code: string(f.Code)})
 	}
 	return r, nil
 }

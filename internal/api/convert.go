@@ -116,7 +116,7 @@ func protoPolicy(p *peers.PolicyVersion, text bool) *vpnv1.Policy {
 func protoProblems(list language.ErrorList) []*vpnv1.Problem {
 	out := make([]*vpnv1.Problem, len(list))
 	for i, e := range list {
-		out[i] = &vpnv1.Problem{Line: int32(e.Line), Column: int32(e.Column), Message: e.Message, Warning: e.Warning}
+		out[i] = &vpnv1.Problem{Line: int32(e.Line), Column: int32(e.Column), Message: e.Message, Warning: e.Warning, Code: string(e.Code)}
 	}
 	return out
 }

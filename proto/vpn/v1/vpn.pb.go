@@ -1179,7 +1179,9 @@ type Problem struct {
 	// What is wrong and what to do.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// Warnings do not refuse a policy.
-	Warning       bool `protobuf:"varint,4,opt,name=warning,proto3" json:"warning,omitempty"`
+	Warning bool `protobuf:"varint,4,opt,name=warning,proto3" json:"warning,omitempty"`
+	// A stable word for the kind of fault (docs/policy.md).
+	Code          string `protobuf:"bytes,5,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1240,6 +1242,13 @@ func (x *Problem) GetWarning() bool {
 		return x.Warning
 	}
 	return false
+}
+
+func (x *Problem) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
 }
 
 // AuditEntry is a line of the audit log.
@@ -5062,12 +5071,13 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amembers\x18\x02 \x03(\tR\amembers\x12\x14\n" +
-	"\x05users\x18\x03 \x03(\tR\x05users\"i\n" +
+	"\x05users\x18\x03 \x03(\tR\x05users\"}\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\x05R\x06column\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x18\n" +
-	"\awarning\x18\x04 \x01(\bR\awarning\"\xac\x01\n" +
+	"\awarning\x18\x04 \x01(\bR\awarning\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\tR\x04code\"\xac\x01\n" +
 	"\n" +
 	"AuditEntry\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12*\n" +
