@@ -63,3 +63,11 @@ func TestFaultsHaveCodes(t *testing.T) {
 		}
 	}
 }
+
+// What a stored policy has of a refused part says why by the same code.
+func TestStoredFaultsHaveCodes(t *testing.T) {
+	p := ParseStored([]byte(`{"grants": [{"src": ["*"], "dst": ["app"], "ip": ["tcp:0"]}]}`))
+	if list := p.Ignored(); len(list) != 1 || list[0].Code != CodeBadPort {
+		t.Errorf("%v, want one with the code %q", list, CodeBadPort)
+	}
+}

@@ -52,7 +52,7 @@ func (d *decoder) part(at TextRange, becomes string, f func()) (ok bool) {
 		d.List = append(d.List, own...)
 		return true
 	}
-	e := Error{Text: own[i].Text, Message: becomes + ", because it is refused now: " + own[i].Message, Warning: true}
+	e := Error{Code: own[i].Code, Text: own[i].Text, Message: becomes + ", because it is refused now: " + own[i].Message, Warning: true}
 	e.Line, e.Column = d.src.position(at.Start)
 	d.ignored = append(d.ignored, e)
 	return false

@@ -89,8 +89,8 @@ func FuzzCompile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, grants uint8) {
 		rng := rand.New(rand.NewPCG(seed, 6))
-		w := acltest.Random(rng, int(grants%40))
-		if what := disagreement(w, seed, 20); what != "" {
+		w := acltest.Random(rng, int(grants%10))
+		if what := disagreement(w, seed, 8); what != "" {
 			t.Fatalf("%s\n%s%v", what, w.Text(), w.Subjects)
 		}
 		x := *w
