@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -353,9 +355,18 @@ func (w *world) reviveWireGuard(conf string) {
 	if _, err := w.gw.try("ip", "link", "show", w.iface); err == nil {
 		return // the kernel's lives on
 	}
+	// A killed vpnd leaves its socket. wg removes one that nobody answers, and so does
+	// wireguard-go, which ends when wg was faster: so wg is called when it answers.
+	socket := "/var/run/wireguard/" + w.iface + ".sock"
+	os.Remove(socket)
 	w.stand = w.gw.start([]string{"WG_PROCESS_FOREGROUND=1"}, "wireguard-go", "-f", w.iface)
 	eventually(w.t, 10*time.Second, "wireguard-go runs", func() error {
-		_, err := w.gw.tryInput(conf, "wg", "setconf", w.iface, "/dev/stdin")
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			return err
+		}
+		c.Close()
+		_, err = w.gw.tryInput(conf, "wg", "setconf", w.iface, "/dev/stdin")
 		return err
 	})
 	w.gw.run("ip", "link", "set", w.iface, "mtu", "1420", "up")
