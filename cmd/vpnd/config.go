@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -42,7 +44,7 @@ func readConfig(k *kong.Kong, args []string) (c configFile, err error) {
 	if c.path == "" {
 		return c, nil
 	}
-	text, err := owner.Self().Read(c.path, "--config", owner.Access{Read: true}, maxConfig)
+	text, err := configOwner(args).Read(c.path, "--config", owner.Access{Read: true}, maxConfig)
 	if err != nil {
 		return c, remedy(err, "--config")
 	}
@@ -72,6 +74,21 @@ func readConfig(k *kong.Kong, args []string) (c configFile, err error) {
 		return c, fmt.Errorf("--config %s: %s; see vpnd --help", c.path, strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; "))
 	}
 	return c, nil
+}
+
+// configOwner is whose files the file of --config may be, beside root's: this process's, or,
+// where root only checks (--check-config), those of the user that the package makes, since its
+// service is going to read the file.
+func configOwner(args []string) owner.Who {
+	w := owner.Self()
+	if w.UID != 0 || !slices.Contains(args, "--check-config") {
+		return w
+	}
+	if u, err := user.Lookup("vpnd"); err == nil {
+		w.UID, _ = strconv.Atoi(u.Uid) // both are numbers: passwd(5)
+		w.GID, _ = strconv.Atoi(u.Gid)
+	}
+	return w
 }
 
 // flagText is a value of the file as one would type it.
