@@ -31,7 +31,7 @@ var (
 	}.DecMode())
 )
 
-// lenient reads the format's number from a header that may have fields of the future.
+// lenient reads the level from what may have fields of the future.
 var lenient = mustMode(cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden}.DecMode())
 
 // mustMode panics on options that contradict each other: a mistake in this file.
@@ -85,12 +85,14 @@ func Decode(b []byte) (Command, error) {
 	if !ok {
 		return Command{}, fmt.Errorf("decoding a command: %w: %d; it needs a newer vpnd", ErrUnknownKind, e.Kind)
 	}
+	if e.Kind == kindUpgrade {
+		if err := refuseTooNew(e.Body); err != nil {
+			return Command{}, fmt.Errorf("decoding a command: %w", err)
+		}
+	}
 	body, err := k.decode(e.Body)
 	if err != nil {
 		return Command{}, fmt.Errorf("decoding a command of kind %d: %w", e.Kind, err)
-	}
-	if u, ok := body.(Upgrade); ok && u.Level > newestLevel {
-		return Command{}, fmt.Errorf("decoding a command: %w: one of level %d; it needs a newer vpnd", ErrUnknownKind, u.Level)
 	}
 	c := Command{e.Request, e.Base, e.At.time(), e.Actor, body}
 	if e.Body, err = encMode.Marshal(body); err != nil {

@@ -31,7 +31,7 @@ func commands() []Body {
 		EnrolFinish{inv.ID, hash("b"), 59_000_000, d}, DeviceAdd{id("alice"), d}, DeviceEnable{d.ID, true},
 		DeviceRemove{d.ID}, DeviceRotate{d.ID, key("new"), Sealed("psk")}, Login{d.ID, 59_000_001},
 		Failure{id("alice")}, SessionEnd{d.ID, id("alice")}, Expire{}, PolicyApply{"{}", 1, "note"},
-		Note{"a", "b", "c"}, TimeReset{}, PolicyTry{"{}", 1, "note", time.Minute}, PolicyConfirm{2}, PolicyRevert{2, true}, Upgrade{newestLevel},
+		Note{"a", "b", "c"}, TimeReset{}, PolicyTry{"{}", 1, "note", time.Minute}, PolicyConfirm{2}, PolicyRevert{2, true}, Upgrade{Level: newestLevel},
 	}
 }
 

@@ -97,7 +97,7 @@ func FuzzRestore(f *testing.F) {
 	must(c, DeviceRemove{id("bob/phone")})
 	c.ask("try", PolicyTry{"// two\n{}", 1, "note", time.Minute})
 	former := split(f, c.snapshot())
-	must(c, Upgrade{newestLevel})
+	must(c, Upgrade{Level: newestLevel})
 	mtu := uint16(1400)
 	c.ask("configure", Configure{MTU: &mtu})
 	now := split(f, c.snapshot())
@@ -135,7 +135,7 @@ func FuzzRestore(f *testing.F) {
 			t.Fatal("restored again it differs")
 		}
 		for i, b := range []Body{
-			Upgrade{newestLevel}, Login{id("alice/laptop"), c.step(9)}, DeviceAdd{id("alice"), device("alice", "new")},
+			Upgrade{Level: newestLevel}, Login{id("alice/laptop"), c.step(9)}, DeviceAdd{id("alice"), device("alice", "new")},
 			PolicyRevert{2, true}, UserRemove{id("alice")}, Expire{}, TimeReset{}, UserRemove{id("bob")},
 		} {
 			for _, s := range []*State{s, again} {

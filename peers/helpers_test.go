@@ -26,7 +26,7 @@ func newCluster(t testing.TB, network ...string) *cluster {
 	t.Helper()
 	c := emptyCluster(t)
 	must(c, Init{settings(network...), "{}"})
-	must(c, Upgrade{newestLevel})
+	must(c, Upgrade{Level: newestLevel})
 	return c
 }
 

@@ -172,7 +172,7 @@ func TestOneKeyHasOneSpelling(t *testing.T) {
 		}
 	}
 	must(c, DeviceRemove{id("alice/gone")})
-	must(c, Upgrade{newestLevel})
+	must(c, Upgrade{Level: newestLevel})
 	for name, want := range map[string]struct {
 		k   Key
 		err error

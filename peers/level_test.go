@@ -3,6 +3,7 @@ package peers
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -26,26 +27,84 @@ func TestNothingOfANewerLevelBeforeIt(t *testing.T) {
 	if !bytes.Equal(before, c.contents()) {
 		t.Error("something has changed")
 	}
-	up, ok := c.View().Upgrade()
+	up, ok := c.View().Upgrade("1.2-3-gabc")
 	if !ok || up.Level != newestLevel {
 		t.Fatalf("the upgrade is %+v, %v", up, ok)
 	}
 	must(c, up)
-	if _, ok := c.View().Upgrade(); ok || c.View().Level() != newestLevel {
+	if _, ok := c.View().Upgrade("1.2-3-gabc"); ok || c.View().Level() != newestLevel {
 		t.Error("it can be raised again")
 	}
 	entries := len(c.View().Audit(0, 0))
 	must(c, up)
-	must(c, Upgrade{levelFirst})
+	must(c, Upgrade{Level: levelFirst})
 	if n := len(c.View().Audit(0, 0)); n != entries || c.View().Level() != newestLevel {
 		t.Errorf("level %d, %d entries after %d", c.View().Level(), n, entries)
 	}
 }
 
-// A level that this vpnd does not know stops it, as a kind does that it does not know.
+// A level that this vpnd does not know stops it, as a kind does that it does not know, and
+// the error names the vpnd that raised the state to it, wherever it is met: as a command, or
+// in a snapshot; and whatever else the future writes there.
 func TestUnknownLevelStops(t *testing.T) {
-	if _, err := Encode(Command{At: start, Body: Upgrade{newestLevel + 1}}); !errors.Is(err, ErrUnknownKind) {
+	if _, err := Encode(Command{At: start, Body: Upgrade{Level: newestLevel + 1}}); !errors.Is(err, ErrUnknownKind) {
 		t.Error(err)
+	}
+	for vpnd, want := range map[string]string{"2.0-1-gabc": "needs vpnd 2.0-1-gabc or a newer one", "": "needs a newer vpnd", "\x1b[2J": "needs a newer vpnd"} {
+		encode := func(o any) []byte {
+			b, err := encMode.Marshal(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		type future struct {
+			Level uint64 `cbor:"1,keyasint"`
+			Vpnd  string `cbor:"2,keyasint,omitempty"`
+			More  string `cbor:"9,keyasint"`
+		}
+		_, err := Decode(encode(envelope{Kind: kindUpgrade, Body: encode(future{newestLevel + 1, vpnd, "more"})}))
+		checkTooNew(t, err, want)
+		type snapshot struct {
+			Format uint64 `cbor:"1,keyasint"`
+			Vpnd   string `cbor:"21,keyasint,omitempty"`
+			More   string `cbor:"99,keyasint"`
+		}
+		checkTooNew(t, New().Restore(bytes.NewReader(encode(snapshot{newestLevel + 1, vpnd, "more"}))), want)
+	}
+}
+
+func checkTooNew(t *testing.T, err error, want string) {
+	t.Helper()
+	e, ok := errors.AsType[*TooNew](err)
+	if !ok || !errors.Is(err, ErrUnknownKind) || e.Level != newestLevel+1 || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("%v; want %s", err, want)
+	}
+}
+
+// From level 3 on the state keeps which vpnd raised it, in snapshots, too.
+func TestLevelSaysWhoRaisedIt(t *testing.T) {
+	c := emptyCluster(t)
+	must(c, Init{settings(), "{}"})
+	tx := &tx{m: c.View().m, db: c.View().db, txn: c.View().db.Txn(true)}
+	if _, err := (Upgrade{Level: levelNamed, Vpnd: "2.0"}).apply(tx); err != nil || tx.m.Vpnd != "2.0" || tx.m.Level != levelNamed {
+		t.Errorf("after the command: %+v, %v", tx.m, err)
+	}
+	if _, err := (Upgrade{Level: levelNamed + 1, Vpnd: "2.1\n"}).apply(tx); err != nil || tx.m.Vpnd != "" {
+		t.Errorf("a version that is none is kept: %q, %v", tx.m.Vpnd, err)
+	}
+	tx.txn.Abort()
+	up, _ := c.View().Upgrade("2.0")
+	if want := map[bool]string{true: "2.0"}[newestLevel >= levelNamed]; up.Vpnd != want {
+		t.Errorf("an Upgrade to level %d says that vpnd %q made it", up.Level, up.Vpnd)
+	}
+	must(c, up)
+	if c.View().m.Vpnd != up.Vpnd {
+		t.Errorf("the state says %q", c.View().m.Vpnd)
+	}
+	again := New()
+	if err := again.Restore(bytes.NewReader(c.snapshot())); err != nil || again.View().m.Vpnd != up.Vpnd {
+		t.Errorf("read again: %q, %v", again.View().m.Vpnd, err)
 	}
 }
 
@@ -62,7 +121,7 @@ func TestUpgradeKeepsAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []*cluster{c, restored} {
-		must(c, Upgrade{newestLevel})
+		must(c, Upgrade{Level: newestLevel})
 		if r := c.ask("add", add); r.Err != nil || r.User.Name != "alice" {
 			t.Errorf("the repeat gets %+v", r)
 		}

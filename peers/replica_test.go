@@ -74,7 +74,7 @@ func randomLog(t testing.TB, seed uint64, n int) [][]byte {
 		}
 		body := choose[r.IntN(len(choose))]
 		if i == n/2 {
-			body = Upgrade{newestLevel}
+			body = Upgrade{Level: newestLevel}
 		}
 		base := uint64(0)
 		if c.View().Level() >= levelAnswers {
@@ -248,7 +248,7 @@ func TestOldLogsReplay(t *testing.T) {
 			t.Errorf("%s: restored it writes another snapshot", name)
 		}
 		// A node that was there and one that read the snapshot go on as one.
-		for i, b := range []Body{Upgrade{newestLevel}, Expire{}, SessionEnd{}} {
+		for i, b := range []Body{Upgrade{Level: newestLevel}, Expire{}, SessionEnd{}} {
 			for _, x := range []*State{s, restored} {
 				v := x.View()
 				request := id(number("after", i))

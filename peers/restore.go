@@ -80,7 +80,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 	return db, meta{
 		Index: h.Index, Time: h.Time, Settings: h.Settings, Serial: h.Serial, NextHost: h.NextHost,
 		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy, Pending: h.Pending,
-		Level: h.Format, Forgot: h.Forgot,
+		Level: h.Format, Vpnd: h.Vpnd, Forgot: h.Forgot,
 		users: int(h.Users), devices: int(h.Devices), sessions: int(h.Sessions), audits: int(h.Audit),
 		policyAt: h.Index, settingsAt: h.Index,
 	}, nil
@@ -94,16 +94,23 @@ func readHeader(dec *cbor.Decoder) (header, error) {
 	}
 	var f struct {
 		Format uint64 `cbor:"1,keyasint"`
+		Vpnd   string `cbor:"21,keyasint"`
 	}
 	if err := lenient.Unmarshal(raw, &f); err != nil {
 		return header{}, fmt.Errorf("reading its format: %w", err)
 	}
-	if f.Format < levelFirst || f.Format > newestLevel {
-		return header{}, fmt.Errorf("its format is %d, and this vpnd reads %d to %d: use the vpnd that wrote it, or a newer one", f.Format, levelFirst, newestLevel)
+	if f.Format < levelFirst {
+		return header{}, fmt.Errorf("its format is %d: there never was one", f.Format)
+	}
+	if f.Format > newestLevel {
+		return header{}, &TooNew{f.Format, versionOrNone(f.Vpnd)}
 	}
 	var h header
 	if err := decMode.Unmarshal(raw, &h); err != nil {
 		return header{}, fmt.Errorf("reading its header: %w", err)
+	}
+	if h.Vpnd != versionOrNone(h.Vpnd) || h.Format < levelNamed && h.Vpnd != "" {
+		return header{}, fmt.Errorf("reading its header: format %d has no %q", h.Format, h.Vpnd)
 	}
 	if h.Format < levelAnswers && (h.Forgot != 0 || h.Settings != nil && h.Settings.MTU != 0) {
 		return header{}, fmt.Errorf("reading its header: it has fields that format %d has not", h.Format)

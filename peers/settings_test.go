@@ -135,6 +135,6 @@ func TestConfigureBelowItsLevel(t *testing.T) {
 	if b := (Configure{MTU: &mtu}).For(c.View()); c.View().Takes(b) {
 		t.Errorf("%+v is taken", b)
 	}
-	must(c, Upgrade{newestLevel})
+	must(c, Upgrade{Level: newestLevel})
 	must(c, Configure{MTU: &mtu}.For(c.View()))
 }

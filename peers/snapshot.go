@@ -31,6 +31,7 @@ type header struct {
 	Remembered  uint64    `cbor:"18,keyasint,omitempty"`
 	Pending     *Pending  `cbor:"19,keyasint,omitempty"`
 	Forgot      uint64    `cbor:"20,keyasint,omitempty"` // from format 2
+	Vpnd        string    `cbor:"21,keyasint,omitempty"` // which vpnd raised the level; from format 3
 }
 
 // WriteTo writes the canonical snapshot: equal states give equal bytes.
@@ -53,7 +54,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		Users: uint64(v.m.users), Devices: uint64(v.m.devices), Invitations: count(tableInvitations),
 		Sessions: uint64(v.m.sessions), Policies: count(tablePolicies), Audit: uint64(v.m.audits),
 		Retired: count(tableRetired), Released: count(tableReleased), Remembered: count(tableRequests),
-		Pending: v.m.Pending, Forgot: v.m.Forgot,
+		Pending: v.m.Pending, Forgot: v.m.Forgot, Vpnd: v.m.Vpnd,
 	})
 	writeTable[User](v, out, tableUsers)
 	writeTable[Device](v, out, tableDevices)

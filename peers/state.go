@@ -81,6 +81,7 @@ type meta struct {
 	Requests uint64    // how many commands are or were in the table of requests
 	Forgot   uint64    // the highest index whose answer is not there any more; from level 2
 	Level    uint64    // see level.go
+	Vpnd     string    // the version of the vpnd that raised it, from level 3
 	Policy   uint64    // the current version
 	Pending  *Pending  // the version that waits for a confirmation; shared and read-only
 

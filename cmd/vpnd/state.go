@@ -125,7 +125,7 @@ func (d *Daemon) sayFlags(ctx context.Context) {
 }
 
 func (d *Daemon) bootstrap(exists bool) control.BootstrapConfig {
-	c := control.BootstrapConfig{Endpoint: d.flags.Endpoint, URL: d.flags.URL, Network: d.flags.network}
+	c := control.BootstrapConfig{Version: version, Endpoint: d.flags.Endpoint, URL: d.flags.URL, Network: d.flags.network}
 	if a, ok := d.public.Addr().(*net.TCPAddr); ok {
 		c.PortalPort = uint16(a.Port)
 	}

@@ -32,6 +32,7 @@ type BootstrapConfig struct {
 	DNS          []netip.Addr   // nil: as they are
 	Session      time.Duration  // 12 h
 	NoMasquerade bool           // first start only
+	Version      string         // of this vpnd, as New has it
 	Now          func() time.Time
 }
 
@@ -45,7 +46,7 @@ func Bootstrap(ctx context.Context, st Store, sealer *Sealer, c BootstrapConfig)
 		}
 		return time.Now().UTC().Round(0)
 	}
-	n := node{store: st, clock: now}
+	n := node{store: st, clock: now, version: c.Version}
 	if set, ok := n.View().Settings(); ok {
 		// The gateway's own key is the proof that this is the right sealing key.
 		if _, err := sealer.GatewayKey(set); err != nil {

@@ -58,7 +58,6 @@ type Service struct {
 	node
 	gateway Gateway
 	decider Decider
-	version string
 	started time.Time
 	pinned  map[string]string
 
@@ -72,7 +71,7 @@ type Service struct {
 // New returns a Service.
 func New(c Config) *Service {
 	s := &Service{
-		node: newNode(c), gateway: c.Gateway, decider: c.Decider, version: c.Version, pinned: c.Pinned,
+		node: newNode(c), gateway: c.Gateway, decider: c.Decider, pinned: c.Pinned,
 		drift: make(chan dataplane.Drift, driftQueue),
 	}
 	if s.decider == nil {

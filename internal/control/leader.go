@@ -11,14 +11,15 @@ import (
 
 // node is what both parts of control stand on.
 type node struct {
-	store  Store
-	sealer *Sealer
-	clock  func() time.Time
-	logf   func(format string, args ...any)
+	store   Store
+	sealer  *Sealer
+	clock   func() time.Time
+	logf    func(format string, args ...any)
+	version string // of this vpnd
 }
 
 func newNode(c Config) node {
-	n := node{store: c.Store, sealer: c.Sealer, clock: c.Now, logf: c.Logf}
+	n := node{store: c.Store, sealer: c.Sealer, clock: c.Now, logf: c.Logf, version: c.Version}
 	if n.clock == nil {
 		n.clock = time.Now
 	}

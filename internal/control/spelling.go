@@ -12,7 +12,7 @@ import (
 func (s *Service) findSpellings(ctx context.Context) {
 	v := s.View()
 	for {
-		if _, pending := v.Upgrade(); v.Index() > 0 && !pending {
+		if _, pending := v.Upgrade(""); v.Index() > 0 && !pending {
 			break
 		}
 		select {

@@ -41,7 +41,7 @@ func TestSecondSpellingsAreSaid(t *testing.T) {
 	odd := peers.NewDevice{ID: newID(), Name: "odd", PublicKey: peers.Key{1: 7, 31: 0x80}, PresharedKey: peers.Sealed("psk")}
 	propose(peers.DeviceAdd{User: alice, Device: odd})
 	propose(peers.DeviceAdd{User: alice, Device: peers.NewDevice{ID: newID(), Name: "plain", PublicKey: peers.Key{1: 8}, PresharedKey: peers.Sealed("psk")}})
-	up, _ := st.State().View().Upgrade()
+	up, _ := st.State().View().Upgrade("")
 	propose(up)
 	s.findSpellings(t.Context())
 	if got := strings.Join(s.spellings(s.View()), " "); got != "alice/odd" || len(logged) != 1 || !strings.Contains(logged[0], "vpnctl device rotate alice/odd") {

@@ -39,7 +39,11 @@ func (f *fsm) Apply(l *raft.Log) any {
 	r, err := f.state.Apply(l.Index, l.Data)
 	f.mu.Lock()
 	if err != nil {
-		err = fmt.Errorf("apply the command at Raft index %d: %w; it may be of a newer vpnd: run that one, or restore a backup", l.Index, err)
+		if newer, ok := errors.AsType[*peers.TooNew](err); ok {
+			err = newer // which has the remedy
+		} else {
+			err = fmt.Errorf("apply the command at Raft index %d: %w; it may be of a newer vpnd: run that one, or restore a backup", l.Index, err)
+		}
 		f.broken = err
 		f.mu.Unlock()
 		f.fail(err)

@@ -92,6 +92,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		if errors.Is(err, ErrOtherNode) {
 			return nil, fmt.Errorf("%w (in %s)", err, f.dir)
 		}
+		if newer, ok := errors.AsType[*peers.TooNew](err); ok {
+			return nil, newer // which has the remedy
+		}
 		return nil, fmt.Errorf("read the state in %s: %w; if the disk is sound, restore a backup", filepath.Join(f.dir, raftDir), err)
 	}
 	return s, nil
