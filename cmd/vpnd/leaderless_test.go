@@ -39,6 +39,7 @@ type leaderless struct {
 
 func (l leaderless) CatchUp(context.Context, time.Duration) error { return store.ErrNoLeader }
 func (l leaderless) Close() error                                 { return nil }
+func (l leaderless) Health() store.Health                         { return store.Health{} }
 func (l leaderless) Ready(ctx context.Context) error {
 	select {
 	case <-l.lead:

@@ -47,13 +47,17 @@ func (d *Daemon) serveManager(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
+// turns says whether vpnd's own loops were seen at work within this time. It asks nothing that
+// may wait for somebody else.
+func (d *Daemon) turns(within time.Duration) bool { return time.Since(d.rec.Beat()) < within }
+
 // watchdog tells the service manager that vpnd is alive while its own loops turn. It asks
 // neither for a quorum nor for the disk: a restart would mend neither.
 func (d *Daemon) watchdog(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every / 4)
 	defer tick.Stop()
 	for {
-		if time.Since(d.rec.Beat()) < every/2 {
+		if d.turns(every / 2) {
 			daemon.SdNotify(false, daemon.SdNotifyWatchdog) // without it we are restarted, as we should be
 		}
 		select {

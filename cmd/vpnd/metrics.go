@@ -12,6 +12,7 @@ import (
 	"vpnd/internal/accept"
 	"vpnd/internal/dataplane"
 	"vpnd/internal/metrics"
+	"vpnd/internal/store"
 	"vpnd/peers"
 	"vpnd/portal"
 )
@@ -22,12 +23,18 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 		Version: version,
 		View:    func() *peers.View { return d.store.State().View() },
 		Applied: func() uint64 { return d.rec.Applied() },
-		Leader:  func() bool { return d.store.Leader() },
+		Wait:    func(ctx context.Context, index uint64) error { return d.rec.Wait(ctx, index) },
+		Turns:   func() bool { return d.turns(healthy) },
+		Raft:    func() store.Health { return d.store.Health() },
 		Stats:   func(ctx context.Context) (dataplane.Stats, error) { return d.Stats(ctx) },
 		CertEnd: d.certificateEnd,
 		Now:     time.Now,
 	})
 }
+
+// healthy is how long our loops may be silent before /healthz says so: half of the unit's
+// WatchdogSec, as the watchdog has it.
+const healthy = 15 * time.Second
 
 func (d *Daemon) certificateEnd() (time.Time, error) {
 	c, err := d.tls.GetCertificate(nil)

@@ -20,6 +20,7 @@ type replica interface {
 	control.Store
 	CatchUp(ctx context.Context, most time.Duration) error
 	Ready(context.Context) error
+	Health() store.Health
 	Close() error
 }
 
@@ -30,8 +31,9 @@ const leaderWait = 3 * time.Second
 // openState opens the replicated state and makes use of it.
 func (d *Daemon) openState(ctx context.Context, precheck func(dataplane.Gateway) error) error {
 	s, err := store.Open(ctx, store.Config{
-		Dir:  d.flags.Data,
-		Logf: d.logf("store"),
+		Dir:   d.flags.Data,
+		Logf:  d.logf("store"),
+		Wrote: d.metrics.Wrote, Snapped: d.metrics.Snapped,
 		Fatal: func(err error) {
 			select {
 			case d.fatal <- err:

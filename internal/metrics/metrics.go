@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"vpnd/internal/dataplane"
+	"vpnd/internal/store"
 	"vpnd/peers"
 )
 
@@ -21,8 +22,10 @@ import (
 type Sources struct {
 	Version string
 	View    func() *peers.View
-	Applied func() uint64 // index that the plane has
-	Leader  func() bool
+	Applied func() uint64                                 // index that the plane has
+	Wait    func(ctx context.Context, index uint64) error // until the plane has it
+	Turns   func() bool                                   // vpnd's own loops are at work
+	Raft    func() store.Health
 	Stats   func(context.Context) (dataplane.Stats, error)
 	CertEnd func() (time.Time, error)
 	Now     func() time.Time
@@ -36,11 +39,17 @@ type Metrics struct {
 	drift   prometheus.Counter
 	open    prometheus.Histogram
 	closed  prometheus.Histogram
+	write   prometheus.Histogram
+	snap    prometheus.Histogram
 	traffic *traffic
 }
 
 // Buckets of latencies, in seconds: what is promised is well below one.
 var buckets = []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+// Of what waits for the disk: an fsync of an SSD takes less than a millisecond, of a busy disk
+// seconds.
+var diskBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
 // New returns the metrics; Event feeds them.
 func New(s Sources) *Metrics {
@@ -52,13 +61,21 @@ func New(s Sources) *Metrics {
 	m.drift = prometheus.NewCounter(prometheus.CounterOpts{Name: "vpnd_drift_total", Help: "Things that were changed by hand and put right."})
 	m.open = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vpnd_sign_in_duration_seconds", Help: "From the accepted code to the data plane having opened.", Buckets: buckets})
 	m.closed = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vpnd_revocation_duration_seconds", Help: "From a revocation to the data plane having closed.", Buckets: buckets})
-	m.reg.MustRegister(m.signIns, m.drift, m.open, m.closed, collector{m},
+	m.write = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vpnd_raft_log_write_duration_seconds", Help: "To have commands in the log on this node's disk, with the fsync.", Buckets: diskBuckets})
+	m.snap = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vpnd_raft_snapshot_duration_seconds", Help: "To write a snapshot of the state.", Buckets: diskBuckets})
+	m.reg.MustRegister(m.signIns, m.drift, m.open, m.closed, m.write, m.snap, collector{m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // Drift counts something that was put right.
 func (m *Metrics) Drift() { m.drift.Inc() }
+
+// Wrote counts a write of Raft's log.
+func (m *Metrics) Wrote(took time.Duration) { m.write.Observe(took.Seconds()) }
+
+// Snapped counts a snapshot.
+func (m *Metrics) Snapped(took time.Duration) { m.snap.Observe(took.Seconds()) }
 
 // Event counts a new line of the audit log, once the plane has applied it.
 func (m *Metrics) Event(e peers.Entry) {
@@ -77,21 +94,46 @@ func (m *Metrics) Event(e peers.Entry) {
 	}
 }
 
-// Handler answers /metrics, /healthz (this process turns) and /readyz (it serves what is
-// decided).
+// ready bounds how long /readyz waits for the plane to have what was decided just now.
+const ready = 2 * time.Second
+
+// Handler answers /metrics, /healthz (our own loops turn: a restart would mend it if not) and
+// /readyz (people can sign in here, and what is decided holds).
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		v := m.src.View()
-		if _, ok := v.Settings(); !ok || m.src.Applied() < v.Index() {
-			http.Error(w, "the data plane does not have the newest state", http.StatusServiceUnavailable)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if !m.src.Turns() {
+			http.Error(w, "vpnd's loop does not turn", http.StatusServiceUnavailable)
+			return
+		}
+		w.Write([]byte("ok\n"))
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if why := m.unready(r.Context()); why != "" {
+			http.Error(w, why, http.StatusServiceUnavailable)
 			return
 		}
 		w.Write([]byte("ok\n"))
 	})
 	return mux
+}
+
+// unready says what keeps people from being served here; "" if nothing does.
+func (m *Metrics) unready(ctx context.Context) string {
+	v := m.src.View()
+	if _, ok := v.Settings(); !ok {
+		return "there is no cluster yet"
+	}
+	if !m.src.Raft().Led {
+		return "no gateway leads: nobody can sign in"
+	}
+	ctx, cancel := context.WithTimeout(ctx, ready)
+	defer cancel()
+	if m.src.Wait(ctx, v.Index()) != nil {
+		return "the data plane does not have the newest state"
+	}
+	return ""
 }
 
 // collector reads what is read at a scrape.
@@ -110,6 +152,11 @@ var (
 	index      = gauge("state_index", "Last command of the replicated state.")
 	lag        = gauge("plane_lag_commands", "Commands that the data plane has not carried out yet.")
 	leader     = gauge("raft_leader", "Whether this node leads.")
+	led        = gauge("raft_leader_known", "Whether this node leads or knows who does; without a leader nothing can be decided.")
+	term       = gauge("raft_term", "Raft's term; it grows with each election.")
+	behind     = gauge("raft_apply_lag_entries", "Committed entries of the log that the state does not have yet.")
+	contact    = gauge("raft_leader_contact_age_seconds", "Since the leader was last heard of; 0 where this node leads.")
+	clock      = gauge("clock_behind_seconds", "How far the wall clock lies behind the state's time; above 5 nobody can sign in.")
 	planeUp    = gauge("plane_up", "Whether the data plane answers.")
 	complaints = gauge("plane_complaints", "Rules of other firewalls that drop what vpnd accepts.")
 	live       = gauge("peers_live", "Peers with a handshake in the last three minutes.")
@@ -121,7 +168,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, users, devices, sessions, index, lag, leader, planeUp, complaints, live, handshakes, received, sent, certEnd} {
+	for _, d := range []*prometheus.Desc{buildInfo, users, devices, sessions, index, lag, leader, led, term, behind, contact, clock, planeUp, complaints, live, handshakes, received, sent, certEnd} {
 		out <- d
 	}
 }
@@ -150,7 +197,13 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	value(sessions, prometheus.GaugeValue, float64(n))
 	value(index, prometheus.GaugeValue, float64(v.Index()))
 	value(lag, prometheus.GaugeValue, float64(v.Index()-min(applied, v.Index())))
-	value(leader, prometheus.GaugeValue, is(s.Leader()))
+	r := s.Raft()
+	value(leader, prometheus.GaugeValue, is(r.Leads))
+	value(led, prometheus.GaugeValue, is(r.Led))
+	value(term, prometheus.GaugeValue, float64(r.Term))
+	value(behind, prometheus.GaugeValue, float64(r.Behind))
+	value(contact, prometheus.GaugeValue, r.Contact.Seconds())
+	value(clock, prometheus.GaugeValue, max(0, v.Time().Sub(s.Now()).Seconds()))
 	if end, err := s.CertEnd(); err == nil {
 		value(certEnd, prometheus.GaugeValue, float64(end.Unix()))
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -53,13 +54,18 @@ func (l *walLog) Close() error { return errors.Join(l.WAL.Close(), l.meta.Close(
 // leader again a moment later.
 type failingLog struct {
 	raft.LogStore
-	fail func(error)
+	fail  func(error)
+	wrote func(time.Duration) // told how long a write took, with its fsync; nil: nobody wants to know
 }
 
 func (l failingLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
 func (l failingLog) StoreLogs(e []*raft.Log) error {
+	begin := time.Now()
 	err := l.LogStore.StoreLogs(e)
+	if err == nil && l.wrote != nil {
+		l.wrote(time.Since(begin))
+	}
 	if err != nil {
 		l.fail(fmt.Errorf("write the log: %w; free or replace the disk, then start vpnd again", err))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -17,6 +18,8 @@ import (
 type fsm struct {
 	state *peers.State
 	fail  func(error)
+	// snapped is told how long a snapshot took; nil: nobody wants to know.
+	snapped func(time.Duration)
 
 	mu      sync.Mutex
 	applied uint64        // the last command's index
@@ -80,7 +83,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if f.broken != nil {
 		return nil, f.broken
 	}
-	return snapshot{f.state.Snapshot()}, nil
+	return snapshot{f.state.Snapshot(), f.snapped}, nil
 }
 
 // Restore replaces the state by a snapshot's.
@@ -103,15 +106,23 @@ func (f *fsm) restoreError() error {
 }
 
 // snapshot writes a view of the state, beside the commands that follow it.
-type snapshot struct{ view *peers.View }
+type snapshot struct {
+	view *peers.View
+	took func(time.Duration) // nil: nobody wants to know
+}
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	begin := time.Now()
 	w := bufio.NewWriterSize(sink, 1<<16)
 	_, err := s.view.WriteTo(w)
 	if err = errors.Join(err, w.Flush()); err != nil {
 		return errors.Join(fmt.Errorf("write a snapshot: %w", err), sink.Cancel())
 	}
-	return sink.Close()
+	err = sink.Close()
+	if err == nil && s.took != nil {
+		s.took(time.Since(begin))
+	}
+	return err
 }
 
 func (s snapshot) Release() {}

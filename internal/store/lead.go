@@ -67,6 +67,33 @@ func (s *Store) Leader() bool {
 	return term != 0 && r.State() == raft.Leader && r.CurrentTerm() == term
 }
 
+// Health is how Raft does on this node.
+type Health struct {
+	Leads   bool          // this node may act as leader
+	Led     bool          // some node leads, as far as this one knows
+	Term    uint64        // Raft's
+	Behind  uint64        // committed entries that the state does not have yet
+	Contact time.Duration // since this node heard of the leader; 0 where it leads, or has heard of none
+}
+
+// Health reads what Raft knows; it waits for nobody.
+func (s *Store) Health() Health {
+	r := s.raft.Load()
+	h := Health{Leads: s.Leader(), Term: r.CurrentTerm()}
+	h.Led = h.Leads
+	if _, id := r.LeaderWithID(); id != "" && id != raft.ServerID(s.id) {
+		h.Led = true
+		if last := r.LastContact(); !last.IsZero() {
+			h.Contact = time.Since(last)
+		}
+	}
+	// A node that has just begun from a snapshot does not know yet what is committed.
+	if applied, commit := r.AppliedIndex(), r.CommitIndex(); commit > applied {
+		h.Behind = commit - applied
+	}
+	return h
+}
+
 // Ready returns when this node is leader and has applied all that was committed before.
 func (s *Store) Ready(ctx context.Context) error {
 	for {

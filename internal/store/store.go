@@ -46,6 +46,9 @@ type Config struct {
 	// Fatal is called when this node cannot go on (an unknown command kind, a failing
 	// disk). The store has stopped serving by then.
 	Fatal func(error)
+	// Wrote and Snapped, if given, are told how long it took to have entries of the log on the
+	// disk, and to write a snapshot. They are called by Raft's goroutines.
+	Wrote, Snapped func(time.Duration)
 }
 
 // Store is one node's part of the replicated state.
@@ -138,6 +141,7 @@ func start(c Config, p parts, logger hclog.Logger) (*Store, error) {
 		s.logf = func(string, ...any) {}
 	}
 	s.fsm = newFSM(peers.New(), s.fail)
+	s.fsm.snapped = c.Snapped
 
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(p.id)
@@ -147,7 +151,7 @@ func start(c Config, p parts, logger hclog.Logger) (*Store, error) {
 	rc.MaxAppendEntries = maxBatch
 	rc.NoLegacyTelemetry = true
 
-	r, err := newRaft(rc, s.fsm, failingLog{p.logs, s.fail}, failingStable{p.stable, s.fail}, p.snapshots, p.transport)
+	r, err := newRaft(rc, s.fsm, failingLog{p.logs, s.fail, c.Wrote}, failingStable{p.stable, s.fail}, p.snapshots, p.transport)
 	if err != nil {
 		if cause := s.fsm.restoreError(); cause != nil {
 			err = fmt.Errorf("%w (%w)", err, cause)

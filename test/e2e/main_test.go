@@ -19,9 +19,9 @@ import (
 // tools are what the tests call; test/run installs them.
 var tools = []string{"ip", "wg", "wireguard-go", "nft", "conntrack", "curl", "oathtool", "iperf3", "nc", "ping", "setpriv", "tcpdump"}
 
-// browserTools are needed where there is a screen to look at: not on the emulated machine
+// browserTools are needed where there is a screen to look at, and time: not on the emulated machine
 // of test/kernel.
-var browserTools = []string{"zbarimg", "chromium"}
+var browserTools = []string{"zbarimg", "chromium", "prometheus"}
 
 // onOtherKernel says that test/kernel runs us.
 var onOtherKernel = os.Getenv("VPND_E2E_KERNEL") != ""
