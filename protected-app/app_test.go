@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -116,6 +119,65 @@ func TestUploadListDownloadDelete(t *testing.T) {
 	}
 }
 
+// Names as people's own file systems hold them.
+func TestNames(t *testing.T) {
+	url, _, _ := start(t, 10, 1000)
+	for _, name := range []string{
+		"\U0001F468\u200d\U0001F469\u200d\U0001F467.jpg",       // a family of three, with U+200D
+		"\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.pdf", // Persian, with U+200C
+		"\u200e\u05d3\u05d5\u05d7.pdf",                         // Hebrew, with U+200E
+		"\u061c\u0645.pdf", "\u200f\u05d3",                     // marks of Arabic and Hebrew
+		strings.Repeat("漢", 83) + ".pdf", // 253 bytes
+		strings.Repeat("a", 255), "\ue000", "한글", "…",
+	} {
+		status, body := do(t, "POST", url+"/api/files?name="+neturl.QueryEscape(name), strings.NewReader("x"))
+		var f entry
+		if err := json.Unmarshal([]byte(body), &f); status != 201 || err != nil || f.Name != name {
+			t.Errorf("%q: %d %s", name, status, body)
+			continue
+		}
+		resp, err := http.Get(url + "/api/files/" + f.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if _, params, err := mime.ParseMediaType(resp.Header.Get("Content-Disposition")); err != nil || params["filename"] != name {
+			t.Errorf("%q comes back as %q (%v)", name, params["filename"], err)
+		}
+	}
+}
+
+// A disk that is full is not the quota: it says so, and keeps nothing.
+func TestDiskFull(t *testing.T) {
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("mounting a small file system needs root")
+		}
+		t.Skip("mounting a small file system needs root")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	d, err := openDrop(dir, 4<<20, 8<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(newHandler(d, &directory{c: signedIn("alice")}, 4<<20, t.Logf))
+	defer s.Close()
+	status, body := do(t, "POST", s.URL+"/api/files?name=big", bytes.NewReader(make([]byte, 2<<20)))
+	if status != 507 || !strings.Contains(body, "disk_full") {
+		t.Errorf("on a full disk: %d %s", status, body)
+	}
+	if status, body = do(t, "POST", s.URL+"/api/files?name=small", strings.NewReader("x")); status != 201 {
+		t.Errorf("afterwards a small one: %d %s", status, body)
+	}
+	if d.used != 1 {
+		t.Errorf("the quota counts %d bytes, 1 is kept", d.used)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	url, dir, who := start(t, 10, 15)
 	host := strings.TrimPrefix(url, "http://")
@@ -129,6 +191,11 @@ func TestRefusals(t *testing.T) {
 		{"no name", "POST", "/api/files", "x", nil, 400, "bad_name"},
 		{"path for a name", "POST", "/api/files?name=..%2Fx", "x", nil, 400, "bad_name"},
 		{"newline in a name", "POST", "/api/files?name=a%0Ab", "x", nil, 400, "bad_name"},
+		{"isolate", "POST", "/api/files?name=a%E2%81%A6b", "x", nil, 400, "bad_name"},
+		{"line separator", "POST", "/api/files?name=a%E2%80%A8b", "x", nil, 400, "bad_name"},
+		{"256 bytes", "POST", "/api/files?name=" + strings.Repeat("a", 256), "x", nil, 400, "bad_name"},
+		{"no such page", "GET", "/elsewhere", "", nil, 404, "no_page"},
+		{"no such page, in a browser", "GET", "/elsewhere", "", []string{"Accept", "text/html,*/*"}, 303, `href="/"`},
 		{"right-to-left override", "POST", "/api/files?name=a%E2%80%AEb", "x", nil, 400, "bad_name"},
 		{"another site", "POST", "/api/files?name=a", "x", []string{"Origin", "http://evil.example"}, 403, "wrong_origin"},
 		{"another site, by fetch metadata", "POST", "/api/files?name=a", "x", []string{"Sec-Fetch-Site", "cross-site"}, 403, "wrong_origin"},

@@ -110,14 +110,22 @@ func (d *drop) list() []meta {
 	return out
 }
 
+// maxName is what a file system takes for a name, in bytes (NAME_MAX of limits.h).
+const maxName = 255
+
+// reorder are the characters that show a text in another order than it has: embeddings and
+// overrides, isolates (UAX #9). Marks and joiners, as U+200C to U+200F, are in ordinary names of
+// many scripts.
+var reorder = &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0x202a, Hi: 0x202e, Stride: 1}, {Lo: 0x2066, Hi: 0x2069, Stride: 1}}}
+
 // checkName refuses what has no place in a header, a page or a terminal. A path is never
 // made of it.
 func checkName(name string) error {
-	if name == "" || len(name) > 200 || name == "." || name == ".." || !utf8.ValidString(name) {
+	if name == "" || len(name) > maxName || name == "." || name == ".." || !utf8.ValidString(name) {
 		return errBadName
 	}
 	for _, r := range name {
-		if r == '/' || r == '\\' || unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) {
+		if r == '/' || r == '\\' || unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, reorder) {
 			return errBadName
 		}
 	}

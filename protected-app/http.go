@@ -57,6 +57,7 @@ func newHandler(d *drop, w whois, maxFile int64, logf func(string, ...any)) http
 
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", h.signedIn(h.index))
+	mux.Handle("/", h.signedIn(elsewhere))
 	mux.Handle("GET /api/whoami", h.signedIn(h.whoami))
 	mux.Handle("GET /api/files", h.signedIn(h.list))
 	mux.Handle("POST /api/files", h.signedIn(h.upload))
@@ -180,6 +181,15 @@ func (h *handler) index(w http.ResponseWriter, r *http.Request, c caller) error 
 		Language: l, Others: l.Others("/", nil), Words: l.ForScripts("drop", "size"), Build: h.build, User: c.User, Device: c.Device,
 		Expires: c.Expires.UTC().Format(time.RFC3339Nano), Now: time.Now().UTC().Format(time.RFC3339Nano), Max: h.maxFile,
 	})
+}
+
+// elsewhere leads a person who mistyped an address home; a program is told that there is nothing.
+func elsewhere(w http.ResponseWriter, r *http.Request, _ caller) error {
+	if r.Method != http.MethodGet || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		return &refusal{http.StatusNotFound, "no_page"}
+	}
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+	return nil
 }
 
 func (h *handler) whoami(w http.ResponseWriter, _ *http.Request, c caller) error {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 
 	"vpnd/internal/words"
 )
@@ -38,6 +39,8 @@ var refusals = []struct {
 	{errNotYours, refusal{http.StatusForbidden, "not_yours"}},
 	{errTooLarge, refusal{http.StatusRequestEntityTooLarge, "too_large"}},
 	{errFull, refusal{http.StatusInsufficientStorage, "full"}},
+	{syscall.ENOSPC, refusal{http.StatusInsufficientStorage, "disk_full"}},
+	{syscall.EDQUOT, refusal{http.StatusInsufficientStorage, "disk_full"}},
 	{errBadName, refusal{http.StatusBadRequest, "bad_name"}},
 	{io.ErrUnexpectedEOF, refusal{http.StatusBadRequest, "broken_off"}},
 	{os.ErrDeadlineExceeded, refusal{http.StatusBadRequest, "broken_off"}},
@@ -49,6 +52,9 @@ func (h *handler) refusalOf(r *http.Request, err error) *refusal {
 	}
 	for i := range refusals {
 		if errors.Is(err, refusals[i].err) {
+			if refusals[i].code == "disk_full" {
+				h.logf("%s %s: %v: make room on the disk of --data", r.Method, r.URL.Path, err)
+			}
 			return &refusals[i].refusal
 		}
 	}

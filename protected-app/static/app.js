@@ -7,8 +7,12 @@ const max = Number(document.body.dataset.max);
 // The end by this computer's clock, which may differ from the gateway's.
 const expires = Date.now() + (new Date(document.body.dataset.expires) - new Date(document.body.dataset.now));
 
-// short keeps a long name's two ends.
-const short = (name) => (name.length > 40 ? `${name.slice(0, 24)}…${name.slice(-13)}` : name);
+// short keeps a long name's two ends. A name has its own direction in a sentence (UAX #9, isolates).
+const short = (name) => {
+  const c = [...name];
+  return isolated(c.length > 40 ? `${c.slice(0, 24).join("")}…${c.slice(-13).join("")}` : name);
+};
+const isolated = (name) => `\u2068${name}\u2069`;
 
 function tell(text, bad = false) {
   $("say").textContent = text;
@@ -63,6 +67,7 @@ function show(files) {
     const a = document.createElement("a");
     a.href = `/api/files/${f.id}`;
     a.textContent = f.name;
+    a.dir = "auto";
     a.setAttribute("download", f.name);
     const m = document.createElement("span");
     m.className = "meta";
@@ -72,7 +77,7 @@ function show(files) {
       const b = document.createElement("button");
       b.className = "quiet";
       b.textContent = say("drop.delete");
-      b.setAttribute("aria-label", say("drop.delete_named", { name: f.name }));
+      b.setAttribute("aria-label", say("drop.delete_named", { name: isolated(f.name) }));
       b.addEventListener("click", () => remove(f));
       li.append(b);
     }
@@ -89,7 +94,7 @@ async function refresh() {
 }
 
 async function remove(f) {
-  $("sure-text").textContent = say("drop.sure", { name: f.name });
+  $("sure-text").textContent = say("drop.sure", { name: isolated(f.name) });
   $("sure").returnValue = "no";
   $("sure").showModal();
   await new Promise((done) => $("sure").addEventListener("close", done, { once: true }));
@@ -110,16 +115,17 @@ function upload(file) {
   const name = document.createElement("span");
   name.className = "name";
   name.textContent = file.name;
+  name.dir = "auto";
   const state = document.createElement("span");
   state.className = "state";
   const bar = document.createElement("progress");
   bar.max = 1;
   bar.value = 0;
-  bar.setAttribute("aria-label", say("drop.upload_of", { name: file.name }));
+  bar.setAttribute("aria-label", say("drop.upload_of", { name: isolated(file.name) }));
   const stop = document.createElement("button");
   stop.className = "quiet";
   stop.textContent = say("drop.cancel");
-  stop.setAttribute("aria-label", say("drop.cancel_named", { name: file.name }));
+  stop.setAttribute("aria-label", say("drop.cancel_named", { name: isolated(file.name) }));
   li.append(name, stop, bar, state);
   $("uploads").append(li);
 
@@ -129,7 +135,7 @@ function upload(file) {
       state.classList.add("bad");
       bar.remove();
       stop.textContent = say("drop.dismiss");
-      stop.setAttribute("aria-label", say("drop.dismiss_named", { name: file.name }));
+      stop.setAttribute("aria-label", say("drop.dismiss_named", { name: isolated(file.name) }));
       stop.onclick = () => { li.remove(); $("pick").focus(); };
       state.setAttribute("role", "alert");
       done();
