@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -104,12 +106,15 @@ func run(ctx context.Context, sys system) (code int) {
 	if err != nil {
 		return u.fail(err)
 	}
-	a := &app{ui: u, sys: sys, parser: parser, api: &client{}}
+	a := &app{ui: u, sys: sys, parser: parser, api: &client{notef: u.notef}}
 	if complete(ctx, a, &c) {
 		return exitOK
 	}
-	parsed, err := parser.Parse(sys.args)
+	parsed, err := parser.Parse(spoken(sys.args))
 	if err != nil {
+		if says := guessed(sys.args[0]); says != "" {
+			return u.fail(usagef("there is no command %q: %s", sys.args[0], says))
+		}
 		return u.fail(&exitError{exitUsage, fmt.Errorf("%w (%s --help tells more)", err, commandOf(err))})
 	}
 	if a.json, err = wantsJSON(c.Output, sys); err != nil {
@@ -139,6 +144,11 @@ func newParser(c *cli, sys system) (*kong.Kong, error) {
 		kong.Name("vpnctl"),
 		kong.Description(description),
 		kong.Writers(sys.stdout, sys.stderr),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(func(c *kong.DecodeContext, into reflect.Value) error {
+			d, err := duration(c)
+			into.SetInt(int64(d))
+			return err
+		})),
 		kong.Exit(func(code int) { panic(kongExit(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 	)

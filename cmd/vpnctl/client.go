@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -24,10 +26,14 @@ const maxAnswer = 256 << 20
 // patience is as long as a gateway could sensibly need to close what was revoked.
 const patience = time.Minute
 
+// silence is how long a daemon may say nothing before it is named.
+const silence = 2500 * time.Millisecond
+
 // client is the connection to the daemon. It is dialled by the first call. A unix socket
 // needs no TLS: the kernel tells the daemon who is at the other end.
 type client struct {
-	path string
+	path  string
+	notef func(string, ...any) // a line on standard error
 
 	mu   sync.Mutex
 	conn *grpc.ClientConn
@@ -50,6 +56,7 @@ func (c *client) connect() grpc.ClientConnInterface {
 			c.mu.Unlock()
 			return conn, err
 		}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: silence}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithUnaryInterceptor(c.explain))
 	if err != nil { // only for options that contradict each other
@@ -84,7 +91,11 @@ func (c *client) whois() vpnv1.WhoIsServiceClient { return vpnv1.NewWhoIsService
 func (c *client) explain(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	slow := time.AfterFunc(silence, func() {
+		c.notef("vpnd at %s has not answered yet; waiting for at most %s", c.path, length(patience))
+	})
 	err := invoke(ctx, method, req, reply, conn, opts...)
+	slow.Stop()
 	if err == nil {
 		return nil
 	}
@@ -100,6 +111,9 @@ func (c *client) explain(ctx context.Context, method string, req, reply any, con
 		c.mu.Unlock()
 		if dial != nil {
 			return &exitError{exitUnreachable, unreachable(c.path, dial)}
+		}
+		if strings.Contains(s.Message(), "server preface") { // grpc-go's words for a peer that is silent from the start
+			return &exitError{exitUnreachable, fmt.Errorf("vpnd at %s takes the connection and says nothing: it is stopped or hangs: look at its log, then restart it", c.path)}
 		}
 		return &exitError{exitUnreachable, fmt.Errorf("vpnd at %s: %w", c.path, refusalOf(s))}
 	case codes.Unimplemented:

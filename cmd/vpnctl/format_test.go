@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -117,5 +119,36 @@ func TestSocketPath(t *testing.T) {
 		if got := socketPath(c.flag, system{uid: c.uid, getenv: c.env}); got != c.want {
 			t.Errorf("socketPath(%q, uid %d) = %q, want %q", c.flag, c.uid, got, c.want)
 		}
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for in, want := range map[string]time.Duration{
+		"7d": 7 * 24 * time.Hour, "1d12h": 36 * time.Hour, "90s": 90 * time.Second, "0d": 0, "-5s": -5 * time.Second,
+		"d": -1, "": -1, "7": -1, "7 d": -1, "1d-1h": -1, "999999d": -1, "7d7d": -1,
+	} {
+		got, err := parseDuration(in)
+		if (err != nil) != (want == -1) || err == nil && got != want {
+			t.Errorf("%q: %v, %v; want %v", in, got, err, want)
+		}
+	}
+}
+
+// A daemon that takes the connection and says nothing is named, soon.
+func TestSilentDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // nobody accepts: the kernel does
+	var out, errs strings.Builder
+	begun := time.Now()
+	code := run(t.Context(), testSystem(&out, &errs, []string{"status"}, map[string]string{"VPNCTL_SOCKET": path}))
+	if code != exitUnreachable || !strings.Contains(errs.String(), path+" takes the connection and says nothing") {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+	if d := time.Since(begun); d > 10*time.Second {
+		t.Errorf("it took %v", d)
 	}
 }

@@ -93,8 +93,10 @@ func (c *settingsSetCmd) Run(ctx context.Context, a *app) error {
 	}
 	if c.Routes != nil {
 		req.SetRoutes, req.Routes = true, words(*c.Routes)
-		for _, r := range req.Routes {
-			if _, err := netip.ParsePrefix(r); err != nil {
+		for i, r := range req.Routes {
+			if a, err := netip.ParseAddr(r); err == nil && a.Zone() == "" { // one host
+				req.Routes[i] = netip.PrefixFrom(a, a.BitLen()).String()
+			} else if _, err := netip.ParsePrefix(r); err != nil {
 				return usagef("--routes: %q is no network: want an address, a slash and a length, as in 192.168.1.0/24", r)
 			}
 		}

@@ -244,7 +244,7 @@ func withDevices(n int) string {
 
 // invitationFlags are those of every command that makes an invitation.
 type invitationFlags struct {
-	Valid time.Duration `help:"How long the invitation is valid (default: 48h)." placeholder:"DURATION"`
+	Valid time.Duration `help:"How long the invitation is valid, as 12h or 7d (default: 48h)." placeholder:"DURATION"`
 	QR    bool          `name:"qr" help:"Draw the QR code even if the output is no terminal." xor:"qr"`
 	NoQR  bool          `name:"no-qr" help:"Draw no QR code." xor:"qr"`
 }
