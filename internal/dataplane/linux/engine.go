@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -54,14 +55,9 @@ func startEngine(name string, mtu int, logf func(string, ...any), before, set fu
 
 // listen opens the UAPI socket.
 func (e *engine) listen() (net.Listener, error) {
-	f, err := ipc.UAPIOpen(e.name)
+	l, err := openUAPI(e.name, ipc.UAPIOpen, ipc.UAPIListen)
 	if err != nil {
-		return nil, fmt.Errorf("opening WireGuard's socket /var/run/wireguard/%s.sock: %w", e.name, err)
-	}
-	defer f.Close()
-	l, err := ipc.UAPIListen(e.name, f)
-	if err != nil {
-		return nil, fmt.Errorf("serving WireGuard's socket /var/run/wireguard/%s.sock: %w", e.name, err)
+		return nil, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -72,6 +68,32 @@ func (e *engine) listen() (net.Listener, error) {
 	e.uapi = l
 	return l, nil
 }
+
+// openUAPI opens and serves the socket of a name. It tries again where the socket went while it
+// worked: wg(8) removes one that refuses it, such as a killed process leaves, or a new one in
+// the moment between bind and listen.
+func openUAPI(name string, open func(string) (*os.File, error), serve func(string, *os.File) (net.Listener, error)) (net.Listener, error) {
+	for tries := 1; ; tries++ {
+		l, err := func() (net.Listener, error) {
+			f, err := open(name)
+			if err != nil {
+				return nil, fmt.Errorf("opening WireGuard's socket /var/run/wireguard/%s.sock: %w", name, err)
+			}
+			defer f.Close()
+			l, err := serve(name, f)
+			if err != nil {
+				return nil, fmt.Errorf("serving WireGuard's socket /var/run/wireguard/%s.sock: %w", name, err)
+			}
+			return l, nil
+		}()
+		if err == nil || tries == uapiTries || !errors.Is(err, fs.ErrNotExist) {
+			return l, err
+		}
+	}
+}
+
+// uapiTries bounds how often openUAPI works against somebody who keeps removing its socket.
+const uapiTries = 5
 
 // serve answers on the UAPI socket, and makes it anew when somebody removes it.
 func (e *engine) serve(l net.Listener) {
