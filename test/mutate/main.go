@@ -1,18 +1,16 @@
 // Command mutate asks how much of what is decided the tests would notice if it were wrong. It
-// draws lines at random from the code that decides, turns one operator on each round, and
-// runs the package's tests, then those of the packages above it, until one fails. It is run
-// by hand (`make mutate`), as it takes a while; a log lets it go on where it was stopped.
+// draws lines at random from the code that decides, changes one thing on each, and runs the
+// package's tests, then those of the packages above it, until one fails. It is run by hand
+// (`make mutate`), as it takes a while; a log lets it go on where it was stopped.
 package main
 
 import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -32,34 +30,16 @@ type area struct {
 }
 
 var areas = []area{
-	{"acl/rules", []string{"verdict.go", "allows.go", "tables.go", "compile.go"}, []string{"acl/review"}},
-	{"acl/language", []string{"grants.go", "hours.go", "ports.go", "resolve.go", "names.go", "selectors.go"}, []string{"acl/rules"}},
+	{"acl/rules", []string{"verdict.go", "allows.go", "tables.go", "compile.go"}, []string{"acl/review", "internal/dataplane/netstack"}},
+	{"acl/language", []string{"grants.go", "hours.go", "ports.go", "resolve.go", "names.go", "selectors.go"}, []string{"acl/review", "acl/rules"}},
 	{"peers", []string{"session.go", "lockout.go", "enrol.go", "device.go", "user.go", "request.go", "level.go", "invitation.go", "key.go"}, []string{"internal/control"}},
-	{"internal/control", []string{"code.go", "signin.go", "factor.go", "enrol.go", "totp.go"}, []string{"internal/api"}},
+	{"internal/control", []string{"code.go", "signin.go", "factor.go", "enrol.go", "totp.go", "leader.go"}, []string{"internal/api", "portal"}},
 	{"internal/dataplane/netstack", []string{"filter.go", "session.go"}, nil},
 	{"internal/owner", []string{"owner.go", "walk.go", "names.go"}, nil},
 }
 
-// turned is what becomes of an operator.
-var turned = map[token.Token]token.Token{
-	token.EQL: token.NEQ, token.NEQ: token.EQL, token.LSS: token.LEQ, token.LEQ: token.LSS,
-	token.GTR: token.GEQ, token.GEQ: token.GTR, token.LAND: token.LOR, token.LOR: token.LAND,
-}
-
-// mutant is one changed operator.
-type mutant struct {
-	Area       int
-	File       string
-	Line       int
-	Offset     int
-	From, To   string
-	Killed     bool
-	By, Detail string
-}
-
-func (m mutant) String() string {
-	return fmt.Sprintf("%s:%d  %s -> %s", m.File, m.Line, m.From, m.To)
-}
+// packages are those whose tests an area's mutants meet, in order.
+func (a area) packages() []string { return append([]string{a.dir}, a.above...) }
 
 func main() {
 	n := flag.Int("n", 100, "how many lines")
@@ -79,15 +59,9 @@ func run(n int, seed uint64, parallel int, log string) error {
 	if err != nil {
 		return err
 	}
-	r := rand.New(rand.NewPCG(seed, seed))
-	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	lines := map[string]bool{}
-	all = slices.DeleteFunc(all, func(m mutant) bool { // one for each line
-		key := fmt.Sprint(m.File, m.Line)
-		seen := lines[key]
-		lines[key] = true
-		return seen
-	})
+	if all, err = draw(all, seed); err != nil {
+		return err
+	}
 	known, err := read(log)
 	if err != nil {
 		return err
@@ -98,126 +72,144 @@ func run(n int, seed uint64, parallel int, log string) error {
 	}
 	defer f.Close()
 	fmt.Printf("%d lines that decide, %d of them drawn with seed %d\n", len(all), n, seed)
-	killed, done, begin := 0, 0, time.Now()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	work := make(chan mutant)
-	for range parallel {
-		wg.Go(func() {
-			for m := range work {
-				old, ok := known[m.String()]
-				if ok {
-					m = old
-				} else {
-					m = try(m)
-				}
-				mu.Lock()
-				done++
-				word := "SURVIVED"
-				if m.Killed {
-					killed++
-					word = "killed"
-				}
-				fmt.Printf("%3d/%d  %-8s  %s  %s\n", done, n, word, m, m.By)
-				if b, err := json.Marshal(m); err == nil && !ok {
-					f.Write(append(b, '\n')) // what is lost is tried again
-				}
-				mu.Unlock()
-			}
-		})
+	took, err := baseline(all[:min(2*n, len(all))], known)
+	if err != nil {
+		return err
 	}
-	for _, m := range all[:min(n, len(all))] {
-		work <- m
-	}
-	close(work)
-	wg.Wait()
-	fmt.Printf("%d of %d killed, seed %d, in %v\n", killed, done, seed, time.Since(begin).Round(time.Second))
+	begin := time.Now()
+	ends := map[end]int{}
+	each(all, n, parallel, func(m mutant) mutant {
+		if old, ok := known[m.key()]; ok {
+			return old
+		}
+		return try(m, took)
+	}, func(m mutant) {
+		ends[m.End]++
+		if m.End == unbuilt {
+			fmt.Printf("         %-9s  %s: another is drawn\n", m.End, m)
+		} else {
+			fmt.Printf("%4d/%d %-9s  %s  %s\n", ends[killed]+ends[timedOut]+ends[survived], n, m.End, m, m.By)
+		}
+		if _, ok := known[m.key()]; ok {
+			return
+		}
+		if b, err := json.Marshal(m); err == nil {
+			f.Write(append(b, '\n')) // what is lost is tried again
+		}
+	})
+	noticed := ends[killed] + ends[timedOut]
+	fmt.Printf("%d of %d noticed (%d of them as the tests hung), seed %d, in %v; %d more did not build\n",
+		noticed, noticed+ends[survived], ends[timedOut], seed, time.Since(begin).Round(time.Second), ends[unbuilt])
 	return nil
 }
 
-// candidates are all operators that can be turned, in order.
-func candidates() (all []mutant, err error) {
-	for i, a := range areas {
-		for _, name := range a.files {
-			path := filepath.Join(a.dir, name)
-			fset := token.NewFileSet()
-			file, err := parser.ParseFile(fset, path, nil, 0)
-			if err != nil {
-				return nil, err
-			}
-			for _, d := range file.Decls {
-				fn, ok := d.(*ast.FuncDecl)
-				if !ok || fn.Body == nil || fn.Name.Name == "String" || fn.Name.Name == "Error" {
-					continue
-				}
-				ast.Inspect(fn.Body, func(node ast.Node) bool {
-					add := func(pos token.Pos, from, to string) {
-						p := fset.Position(pos)
-						all = append(all, mutant{Area: i, File: path, Line: p.Line, Offset: p.Offset, From: from, To: to})
-					}
-					switch x := node.(type) {
-					case *ast.BinaryExpr:
-						if to, ok := turned[x.Op]; ok {
-							add(x.OpPos, x.Op.String(), to.String())
-						}
-					case *ast.UnaryExpr:
-						if x.Op == token.NOT {
-							add(x.OpPos, "!", "")
-						}
-					case *ast.Ident:
-						if x.Name == "true" {
-							add(x.Pos(), "true", "false")
-						} else if x.Name == "false" {
-							add(x.Pos(), "false", "true")
-						}
-					}
-					return true
-				})
-			}
-		}
+// draw gives the mutants in an order of chance, one for each line, without those that change
+// nothing.
+func draw(all []mutant, seed uint64) ([]mutant, error) {
+	r := rand.New(rand.NewPCG(seed, seed))
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	all, err := unlessEquivalent(all)
+	if err != nil {
+		return nil, err
 	}
-	return all, nil
+	lines := map[string]bool{}
+	return slices.DeleteFunc(all, func(m mutant) bool {
+		key := fmt.Sprint(m.File, m.Line)
+		seen := lines[key]
+		lines[key] = true
+		return seen
+	}), nil
 }
 
-// try runs the tests with the mutant in the place of the file. One that does not compile
-// counts as killed: the compiler has noticed.
-func try(m mutant) mutant {
-	dir, err := os.MkdirTemp("", "mutate-")
+// each tries mutants in order, some at a time, until n of them were built, and tells of each.
+func each(all []mutant, n, parallel int, try func(mutant) mutant, tell func(mutant)) {
+	var mu sync.Mutex
+	next, asked := 0, 0 // asked: those that were built or are being tried
+	freed := sync.NewCond(&mu)
+	var wg sync.WaitGroup
+	running := 0
+	for range parallel {
+		wg.Go(func() {
+			mu.Lock()
+			defer mu.Unlock()
+			for {
+				for asked == n && running > 0 {
+					freed.Wait() // one of the last may not build
+				}
+				if asked == n || next == len(all) {
+					return
+				}
+				m := all[next]
+				next++
+				asked++
+				running++
+				mu.Unlock()
+				m = try(m)
+				mu.Lock()
+				running--
+				if m.End == unbuilt {
+					asked--
+				}
+				tell(m)
+				freed.Broadcast()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// baseline runs the tests that will be asked on the code as it is: they must pass. It gives how
+// long each package took.
+func baseline(all []mutant, known map[string]mutant) (map[string]time.Duration, error) {
+	took := map[string]time.Duration{}
+	for _, m := range all {
+		if _, ok := known[m.key()]; ok {
+			continue
+		}
+		for _, pkg := range areas[m.Area].packages() {
+			if took[pkg] != 0 {
+				continue
+			}
+			begin := time.Now()
+			out, err := exec.Command("go", "test", "-vet=off", "-short", "-count=1", "./"+pkg).CombinedOutput()
+			if err != nil {
+				return nil, fmt.Errorf("the tests of %s fail on the code as it is:\n%s", pkg, out)
+			}
+			took[pkg] = time.Since(begin)
+			fmt.Printf("%s passes in %v\n", pkg, took[pkg].Round(time.Second))
+		}
+	}
+	return took, nil
+}
+
+// try runs the tests with the mutant in the place of the file. It takes those for hung that last
+// four times as long as on the code as it is, and a minute.
+func try(m mutant, took map[string]time.Duration) mutant {
+	m.End = survived
+	overlay, remove, err := place(m)
 	if err != nil {
 		m.Detail = err.Error()
 		return m
 	}
-	defer os.RemoveAll(dir)
-	text, err := os.ReadFile(m.File)
-	if err != nil {
-		m.Detail = err.Error()
-		return m
-	}
-	changed := string(text[:m.Offset]) + m.To + string(text[m.Offset+len(m.From):])
-	full, err := filepath.Abs(m.File)
-	if err != nil {
-		m.Detail = err.Error()
-		return m
-	}
-	place, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
-	b, err := json.Marshal(map[string]any{"Replace": map[string]string{full: place}})
-	if err == nil {
-		err = os.WriteFile(place, []byte(changed), 0o644)
-	}
-	if err == nil {
-		err = os.WriteFile(overlay, b, 0o644)
-	}
-	if err != nil {
-		m.Detail = err.Error()
-		return m
-	}
+	defer remove()
 	a := areas[m.Area]
-	for _, pkg := range append([]string{a.dir}, a.above...) {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-		out, err := exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-short", "-failfast", "-timeout", "90s", "./"+pkg).CombinedOutput()
+	if out, err := exec.Command("go", "build", "-overlay", overlay, "./"+a.dir).CombinedOutput(); err != nil {
+		m.End, m.Detail = unbuilt, string(out)
+		return m
+	}
+	for _, pkg := range a.packages() {
+		limit := 4*took[pkg] + time.Minute
+		ctx, cancel := context.WithTimeout(context.Background(), limit+time.Minute) // it builds before
+		out, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "-overlay", overlay, "-short", "-failfast",
+			"-timeout", limit.String(), "./"+pkg).CombinedOutput()
+		hung := ctx.Err() != nil || strings.Contains(string(out), "panic: test timed out after ")
 		cancel()
-		if err != nil {
-			m.Killed, m.By = true, "by "+pkg
+		switch {
+		case hung:
+			m.End, m.By = timedOut, "by "+pkg
+			return m
+		case err != nil:
+			m.End, m.By = killed, "by "+pkg
 			if i := strings.Index(string(out), "--- FAIL: "); i >= 0 {
 				m.By += " " + strings.Fields(string(out[i:]))[2]
 			}
@@ -227,7 +219,34 @@ func try(m mutant) mutant {
 	return m
 }
 
-// read gives what a former run has found.
+// place writes the mutated file and gives the overlay that puts it in the place of the file.
+func place(m mutant) (overlay string, remove func(), err error) {
+	text, err := os.ReadFile(m.File)
+	if err != nil {
+		return "", nil, err
+	}
+	full, err := filepath.Abs(m.File)
+	if err != nil {
+		return "", nil, err
+	}
+	dir, err := os.MkdirTemp("", "mutate-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { os.RemoveAll(dir) }
+	changed := string(text[:m.Offset]) + m.To + string(text[m.Offset+len(m.From):])
+	mutated, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
+	b, err := json.Marshal(map[string]any{"Replace": map[string]string{full: mutated}})
+	err = errors.Join(err, os.WriteFile(mutated, []byte(changed), 0o644), os.WriteFile(overlay, b, 0o644))
+	if err != nil {
+		remove()
+		return "", nil, err
+	}
+	return overlay, remove, nil
+}
+
+// read gives what a former run has found. What survived is tried again, as the tests may be
+// others.
 func read(path string) (map[string]mutant, error) {
 	known := map[string]mutant{}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -243,8 +262,8 @@ func read(path string) (map[string]mutant, error) {
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
 		var m mutant
-		if json.Unmarshal(s.Bytes(), &m) == nil { // a torn last line
-			known[m.String()] = m
+		if json.Unmarshal(s.Bytes(), &m) == nil && m.Sum != "" && m.End != survived { // or a torn last line
+			known[m.key()] = m
 		}
 	}
 	return known, nil
