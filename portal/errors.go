@@ -60,6 +60,7 @@ var statusOf = map[string]int{
 	control.KindNoLeader:          http.StatusServiceUnavailable,
 	control.KindUnavailable:       http.StatusServiceUnavailable,
 	control.KindCanceled:          http.StatusServiceUnavailable,
+	control.KindDeadline:          http.StatusServiceUnavailable,
 	control.KindDenied:            http.StatusForbidden,
 	control.KindInternal:          http.StatusInternalServerError,
 	control.KindExpired:           http.StatusConflict,

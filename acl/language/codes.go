@@ -22,6 +22,7 @@ const (
 	CodeDuplicate          Code = "duplicate"            // a key that stands here twice
 	CodeGrantsNothing      Code = "grants_nothing"       // a grant without a source or a destination (warning)
 	CodeHostOrUser         Code = "host_or_user"         // a name that is a host's and a user's (warning)
+	CodeInternal           Code = "internal"             // a mistake of vpnd's own, not of the text
 	CodeMissingKey         Code = "missing_key"          // a key that is needed
 	CodeMoreFaults         Code = "more_faults"          // more faults than are shown
 	CodeNoPorts            Code = "no_ports"             // ports with a protocol that has none
@@ -64,6 +65,7 @@ func Codes() []Code {
 		CodeDuplicate,
 		CodeGrantsNothing,
 		CodeHostOrUser,
+		CodeInternal,
 		CodeMissingKey,
 		CodeMoreFaults,
 		CodeNoPorts,
@@ -102,11 +104,10 @@ func (f *fault) Error() string { return f.message }
 
 func faultf(c Code, format string, args ...any) error { return &fault{c, fmt.Sprintf(format, args...)} }
 
-// Err adds a fault of faultf.
+// Err adds a fault of faultf. Whatever else fails has no business here: it is told apart.
 func (f *Faults) Err(p TextRange, err error) {
-	code := CodeSyntax
-	var x *fault
-	if errors.As(err, &x) {
+	code := CodeInternal
+	if x, ok := errors.AsType[*fault](err); ok {
 		code = x.code
 	}
 	f.add(p, false, code, "%s", err)

@@ -49,7 +49,7 @@ func Check(p *language.Policy, o rules.Options, subjects []rules.Subject) (*rule
 		return nil, list
 	}
 	if err != nil {
-		return nil, language.ErrorList{{Line: 1, Column: 1, Message: err.Error()}}
+		return nil, language.ErrorList{{Line: 1, Column: 1, Code: language.CodeInternal, Message: err.Error()}}
 	}
 	list := r.Warnings()
 	failed := RunTests(r, subjects)

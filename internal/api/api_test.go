@@ -241,6 +241,19 @@ func wantStatus(t *testing.T, err error, code codes.Code, kind string) *status.S
 	return nil
 }
 
+// Whoever gave up, or waits no longer, is told so by a code as for any refusal.
+func TestEndedContext(t *testing.T) {
+	w := newWorld(t)
+	st := wantStatus(t, w.edge.toStatus("/m", fmt.Errorf("waiting: %w", context.Canceled)), codes.Canceled, control.KindCanceled)
+	if want := "The request was given up by its caller."; st.Message() != want {
+		t.Errorf("says %q", st.Message())
+	}
+	st = wantStatus(t, w.edge.toStatus("/m", fmt.Errorf("waiting: %w", context.DeadlineExceeded)), codes.DeadlineExceeded, control.KindDeadline)
+	if want := "The request took longer than its caller would wait. Look whether it was carried out before you try again."; st.Message() != want {
+		t.Errorf("says %q", st.Message())
+	}
+}
+
 func TestRetryInfo(t *testing.T) {
 	w := newWorld(t)
 	err := w.edge.toStatus("/m", &control.Error{Code: "user_locked", Params: []peers.Param{{Name: "user", Value: "alice"}, {Name: "until", Value: "2030-01-02T15:04:05Z"}}, RetryAfter: 90 * time.Second})

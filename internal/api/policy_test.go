@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -28,13 +29,21 @@ func TestPolicy(t *testing.T) {
 	if err != nil || len(check.GetProblems()) < 2 || check.GetProblems()[0].GetLine() != 2 || check.GetProblems()[0].GetColumn() == 0 || check.GetProblems()[0].GetWarning() {
 		t.Errorf("check: %v, %v", check, err)
 	}
+	// Each fault has its code, wherever it is answered.
+	faults := map[string]bool{}
+	for _, p := range check.GetProblems() {
+		faults[p.GetCode()] = true
+	}
+	if want := map[string]bool{"unknown_group": true, "bad_port": true}; !maps.Equal(faults, want) {
+		t.Errorf("the codes are %v, want %v", faults, want)
+	}
 	apply, err := c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: bad, Base: 1})
 	if err != nil || apply.GetPolicy() != nil || len(apply.GetProblems()) < 2 || w.View().Policy().Version != 1 {
 		t.Errorf("a policy in error was applied: %v, %v", apply.GetPolicy(), err)
 	}
 	// One that fails its own test is refused, too.
 	fails := `{"tests": [{"src": "autogroup:member", "accept": ["app:8080"]}]}`
-	if apply, err = c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: fails, Base: 1}); err != nil || apply.GetPolicy() != nil || len(apply.GetProblems()) == 0 {
+	if apply, err = c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: fails, Base: 1}); err != nil || apply.GetPolicy() != nil || len(apply.GetProblems()) != 1 || apply.GetProblems()[0].GetCode() != "test_failed" {
 		t.Errorf("a policy that fails its test: %v, %v", apply, err)
 	}
 	apply, err = c.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 1, Note: "why not"})

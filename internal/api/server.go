@@ -134,12 +134,13 @@ func (e *Edge) toStatus(method string, err error) error {
 		}
 		switch {
 		case errors.Is(err, context.Canceled):
-			return status.Error(codes.Canceled, "the request was given up by its caller")
+			refusal = control.Refuse("canceled")
 		case errors.Is(err, context.DeadlineExceeded):
-			return status.Error(codes.DeadlineExceeded, "the request took longer than its caller would wait")
+			refusal = control.Refuse("deadline")
+		default:
+			refusal = control.Refuse("internal")
+			refusal.Err = err
 		}
-		refusal = control.Refuse("internal")
-		refusal.Err = err
 	}
 	code := statusOf(refusal.Kind())
 	if refusal.Err != nil && (code == codes.Internal || code == codes.Unavailable) {

@@ -32,6 +32,7 @@ var statuses = map[string]codes.Code{
 	control.KindNoLeader:          codes.Unavailable,
 	control.KindUnavailable:       codes.Unavailable,
 	control.KindCanceled:          codes.Canceled,
+	control.KindDeadline:          codes.DeadlineExceeded,
 	control.KindDenied:            codes.PermissionDenied,
 	control.KindInternal:          codes.Internal,
 	control.KindExpired:           codes.FailedPrecondition,

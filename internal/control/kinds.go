@@ -30,6 +30,7 @@ const (
 	KindNoLeader          = "no_leader"
 	KindUnavailable       = "unavailable"
 	KindCanceled          = "canceled" // by its caller
+	KindDeadline          = "deadline" // of its caller, who waits no longer
 	KindDenied            = "denied"
 	KindInternal          = "internal"
 	KindExpired           = "expired"
@@ -118,6 +119,7 @@ var codes = append(ofState(), []RefusalCode{
 	{"audit_limit", KindTooLarge, []string{"most", "count"}},
 	{"addresses_limit", KindTooLarge, []string{"most"}},
 	{"duration_invalid", KindInvalid, []string{"field"}},
+	{"deadline", KindDeadline, nil},
 }...)
 
 // stateKinds gives State's reasons to refuse their kinds.
