@@ -181,3 +181,21 @@ func TestRepeatTellsOfObjectsAsTheyAre(t *testing.T) {
 		t.Errorf("the repeat gets %+v", r)
 	}
 }
+
+// Of more answers than are kept whatever their age, those of the last minute stay; one that is
+// just a minute old is not of it.
+func TestAnswerJustAsOldAsIsKept(t *testing.T) {
+	for _, x := range []struct {
+		age  time.Duration
+		want int
+	}{{recentAnswers - time.Nanosecond, keptAnswers + 2}, {recentAnswers, keptAnswers}} {
+		c := newCluster(t)
+		c.fill(keptAnswers)
+		before := c.remembered()
+		c.now = c.now.Add(x.age)
+		c.ask("now", Expire{})
+		if n := c.remembered(); n != min(before+1, x.want) {
+			t.Errorf("at the age of %v %d of %d are remembered, want %d", x.age, n, before+1, x.want)
+		}
+	}
+}

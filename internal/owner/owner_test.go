@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -265,12 +266,74 @@ func TestCloseTree(t *testing.T) {
 	if info, err := os.Stat("/etc/passwd"); err != nil || info.Mode() != 0o644 {
 		t.Errorf("a link was followed: %v, %v", info.Mode(), err)
 	}
+	// Whatever others may do with a file, and they alone or the group.
+	for _, mode := range []fs.FileMode{0o601, 0o602, 0o604, 0o610, 0o620, 0o640, 0o777} {
+		write(t, root+"/d/e/mode", "x")
+		if err := errors.Join(os.Chown(root+"/d/e/mode", daemon, daemon), os.Chmod(root+"/d/e/mode", mode)); err != nil {
+			t.Fatal(err)
+		}
+		err := w.CloseTree(root+"/d", "the data folder")
+		if info, err2 := os.Stat(root + "/d/e/mode"); err != nil || err2 != nil || info.Mode() != mode&0o700 {
+			t.Errorf("%o became %v, %v", mode, info.Mode(), errors.Join(err, err2))
+		}
+	}
 	write(t, root+"/d/e/his", "x")
 	if err := os.Chown(root+"/d/e/his", stranger, stranger); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.CloseTree(root+"/d", "the data folder"); err == nil || !strings.Contains(err.Error(), "chown 20001 "+root+"/d/e/his") {
 		t.Errorf("a stranger's file: %v", err)
+	}
+}
+
+// A folder that is not there is an error; what goes while its folder is read is none.
+func TestCloseTreeOfWhatGoes(t *testing.T) {
+	w := runner(t, os.Geteuid())
+	root := t.TempDir()
+	if err := w.CloseTree(root+"/none", "the data folder"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no folder: %v", err)
+	}
+	stop, gone := make(chan struct{}), make(chan error)
+	go func() { // raft's log and snapshots come and go as these do
+		defer close(gone)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			err := errors.Join(os.MkdirAll(root+"/a/b", 0o700), os.WriteFile(root+"/a/b/c", nil, 0o600), os.RemoveAll(root+"/a"))
+			if err != nil {
+				gone <- err
+				return
+			}
+		}
+	}()
+	for range 3000 {
+		if err := w.CloseTree(root, "the data folder"); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	if err := <-gone; err != nil {
+		t.Error(err)
+	}
+}
+
+// The root itself is a place, too, and has nothing above it.
+func TestWalkRoot(t *testing.T) {
+	w := runner(t, os.Geteuid())
+	for _, path := range []string{"/", "/..", "/tmp/.."} {
+		p, err := w.walk(path, "the root", end{})
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if p.path != "/" || p.parent != -1 || len(p.above) != 0 {
+			t.Errorf("%s: %+v", path, p)
+		}
+		p.close()
 	}
 }
 

@@ -192,6 +192,54 @@ func TestPing(t *testing.T) {
 	}
 }
 
+// An echo to a resource is carried where it is granted and a family's echoes can be carried,
+// and else refused.
+func TestPingNeedsGrantAndSocket(t *testing.T) {
+	alice := testDevice(2, "alice/laptop")
+	for _, can := range []pingSupport{{}, {v4: true}, {v6: true}, {v4: true, v6: true}} {
+		p := offline(t, grants("alice -> 192.0.2.0/24 icmp", "alice -> 2001:db8:2::/64 icmp"), alice)
+		if err := p.putSession(signIn(alice, 1, time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		p.canPing = can
+		for _, x := range []struct {
+			src, granted, ungranted string
+			can                     bool
+		}{{"10.77.0.2:1", "192.0.2.1", "192.0.3.1", can.v4}, {"[fd77::2]:1", "2001:db8:2::1", "2001:db8:3::1", can.v6}} {
+			want := refuse
+			if x.can {
+				want = ping
+			}
+			if got := p.judgePacket(t, echoPacket(x.src, x.granted)); got != want {
+				t.Errorf("%+v: granted to %s: %v, want %v", can, x.granted, got, want)
+			}
+			if got := p.judgePacket(t, echoPacket(x.src, x.ungranted)); got != refuse {
+				t.Errorf("%+v: not granted to %s: %v", can, x.ungranted, got)
+			}
+		}
+	}
+}
+
+// Both ends of a cut TCP flow between devices are told; UDP has nothing to tell them by.
+func TestPeerFlowIsToldOfItsEnd(t *testing.T) {
+	alice, bob := testDevice(2, "alice/laptop"), testDevice(3, "bob/desk")
+	p := offline(t, grants("alice -> bob tcp:22", "alice -> bob udp:22"), alice, bob)
+	for _, s := range []dataplane.Session{signIn(alice, 1, time.Hour), signIn(bob, 2, time.Hour)} {
+		if err := p.putSession(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, x := range []struct {
+		b    []byte
+		want int
+	}{{tcpPacket("10.77.0.2:1", "10.77.0.3:22", flagSYN, ""), 1}, {udpPacket("10.77.0.2:1", "10.77.0.3:22", ""), 0}} {
+		pk, _ := parse(x.b)
+		if _, f := p.inbound(&pk, time.Now()); f == nil || len(f.cutters) != x.want {
+			t.Errorf("the flow %+v, want %d to call at its end", f, x.want)
+		}
+	}
+}
+
 // Without the sysctl pings to resources are refused, and Stats says so.
 func TestPingNotAllowed(t *testing.T) {
 	p, err := New(t.Context(), dataplane.Config{})

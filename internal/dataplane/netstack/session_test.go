@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,5 +90,26 @@ func TestWorthNeedsTheSameSignIn(t *testing.T) {
 	}
 	if (first.open(minutes(60)) != opening{}) {
 		t.Error("a session that has ended opens flows")
+	}
+}
+
+// A session that is told of again is the same: of one code as of several.
+func TestSameSession(t *testing.T) {
+	one := dataplane.Session{Until: minutes(10), Codes: []dataplane.Code{{Serial: 1, At: minutes(0)}}}
+	two := one
+	two.Codes = append(slices.Clone(one.Codes), dataplane.Code{Serial: 2, At: minutes(1)})
+	other := dataplane.Session{Until: minutes(10), Codes: []dataplane.Code{{Serial: 7, At: minutes(0)}}}
+	later := one
+	later.Until = minutes(11)
+	all := []dataplane.Session{one, two, other, later, {}}
+	for i, a := range all {
+		for k, b := range all {
+			if got, want := newSession(a, nil).same(b), i == k && len(a.Codes) > 0; got != want {
+				t.Errorf("%d is the same as %d: %v", i, k, got)
+			}
+		}
+	}
+	if (*session)(nil).same(one) {
+		t.Error("no session is the same as one")
 	}
 }
