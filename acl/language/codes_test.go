@@ -91,6 +91,7 @@ func TestFaultsHaveCodes(t *testing.T) {
 		`{"grants": [{"src": ["*"], "dst": ["app"], "ip": ["*"], "note": "` + strings.Repeat("x", MaxNote+1) + `"}]}`: CodeTooLong,
 		`{"grants": [{"src": ["*"], "dst": ["host:nas"], "ip": ["*"]}]}`:                                              CodeUnknownHost,
 		`{"grants": [{"src": ["*"], "dst": ["ipset:lan"], "ip": ["*"]}]}`:                                             CodeUnknownIPSet,
+		`{"ipsets": {"ipset:a": ["ipset:b"]}}`:                                                                        CodeUnknownIPSet,
 		`{"grants": [{"src": ["team:ops"], "dst": ["app"], "ip": ["*"]}]}`:                                            CodeUnknownKind,
 		`{"grants": [{"src": ["*"], "dst": ["nas"], "ip": ["*"]}]}`:                                                   CodeUnknownName,
 		`{"grants": [{"src": ["bob"], "dst": ["app"], "ip": ["*"]}]}`:                                                 CodeUnknownUser,

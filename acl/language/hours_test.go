@@ -90,3 +90,12 @@ func TestHoursText(t *testing.T) {
 		}
 	}
 }
+
+// The names of time zones have letters up to the last, digits and signs.
+func TestZoneNames(t *testing.T) {
+	for _, name := range []string{"Europe/Zurich", "Africa/Brazzaville", "America/Argentina/Buenos_Aires", "Asia/Aqtau", "Etc/GMT0", "Etc/GMT+9", "Etc/GMT-1"} {
+		if _, err := Parse([]byte(`{"grants": [{"src": ["*"], "dst": ["app"], "ip": ["*"], "hours": ["Mon 08:00-18:00 ` + name + `"]}]}`)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package language
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 // TestSpans reads, merges and writes ports.
 func TestSpans(t *testing.T) {
@@ -18,6 +21,20 @@ func TestSpans(t *testing.T) {
 		list, err := parseIP(test.list)
 		if got := SpansText(mergeSpans(list)); err != nil || got != test.want {
 			t.Errorf("%s: %s, %v, want %s", test.list, got, err, test.want)
+		}
+	}
+}
+
+// What is no element of "ip" is told by the message of what it looks like: a protocol's name
+// begins with no digit.
+func TestParseIPSays(t *testing.T) {
+	for s, want := range map[string]Code{
+		"tpc": CodeBadProtocol, "/": CodeBadProtocol, ";": CodeBadProtocol, "-1": CodeBadProtocol,
+		"": CodeBadPort, "0": CodeBadPort, "0x": CodeBadPort, "9x": CodeBadPort, "99999": CodeBadPort,
+	} {
+		_, err := parseIP(s)
+		if f, ok := errors.AsType[*fault](err); !ok || f.code != want {
+			t.Errorf("%q: %v, want the code %s", s, err, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -224,4 +225,77 @@ func TestEnrolStatus(t *testing.T) {
 	bob := w.enrolled("bob")
 	wantCode(t, second(w.EnrolStatus(t.Context(), p.token, bob.key)), KindNotFound)
 	wantCode(t, second(w.EnrolStatus(t.Context(), strings.Repeat("A", 43), p.key)), KindInvitationUnknown)
+}
+
+// The secret of an invitation was shown to one browser, if it was shown at all.
+func TestSameBrowser(t *testing.T) {
+	shown := &peers.Invitation{Pending: []byte{1}, Browser: browserHash("hers")}
+	used := &peers.Invitation{Browser: browserHash("hers")}
+	for _, c := range []struct {
+		inv     *peers.Invitation
+		browser string
+		want    bool
+	}{{shown, "hers", true}, {shown, "another", false}, {used, "hers", false}, {&peers.Invitation{}, "", false}} {
+		if got := sameBrowser(c.inv, c.browser); got != c.want {
+			t.Errorf("%+v in %q: %v", c.inv, c.browser, got)
+		}
+	}
+}
+
+// answers decides everything by one answer.
+type answers Answer
+
+func (a answers) Decide(context.Context, Request) (Answer, error) { return Answer(a), nil }
+
+// A device that is removed as soon as it was enrolled is no success.
+func TestEnrolledDeviceIsGone(t *testing.T) {
+	w := newWorld(t)
+	s := New(Config{Store: w.store, Gateway: &controltest.Gateway{}, Sealer: w.sealer, Now: w.clock, Logf: w.log.Logf,
+		Decider: answers{Index: w.View().Index(), Device: peers.ID{1}}})
+	f, err := s.EnrolFinish(t.Context(), FinishRequest{Device: "phone"})
+	wantCode(t, err, KindNotFound)
+	if f.Config != "" {
+		t.Errorf("it has a config: %+v", f)
+	}
+}
+
+// meanwhile is a store in which something happens before the next command.
+type meanwhile struct {
+	Store
+	first func()
+}
+
+func (m *meanwhile) Propose(ctx context.Context, c peers.Command) (uint64, peers.Result, error) {
+	if f := m.first; f != nil {
+		m.first = nil
+		f()
+	}
+	return m.Store.Propose(ctx, c)
+}
+
+// A request that is repeated when its user has enrolled in another browser meanwhile is told so,
+// and shows no secret.
+func TestEnrolledMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	token := w.invited("alice")
+	store := &meanwhile{Store: w.store}
+	leader := NewLeader(Config{Store: store, Sealer: w.sealer, Now: w.clock, Logf: w.log.Logf})
+	r := Request{ID: peers.ID{7}, Base: w.View().Index(), Ask: EnrolBegin{Token: token, Browser: "one"}}
+	if a, err := leader.Decide(ctx, r); err != nil || a.Enrolment.Enrolled || a.Enrolment.Secret == "" {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	e, err := w.EnrolBegin(ctx, token, "two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.first = func() {
+		if _, err := w.EnrolFinish(ctx, FinishRequest{Token: token, Browser: "two", Code: w.codeNow(e.Secret), Device: "phone", PublicKey: publicKey(t)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := leader.Decide(ctx, r)
+	if err != nil || !a.Enrolment.Enrolled || a.Enrolment.Secret != "" || store.first != nil {
+		t.Errorf("%+v, %v", a.Enrolment, err)
+	}
 }

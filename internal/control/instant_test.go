@@ -53,6 +53,32 @@ func TestOwnerChangesWhileCodeWaits(t *testing.T) {
 	})
 }
 
+// The device goes while a code waits to be checked: nobody is signed in, and it is said.
+func TestDeviceGoesWhileCodeWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		w := newWorld(t)
+		alice := w.enrolled("alice")
+		w.nextPeriod()
+		unlock, err := w.leader.lockUser(ctx, w.View().UserByName("alice").ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := make(chan error, 1)
+		go func() { answer <- second(w.SignIn(ctx, alice.addr, w.codeNow(alice.secret))) }()
+		synctest.Wait()
+		if _, err := w.RemoveDevice(ctx, "alice/phone"); err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+		wantCode(t, <-answer, KindNotFound)
+		if n := controltest.Proposed[peers.Login](w.store); n != 0 {
+			t.Errorf("%d sign-ins", n)
+		}
+		wantCode(t, w.SignOut(ctx, alice.addr), KindNotFound)
+	})
+}
+
 // A session lives up to its end and not at it, to the nanosecond, for whoever asks: the
 // page, WhoIs, the list, the next code.
 func TestInstantOfExpiry(t *testing.T) {

@@ -12,7 +12,14 @@ type equivalent struct {
 	why        string
 }
 
-var equivalents = []equivalent{}
+var equivalents = []equivalent{
+	{"peers/lockout.go", "if u.Lockouts < 7 { // 15 min * 2^7 is more than a day", "<", "<=",
+		"the length is bounded by a day either way"},
+	{"internal/dataplane/netstack/session.go", "for k := len(n.starts); k > 0 && n.starts[k-1].gap <= gap; k-- {", "0", "1",
+		"the first start's gap, noGap, is above every other"},
+	{"acl/rules/tables.go", "if len(pr.conds) > 1 {", ">", ">=",
+		"with one condition the look finds that one, too"},
+}
 
 // unlessEquivalent leaves out the mutants that are known to change nothing, and fails for an
 // entry of the list that is of no mutant any more.
