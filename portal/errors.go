@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vpnd/internal/control"
+	"vpnd/internal/logs"
 	"vpnd/internal/words"
 )
 
@@ -156,8 +157,8 @@ func (h handlers) fail(w http.ResponseWriter, r *http.Request, err error) *probl
 	return p
 }
 
-// log names method and path, never the query or the body: a query may say where a
-// person wanted to go, a body holds tokens and codes. What is the caller's own fault is of
+// log names the method and which of our addresses it was, nothing that the client wrote: a query may
+// say where a person wanted to go, a body holds tokens and codes, and so may a mistaken path. What is the caller's own fault is of
 // interest to who looks for something; on a public port it is the weather.
 func (h handlers) log(r *http.Request, status int, err error) {
 	level := slog.LevelDebug
@@ -165,8 +166,7 @@ func (h handlers) log(r *http.Request, status int, err error) {
 		level = slog.LevelWarn
 	}
 	if h.to != nil {
-		// Escaped: a line end in the path must not make a line of the log.
-		h.to.Log(r.Context(), level, "refused a request", "what", r.Method+" "+r.URL.EscapedPath(), "source", r.RemoteAddr, "status", status, "why", err)
+		h.to.Log(r.Context(), level, "refused a request", "what", logs.Request(r), "source", r.RemoteAddr, "status", status, "why", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -55,7 +56,7 @@ func start(t *testing.T, maxFile, quota int64) (url, dir string, who *directory)
 		t.Fatal(err)
 	}
 	who = &directory{c: signedIn("alice")}
-	s := httptest.NewServer(newHandler(d, who, maxFile, t.Logf))
+	s := httptest.NewServer(newHandler(d, who, maxFile, slog.New(slog.NewTextHandler(t.Output(), nil))))
 	t.Cleanup(s.Close)
 	return s.URL, dir, who
 }
@@ -164,7 +165,7 @@ func TestDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(newHandler(d, &directory{c: signedIn("alice")}, 4<<20, t.Logf))
+	s := httptest.NewServer(newHandler(d, &directory{c: signedIn("alice")}, 4<<20, slog.New(slog.NewTextHandler(t.Output(), nil))))
 	defer s.Close()
 	status, body := do(t, "POST", s.URL+"/api/files?name=big", bytes.NewReader(make([]byte, 2<<20)))
 	if status != 507 || !strings.Contains(body, "disk_full") {
@@ -349,12 +350,12 @@ func TestParallelUploadsKeepTheQuota(t *testing.T) {
 }
 
 func TestRefusesOtherInterfaces(t *testing.T) {
-	_, err := listenTunnel(t.Context(), "lo", 0, t.Logf)
+	_, err := listenTunnel(t.Context(), "lo", 0, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err == nil || !strings.Contains(err.Error(), "no tunnel") {
 		t.Errorf("lo: %v", err)
 	}
 	for _, name := range []string{"", "../lo", "a b", "sixteencharacter"} {
-		if _, err := listenTunnel(t.Context(), name, 0, t.Logf); err == nil || errors.Is(err, os.ErrNotExist) {
+		if _, err := listenTunnel(t.Context(), name, 0, slog.New(slog.NewTextHandler(t.Output(), nil))); err == nil || errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -373,7 +374,7 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	who := &directory{c: signedIn("alice")}
-	s := &http.Server{Handler: newHandler(d, who, 10, t.Logf)}
+	s := &http.Server{Handler: newHandler(d, who, 10, slog.New(slog.NewTextHandler(t.Output(), nil)))}
 	go s.Serve(l)
 	defer s.Close()
 

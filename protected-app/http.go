@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"io"
 	"io/fs"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -28,13 +29,13 @@ type handler struct {
 	drop    *drop
 	who     whois
 	maxFile int64 // bytes
-	logf    func(string, ...any)
+	log     *slog.Logger
 	pages   map[string]*template.Template // by the language's code
 	build   string                        // changes with the static files, so that they can be cached for ever
 }
 
-func newHandler(d *drop, w whois, maxFile int64, logf func(string, ...any)) http.Handler {
-	h := &handler{drop: d, who: w, maxFile: maxFile, logf: logf}
+func newHandler(d *drop, w whois, maxFile int64, logger *slog.Logger) http.Handler {
+	h := &handler{drop: d, who: w, maxFile: maxFile, log: logger}
 	h.pages = map[string]*template.Template{}
 	for _, l := range words.All() {
 		h.pages[l.Code] = template.Must(template.New("index.html").Funcs(template.FuncMap{"say": l.HTML}).ParseFS(static, "static/index.html"))
@@ -220,6 +221,7 @@ func (h *handler) upload(w http.ResponseWriter, r *http.Request, c caller) error
 	if err != nil {
 		return err
 	}
+	h.log.Info("put a file", "what", "file.put", "user", c.User, "device", c.Device, "source", r.RemoteAddr, "file", m.ID, "size", m.Size)
 	reply(w, http.StatusCreated, entry{m, true})
 	return nil
 }
@@ -244,6 +246,7 @@ func (h *handler) delete(w http.ResponseWriter, r *http.Request, c caller) error
 	if err := h.drop.remove(r.PathValue("id"), c.User); err != nil {
 		return err
 	}
+	h.log.Info("removed a file", "what", "file.remove", "user", c.User, "device", c.Device, "source", r.RemoteAddr, "file", r.PathValue("id"))
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

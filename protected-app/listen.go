@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,7 +28,7 @@ type listener interface {
 type tunnelListener struct {
 	name string
 	port uint16
-	logf func(string, ...any)
+	log  *slog.Logger
 	ctx  context.Context
 	stop context.CancelFunc
 
@@ -43,15 +44,15 @@ const poll = 500 * time.Millisecond
 
 // listenTunnel refuses an interface that is there and no tunnel, and waits for one that
 // is not there yet: vpnd makes it.
-func listenTunnel(ctx context.Context, name string, port uint16, logf func(string, ...any)) (*tunnelListener, error) {
+func listenTunnel(ctx context.Context, name string, port uint16, logger *slog.Logger) (*tunnelListener, error) {
 	ctx, stop := context.WithCancel(ctx)
-	t := &tunnelListener{name: name, port: port, logf: logf, ctx: ctx, stop: stop, conns: make(chan net.Conn)}
+	t := &tunnelListener{name: name, port: port, log: logger, ctx: ctx, stop: stop, conns: make(chan net.Conn)}
 	if err := t.bind(); err != nil {
 		if !errors.Is(err, os.ErrNotExist) {
 			stop()
 			return nil, err
 		}
-		logf("waiting for the interface %s, which vpnd makes", name)
+		logger.Info("waiting for the interface " + name + ", which vpnd makes")
 	}
 	go t.watch()
 	return t, nil
@@ -160,9 +161,9 @@ func (t *tunnelListener) watch() {
 		}
 		switch err := t.bind(); {
 		case err == nil:
-			t.logf("answering on %s", t.where())
+			t.log.Info("answering on " + t.where())
 		case !errors.Is(err, os.ErrNotExist):
-			t.logf("%v; trying again", err)
+			t.log.Warn("not answering in the tunnel; trying again", "why", err)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -23,6 +24,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"vpnd/internal/accept"
+	"vpnd/internal/logs"
 )
 
 // version is set by the linker.
@@ -38,6 +40,8 @@ type Flags struct {
 	Data      string           `help:"Folder of the files." default:"/var/lib/protected-app" placeholder:"DIR" env:"PROTECTED_APP_DATA"`
 	MaxFile   int64            `help:"Largest file, in bytes." default:"1073741824" env:"PROTECTED_APP_MAX_FILE"`
 	Quota     int64            `help:"Bytes that all files may take together." default:"10737418240" env:"PROTECTED_APP_QUOTA"`
+	LogFormat string           `help:"How the log looks: text for people, logfmt or json for programs." enum:"text,logfmt,json" default:"text" env:"PROTECTED_APP_LOG_FORMAT"`
+	LogLevel  string           `help:"The least that is logged." enum:"debug,info,warn,error" default:"info" env:"PROTECTED_APP_LOG_LEVEL"`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 	Man       manFlag          `help:"Print protected-app(8) and exit." hidden:""`
 }
@@ -51,9 +55,30 @@ func main() {
 	err = run(ctx, f, os.Stderr)
 	stop()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "protected-app: %v\n", err)
+		f.fail(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// newLog makes the log that the flags ask for.
+func (f *Flags) newLog(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of the flag's four, or empty: info
+	return logs.New(w, logs.Options{Format: f.LogFormat, Level: level, Journal: inJournal(w)})
+}
+
+func inJournal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && logs.InJournal(f)
+}
+
+// fail says why the app ends: to a person as every command does, to a program in its format.
+func (f *Flags) fail(w io.Writer, err error) {
+	if f.LogFormat == "text" && !inJournal(w) {
+		fmt.Fprintf(w, "protected-app: %v\n", err)
+		return
+	}
+	f.newLog(w).Error("protected-app ends", "why", err)
 }
 
 func newParser(f *Flags) *kong.Kong {
@@ -62,7 +87,7 @@ func newParser(f *Flags) *kong.Kong {
 }
 
 func run(ctx context.Context, f Flags, w io.Writer) error {
-	logger := log.New(w, "protected-app: ", log.LstdFlags|log.Lmsgprefix)
+	logger := f.newLog(w)
 	drop, err := openDrop(filepath.Clean(f.Data), f.MaxFile, f.Quota)
 	if err != nil {
 		return err
@@ -77,17 +102,17 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 	}
 	defer who.Close()
 
-	listeners, err := listen(ctx, f, logger.Printf)
+	listeners, err := listen(ctx, f, logger)
 	if err != nil {
 		return err
 	}
 	for _, l := range listeners {
 		defer l.Close()
-		logger.Printf("files in %s, answering on %s", f.Data, l.where())
+		logger.Info("answering on "+l.where(), "data", f.Data)
 	}
 
 	srv := &http.Server{
-		Handler:           newHandler(drop, who, f.MaxFile, logger.Printf),
+		Handler:           newHandler(drop, who, f.MaxFile, logger),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
@@ -103,7 +128,9 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 	defer stopped()
 	ended := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() { ended <- srv.Serve(accept.Limit(l, limits(l, descriptors/len(listeners)), logger.Printf)) }()
+		go func() {
+			ended <- srv.Serve(accept.Limit(l, limits(l, descriptors/len(listeners)), logs.Printf(logger, slog.LevelWarn)))
+		}()
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
 		return fmt.Errorf("serving: %w", err)
@@ -122,7 +149,7 @@ func limits(l listener, descriptors int) accept.Limits {
 }
 
 // listen opens what the flags name: the tunnel's interface, the socket, or both.
-func listen(ctx context.Context, f Flags, logf func(string, ...any)) (list []listener, err error) {
+func listen(ctx context.Context, f Flags, logger *slog.Logger) (list []listener, err error) {
 	if f.Socket != "" {
 		uid, err := vpndUID(f.VpndUser)
 		if err != nil {
@@ -138,7 +165,7 @@ func listen(ctx context.Context, f Flags, logf func(string, ...any)) (list []lis
 		f.Interface = "vpn0"
 	}
 	if f.Interface != "" {
-		t, err := listenTunnel(ctx, f.Interface, f.Port, logf)
+		t, err := listenTunnel(ctx, f.Interface, f.Port, logger)
 		if err != nil {
 			for _, l := range list {
 				l.Close()

@@ -3,13 +3,16 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"strings"
 	"syscall"
 
+	"vpnd/internal/logs"
 	"vpnd/internal/words"
 )
 
@@ -52,21 +55,31 @@ func (h *handler) refusalOf(r *http.Request, err error) *refusal {
 	}
 	for i := range refusals {
 		if errors.Is(err, refusals[i].err) {
-			if refusals[i].code == "disk_full" {
-				h.logf("%s %s: %v: make room on the disk of --data", r.Method, r.URL.Path, err)
-			}
 			return &refusals[i].refusal
 		}
 	}
 	if r.Context().Err() != nil {
 		return &refusal{http.StatusBadRequest, "broken_off"}
 	}
-	h.logf("%s %s: %v", r.Method, r.URL.Path, err)
 	return &refusal{http.StatusInternalServerError, "internal"}
+}
+
+// logRefusal names the method and which of our addresses it was, nothing that the client wrote.
+// What is the caller's own fault is of interest to who looks for something.
+func (h *handler) logRefusal(r *http.Request, ref *refusal, err error) {
+	level := slog.LevelDebug
+	switch {
+	case ref.status == http.StatusInternalServerError:
+		level = slog.LevelWarn
+	case ref.code == "disk_full":
+		level, err = slog.LevelWarn, fmt.Errorf("%w: make room on the disk of --data", err)
+	}
+	h.log.Log(r.Context(), level, "refused a request", "what", logs.Request(r), "source", r.RemoteAddr, "status", ref.status, "why", err)
 }
 
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	ref := h.refusalOf(r, err)
+	h.logRefusal(r, ref, err)
 	// A person who opens the app without a session is taken to where she gets one.
 	if ref == noSession && r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
 		if host, _, err := net.SplitHostPort(r.Host); err == nil {

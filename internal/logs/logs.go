@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -68,6 +69,16 @@ func Printf(l *slog.Logger, level slog.Level) func(format string, args ...any) {
 			l.Log(context.Background(), level, fmt.Sprintf(format, args...))
 		}
 	}
+}
+
+// Request names a request by its method and by the pattern of ours that took it. What the client
+// wrote is not in it: a person who mistakes a token or a code for an address puts it into the path.
+func Request(r *http.Request) string {
+	pattern := strings.TrimPrefix(r.Pattern, r.Method+" ")
+	if pattern == "" || pattern == "/" { // what takes the rest
+		pattern = "(no such path)"
+	}
+	return r.Method + " " + pattern
 }
 
 // lineWriter writes whole lines, with their priority in front.

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -107,5 +110,23 @@ func TestInJournal(t *testing.T) {
 	t.Setenv("JOURNAL_STREAM", "1:1")
 	if InJournal(os.Stderr) {
 		t.Error("another file is taken for the journal")
+	}
+}
+
+// A request is named by our own pattern, whatever its client wrote.
+func TestRequest(t *testing.T) {
+	var got []string
+	mux := http.NewServeMux()
+	each := func(_ http.ResponseWriter, r *http.Request) { got = append(got, Request(r)) }
+	mux.HandleFunc("POST /api/session", each)
+	mux.HandleFunc("GET /files/{id}", each)
+	mux.HandleFunc("/", each)
+	for _, r := range []string{"POST /api/session?code=123456", "GET /files/SECRET", "GET /SECRET", "DELETE /"} {
+		method, path, _ := strings.Cut(r, " ")
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
+	}
+	want := []string{"POST /api/session", "GET /files/{id}", "GET (no such path)", "DELETE (no such path)"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

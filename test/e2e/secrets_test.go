@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -155,12 +156,28 @@ func watchArguments() (stop func() []byte) {
 	return func() []byte { close(done); wg.Wait(); return all.Bytes() }
 }
 
+// foreign gives the lines of a log that are not in its format, as a library would write them.
+func foreign(format, text string) (out []string) {
+	logfmt := regexp.MustCompile(`^time=\S+ level=(DEBUG|INFO|WARN|ERROR) msg=("(\\.|[^"\\])*"|\S+)( [a-z_]+=("(\\.|[^"\\])*"|\S*))*$`)
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		var e struct{ Time, Level, Msg string }
+		if format == "json" && (json.Unmarshal([]byte(line), &e) != nil || e.Time == "" || e.Level == "" || e.Msg == "") ||
+			format == "logfmt" && !logfmt.MatchString(line) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
 // Secrets are in no log, no snapshot, no data folder, no argument, no answer and no audit
-// entry, whatever is done.
+// entry, whatever is done; the logs tell all that they can, and every line is in their format.
 func TestSecrets(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		s := &secrets{spelling: map[string][]byte{}, codes: map[string]bool{}}
 		arguments := watchArguments()
+		format := map[string]string{"linux": "json", "netstack": "logfmt"}[w.plane]
+		w.logs = []string{"--log-level", "debug", "--log-format", format}
 		w.startVpnd()
 		w.startApp()
 		w.policy(openPolicy)
@@ -219,6 +236,9 @@ func TestSecrets(t *testing.T) {
 			}
 			answers.WriteString(body)
 		}
+		if status, _, _, err := alice.get(app + "/api/files/none"); err != nil || status != 404 {
+			t.Errorf("a file that is not there: %d %v", status, err)
+		}
 		for _, args := range []string{"user ls", "user show alice", "user show bob", "user show carol", "device ls", "device show alice/phone", "device show carol/server",
 			"session ls", "settings show", "status", "whois " + alice.addr4, "policy show", "policy history", "audit -n 500"} {
 			admin(strings.Fields(args)...)
@@ -246,6 +266,14 @@ func TestSecrets(t *testing.T) {
 		w.startVpnd()
 		w.vpnctl("user", "ls")
 
+		for name, text := range map[string]string{"vpnd's log": first + w.vpnd.log.String(), "the app's log": w.app.log.String()} {
+			for _, line := range foreign(format, text) {
+				t.Errorf("%s has a line in another format: %q", name, line)
+			}
+			if !strings.Contains(text, map[string]string{"json": `"level":"DEBUG"`, "logfmt": "level=DEBUG"}[format]) {
+				t.Errorf("%s has nothing at debug level:\n%s", name, text)
+			}
+		}
 		for name, text := range map[string]string{
 			"vpnd's log": first + w.vpnd.log.String(), "the app's log": w.app.log.String(),
 			"the answers": answers.String(), "the arguments and environment": string(arguments()),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,6 +28,7 @@ type world struct {
 	dir   string // the gateway's files
 	iface string
 	args  []string // more arguments of vpnd
+	logs  []string // arguments of vpnd and the app about their logs
 	files int      // descriptors that vpnd may have; 0: as the test
 	user  int      // as which vpnd runs, with the three capabilities of its unit; 0: as root
 	tun   string   // with user: the mode of /dev/net/tun; "": 0666
@@ -127,7 +129,7 @@ func (w *world) vpndArgs(more ...string) []string {
 		"--endpoint", gwPublic4 + ":51820", "--network", network, "--routes", routes,
 		"--app", w.path("app/app.sock"),
 	}
-	return append(append(args, w.args...), more...)
+	return slices.Concat(args, w.args, w.logs, more)
 }
 
 // asUser is the shell's command that runs another as w.user, with the capabilities that the
@@ -160,6 +162,7 @@ func (w *world) startApp() {
 	w.t.Helper()
 	args := []string{"setpriv", "--reuid", fmt.Sprint(nobody), "--regid", fmt.Sprint(nobody), "--clear-groups", "--",
 		readable("protected-app"), "--whois", w.path("run/whois.sock"), "--data", w.path("app/files")}
+	args = append(args, w.logs...)
 	if w.plane == "linux" {
 		args = append(args, "--interface", w.iface)
 	} else {
