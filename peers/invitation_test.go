@@ -38,3 +38,12 @@ func TestUsedInvitationIsKeptForAnHour(t *testing.T) {
 		t.Error("it is not forgotten")
 	}
 }
+
+// What lies beyond the years of the encoding is not written as another time.
+func TestInvitationOfAFarYear(t *testing.T) {
+	for _, b := range []Body{InvitationAdd{Invitation: NewInvitation{Expires: time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)}}} {
+		if raw, err := Encode(Command{Request: id("far"), Body: b}); err == nil {
+			t.Errorf("%T is encoded as %x", b, raw)
+		}
+	}
+}

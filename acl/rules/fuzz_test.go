@@ -87,27 +87,38 @@ func FuzzCompile(f *testing.F) {
 	for seed := range uint64(10) {
 		f.Add(seed, uint8(seed+1))
 	}
-	f.Fuzz(func(t *testing.T, seed uint64, grants uint8) {
-		rng := rand.New(rand.NewPCG(seed, 6))
-		w := acltest.Random(rng, int(grants%10))
-		if what := disagreement(w, seed, 8); what != "" {
-			t.Fatalf("%s\n%s%v", what, w.Text(), w.Subjects)
-		}
-		x := *w
-		x.Grants = slices.Clone(w.Grants)
-		slices.Reverse(x.Grants)
-		a, err := w.Compile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := x.Compile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if a.Shape() != b.Shape() || !sameTables(a, b) {
-			t.Fatalf("two orders, two Rulesets:\n%s", w.Text())
-		}
-	})
+	// Small worlds, so that there are many; TestLargerWorlds has others.
+	f.Fuzz(func(t *testing.T, seed uint64, grants uint8) { compileWorld(t, seed, int(grants%10)) })
+}
+
+// TestLargerWorlds: FuzzCompile's question of worlds with more grants, one of each size.
+func TestLargerWorlds(t *testing.T) {
+	for grants := 12; grants < 40; grants++ {
+		compileWorld(t, uint64(grants), grants)
+	}
+}
+
+func compileWorld(t *testing.T, seed uint64, grants int) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 6))
+	w := acltest.Random(rng, grants)
+	if what := disagreement(w, seed, 8); what != "" {
+		t.Fatalf("%s\n%s%v", what, w.Text(), w.Subjects)
+	}
+	x := *w
+	x.Grants = slices.Clone(w.Grants)
+	slices.Reverse(x.Grants)
+	a, err := w.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := x.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Shape() != b.Shape() || !sameTables(a, b) {
+		t.Fatalf("two orders, two Rulesets:\n%s", w.Text())
+	}
 }
 
 // FuzzHours: the instants at which windows open and close are those of the wall clock.

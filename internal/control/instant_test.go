@@ -79,6 +79,20 @@ func TestDeviceGoesWhileCodeWaits(t *testing.T) {
 	})
 }
 
+// A clock may be behind the state's time by clockSlack; a code is checked then, and not a
+// nanosecond further back.
+func TestClockJustBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := w.enrolled("alice")
+		w.nextPeriod()
+		w.advance(w.View().Time().Sub(w.leader.now()) - clockSlack)
+		wantCode(t, second(w.SignIn(t.Context(), p.addr, w.wrongCode(p.secret))), KindCodeInvalid)
+		w.advance(-time.Nanosecond)
+		wantCode(t, second(w.SignIn(t.Context(), p.addr, w.wrongCode(p.secret))), KindClockBehind)
+	})
+}
+
 // A session lives up to its end and not at it, to the nanosecond, for whoever asks: the
 // page, WhoIs, the list, the next code.
 func TestInstantOfExpiry(t *testing.T) {

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(helperEnv) != "" {
 		os.Exit(helper())
 	}
-	if os.Getenv(insideEnv) == "" && os.Geteuid() == 0 {
+	if _, err := exec.LookPath("ip"); err == nil && os.Getenv(insideEnv) == "" && os.Geteuid() == 0 {
 		os.Exit(reexec())
 	}
 	if os.Getenv(insideEnv) != "" {
@@ -70,25 +71,29 @@ func prepare() error {
 	return exec.Command("ip", "link", "set", "lo", "up").Run()
 }
 
+// packages are Debian's, of the tools that the tests call.
+var packages = map[string]string{"ip": "iproute2", "wg": "wireguard-tools", "wireguard-go": "wireguard-go", "nft": "nftables",
+	"ping": "iputils-ping", "nc": "netcat-openbsd", "sysctl": "procps", "iperf3": "iperf3", "conntrack": "conntrack"}
+
 // needNet fails, or outside of CI skips, a test that needs root and tools.
 func needNet(t *testing.T, tools ...string) {
 	t.Helper()
-	missing := ""
-	if os.Getenv(insideEnv) == "" {
-		missing = "root"
+	var missing []string
+	if os.Geteuid() != 0 {
+		missing = append(missing, "root")
 	}
 	for _, tool := range append(tools, "ip") {
 		if _, err := exec.LookPath(tool); err != nil {
-			missing += " " + tool
+			missing = append(missing, "the package "+cmp.Or(packages[tool], tool))
 		}
 	}
-	if missing == "" {
+	if missing == nil {
 		return
 	}
 	if os.Getenv("CI") != "" {
-		t.Fatal("needs", missing)
+		t.Fatal("needs", strings.Join(missing, ", "))
 	}
-	t.Skip("needs", missing)
+	t.Skip("needs", strings.Join(missing, ", "))
 }
 
 // run runs a command line and returns what it printed.

@@ -70,6 +70,11 @@ X`,
 	}
 	for name, s := range shapes {
 		t.Run(name, func(t *testing.T) {
+			for _, tool := range []string{"ufw", "iptables"} {
+				if strings.Contains(s.rules, tool+" ") {
+					needNamespaces(t, tool)
+				}
+			}
 			b := newBed(t, simple, func(_ *Config, s *dataplane.State) { s.Gateway.Listen = netip.MustParseAddrPort("0.0.0.0:51820") })
 			b.serveWiki()
 			sh(t, s.rules)

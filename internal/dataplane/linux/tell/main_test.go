@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -13,8 +14,8 @@ const inside = "VPND_TELL_TEST_INSIDE"
 // TestMain runs the tests again in network and mount namespaces of their own, so that
 // nothing here touches the host's.
 func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
+	if _, err := exec.LookPath("ip"); err != nil || os.Getenv(inside) != "" || os.Geteuid() != 0 {
+		os.Exit(m.Run()) // needNamespaces tells what is missing
 	}
 	cmd := exec.Command("unshare", append([]string{"-n", "-m", "--", "sh", "-c",
 		`mount -t tmpfs tmpfs /run && ip link set lo up && exec "$0" "$@"`, os.Args[0]}, os.Args[1:]...)...)
@@ -31,14 +32,27 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// needNamespaces ends a test that cannot run here: in CI that is a failure.
-func needNamespaces(t *testing.T) {
+// packages are Debian's, of the tools that the tests call.
+var packages = map[string]string{"ip": "iproute2", "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping"}
+
+// needNamespaces ends a test that cannot run here, as it is not root's or a tool is missing: in
+// CI that is a failure. more are tools beside those that nearly all need.
+func needNamespaces(t testing.TB, more ...string) {
 	t.Helper()
-	if os.Getenv(inside) != "" {
+	var missing []string
+	if os.Geteuid() != 0 {
+		missing = append(missing, "root")
+	}
+	for _, tool := range append([]string{"ip", "nft", "conntrack", "ping"}, more...) {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, "the package "+packages[tool])
+		}
+	}
+	if missing == nil {
 		return
 	}
 	if os.Getenv("CI") != "" {
-		t.Fatal("network namespaces need root")
+		t.Fatal("network namespaces need", strings.Join(missing, ", "))
 	}
-	t.Skip("network namespaces need root")
+	t.Skip("network namespaces need", strings.Join(missing, ", "))
 }
