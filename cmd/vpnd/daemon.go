@@ -104,7 +104,7 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 		Gateway:      d.gateway,
 		PresharedKey: d.sealer.PresharedKey,
 		Now:          time.Now,
-		Logf:         d.logf("reconcile"),
+		Log:          d.part("reconcile"),
 	})
 	return d, nil
 }
@@ -127,7 +127,7 @@ func (d *Daemon) planeConfig() dataplane.Config {
 			d.log.Warn("put right what was changed by hand", "what", x.What, "why", "was "+x.Was)
 			d.service.ReportDrift(x)
 		},
-		Logf: d.logf("plane"),
+		Log: d.part("plane"),
 	}
 }
 

@@ -29,9 +29,12 @@ func inJournal(w io.Writer) bool {
 	return ok && logs.InJournal(f)
 }
 
+// part is the log of a part.
+func (d *Daemon) part(name string) *slog.Logger { return d.log.With("part", name) }
+
 // logf is the log of a part that writes only what is wrong.
 func (d *Daemon) logf(part string) func(format string, args ...any) {
-	return logs.Printf(d.log.With("part", part), slog.LevelWarn)
+	return logs.Printf(d.part(part), slog.LevelWarn)
 }
 
 // fail says why vpnd ends: to a person as every command does, to a program in its format.

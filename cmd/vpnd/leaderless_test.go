@@ -158,7 +158,7 @@ func TestStartsWithoutLeader(t *testing.T) {
 	if err := d.useState(t.Context(), func(dataplane.Gateway) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	d.rec = reconcile.New(reconcile.Config{State: st.State(), Plane: plane, Gateway: d.gateway, PresharedKey: d.sealer.PresharedKey, Now: time.Now, Logf: d.logf("test")})
+	d.rec = reconcile.New(reconcile.Config{State: st.State(), Plane: plane, Gateway: d.gateway, PresharedKey: d.sealer.PresharedKey, Now: time.Now, Log: d.part("test")})
 	if err := d.openSockets(); err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func daemonOn(t *testing.T, p *brokenPlane) *Daemon {
 	}
 	d.service = control.New(control.Config{Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now})
 	d.rec = reconcile.New(reconcile.Config{
-		State: d.store.State(), Plane: p, Gateway: d.gateway, PresharedKey: d.sealer.PresharedKey, Now: time.Now, Logf: d.logf("test"),
+		State: d.store.State(), Plane: p, Gateway: d.gateway, PresharedKey: d.sealer.PresharedKey, Now: time.Now, Log: d.part("test"),
 	})
 	return d
 }

@@ -6,6 +6,7 @@ package dataplane
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -154,6 +155,6 @@ type Config struct {
 	Recall Recall
 	// OnDrift is called, outside of any lock, for each thing that was put right.
 	OnDrift func(Drift)
-	// Logf writes a line to the daemon's log.
-	Logf func(format string, args ...any)
+	// Log is the daemon's log.
+	Log *slog.Logger
 }

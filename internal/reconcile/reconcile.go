@@ -10,7 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +32,7 @@ type Config struct {
 	// PresharedKey unseals a device's.
 	PresharedKey func(*peers.Device) (dataplane.Key, error)
 	Now          func() time.Time
-	Logf         func(format string, args ...any)
+	Log          *slog.Logger
 }
 
 // Reconciler keeps the plane like the state.
@@ -88,7 +90,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			// What fails for a moment, as for want of a buffer, costs no more than that: to
 			// tell everything takes seconds where there are many devices.
 			again = true
-			r.Logf("the data plane does not follow: %v; trying the same once more", err)
+			r.Log.Warn("the data plane does not follow; trying the same once more", "why", err)
 			select {
 			case <-time.After(retryOnce):
 			case <-ctx.Done():
@@ -98,7 +100,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		}
 		again = false
 		if err != nil {
-			r.Logf("the data plane does not follow: %v; trying again in %v", err, retry)
+			r.Log.Warn("the data plane does not follow; trying again", "why", err, "in", retry)
 			r.beat.Store(time.Now().UnixNano())
 			has = nil
 			select {
@@ -205,7 +207,7 @@ func (r *Reconciler) compile(view *peers.View, settings peers.Settings) (*rules.
 	policy := language.ParseStored([]byte(text))
 	if stored != nil && r.said != stored.Version {
 		for _, e := range policy.Ignored() {
-			r.Logf("the policy, version %d, line %d: %s; mend it and apply it: vpnctl policy apply", stored.Version, e.Line, e.Message)
+			r.Log.Warn("a part of the stored policy gives nothing; mend it and apply it: vpnctl policy apply", "what", fmt.Sprintf("version %d, line %d", stored.Version, e.Line), "why", e.Message)
 		}
 		r.said = stored.Version
 	}
@@ -229,7 +231,8 @@ func (r *Reconciler) device(v *peers.View, d *peers.Device) (*dataplane.Device, 
 	psk, err := r.presharedKey(d)
 	if err != nil {
 		// One damaged value must not keep what others lose from being closed.
-		r.Logf("the device %s stays out: unsealing its preshared key: %v; give it new keys: vpnctl device rotate %s", s.Device, err, s.Device)
+		user, device, _ := strings.Cut(s.Device, "/")
+		r.Log.Warn("a device stays out: its preshared key cannot be unsealed; give it new keys: vpnctl device rotate "+s.Device, "user", user, "device", device, "why", err)
 		return nil, nil
 	}
 	return &dataplane.Device{

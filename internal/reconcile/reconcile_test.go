@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -159,7 +160,7 @@ const policy = `{"groups": {"group:a": ["u1", "u2"]}, "grants": [
 
 func (b *bench) reconciler(p dataplane.Plane) *Reconciler {
 	return New(Config{
-		State: b.state, Plane: p, Now: b.now, Logf: b.t.Logf,
+		State: b.state, Plane: p, Now: b.now, Log: slog.New(slog.NewTextHandler(b.t.Output(), nil)),
 		Gateway:      func(peers.Settings) (dataplane.Gateway, error) { return dataplane.Gateway{}, nil },
 		PresharedKey: func(d *peers.Device) (dataplane.Key, error) { return dataplane.Key{d.PresharedKey[0]}, nil },
 	})

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -13,6 +14,11 @@ import (
 	"vpnd/peers"
 )
 
+// writer takes lines.
+type writer func(string)
+
+func (w writer) Write(b []byte) (int, error) { w(string(b)); return len(b), nil }
+
 // A policy that an earlier vpnd accepted and this one would not: the grant that is refused
 // gives nothing, the others hold, through changes of users, groups and back to an older
 // version, and the log names it once for each version.
@@ -21,11 +27,11 @@ func TestStoredPolicyIsNotRefused(t *testing.T) {
 	var mu sync.Mutex
 	var log []string
 	r := b.reconciler(&model{})
-	r.Logf = func(format string, args ...any) {
+	r.Log = slog.New(slog.NewTextHandler(writer(func(line string) {
 		mu.Lock()
 		defer mu.Unlock()
-		log = append(log, fmt.Sprintf(format, args...))
-	}
+		log = append(log, line)
+	}), nil))
 	const stored = `{"hosts": {"office": "192.168.7.0/24"}, "groups": {"group:a": [%s]}, "grants": [
 	{"src": ["group:a"], "dst": ["10.1.2.3"], "ip": ["tcp:443"]},
 	{"src": ["office", "autogroup:member"], "dst": ["autogroup:self", "10.1.2.3"], "ip": ["tcp:22"], "mfa": "off"}]}`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/netip"
 	"os"
@@ -48,6 +49,7 @@ func measureMemory(text string) error {
 	if err != nil {
 		return err
 	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	logf := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	s, err := store.Open(ctx, store.Config{Dir: job.Data, Logf: logf, Fatal: func(err error) { logf("%v", err) }})
 	if err != nil {
@@ -57,13 +59,13 @@ func measureMemory(text string) error {
 	if err := s.Ready(ctx); err != nil {
 		return err
 	}
-	plane, err := linux.New(ctx, dataplane.Config{Interface: job.Interface, AppPort: 8080, Logf: logf})
+	plane, err := linux.New(ctx, dataplane.Config{Interface: job.Interface, AppPort: 8080, Log: log})
 	if err != nil {
 		return err
 	}
 	defer plane.Close()
 	r := reconcile.New(reconcile.Config{
-		State: s.State(), Plane: plane, PresharedKey: sealer.PresharedKey, Now: time.Now, Logf: logf,
+		State: s.State(), Plane: plane, PresharedKey: sealer.PresharedKey, Now: time.Now, Log: log,
 		Gateway: func(set peers.Settings) (dataplane.Gateway, error) {
 			k, err := sealer.GatewayKey(set)
 			return dataplane.Gateway{PrivateKey: k, Listen: netip.MustParseAddrPort("0.0.0.0:51820"), Addrs: set.GatewayAddrs(), Network: set.Network, Routes: set.Routes, Masquerade: true}, err

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -120,14 +121,14 @@ func runJob(text string) error {
 	if err := n.fill(); err != nil {
 		return err
 	}
-	logf := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
-	plane, err := linux.New(ctx, dataplane.Config{Interface: n.Interface, AppPort: 8080, Logf: logf})
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	plane, err := linux.New(ctx, dataplane.Config{Interface: n.Interface, AppPort: 8080, Log: log})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = plane.Close() }()
 	n.rec = reconcile.New(reconcile.Config{
-		State: n.state, Plane: plane, Now: time.Now, Logf: logf,
+		State: n.state, Plane: plane, Now: time.Now, Log: log,
 		PresharedKey: func(*peers.Device) (dataplane.Key, error) { return dataplane.Key{}, nil },
 		Gateway: func(s peers.Settings) (dataplane.Gateway, error) {
 			return dataplane.Gateway{PrivateKey: dataplane.Key(s.PrivateKey), Listen: netip.MustParseAddrPort("0.0.0.0:0"), Addrs: s.GatewayAddrs(), Network: s.Network}, nil

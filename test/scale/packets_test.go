@@ -3,6 +3,7 @@ package scale
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -119,7 +120,7 @@ func (w *way) load(t *testing.T) {
 }
 
 func (w *way) openFilter(t *testing.T) (err error) {
-	w.filter, err = filter.Open(t.Context(), filter.Config{Interface: w.iface, AppPort: 8080, PortalPort: 45080, Mark: 0x10000, Logf: t.Logf})
+	w.filter, err = filter.Open(t.Context(), filter.Config{Interface: w.iface, AppPort: 8080, PortalPort: 45080, Mark: 0x10000, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		return err
 	}

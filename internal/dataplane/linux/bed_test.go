@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -113,15 +114,20 @@ func (b *bed) options() Options {
 	return Options{OpenFilter: func(context.Context, FilterConfig) (PacketFilter, error) { return passFilter{b.t}, nil }}
 }
 
+// writer takes lines.
+type writer func(string)
+
+func (w writer) Write(b []byte) (int, error) { w(string(b)); return len(b), nil }
+
 func (b *bed) config() dataplane.Config {
 	return dataplane.Config{
 		Interface: iface, AppPort: 8080,
 		OnDrift: func(d dataplane.Drift) { b.mu.Lock(); b.drift = append(b.drift, d); b.mu.Unlock() },
-		Logf: func(f string, a ...any) {
+		Log: slog.New(slog.NewTextHandler(writer(func(line string) {
 			b.mu.Lock()
-			b.logs = append(b.logs, fmt.Sprintf(f, a...))
+			b.logs = append(b.logs, line)
 			b.mu.Unlock()
-		},
+		}), nil)),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -25,7 +26,7 @@ type engine struct {
 	tun  *lastingTUN
 	dev  *device.Device
 	bind *bind.Bind
-	logf func(string, ...any)
+	log  *slog.Logger
 	// before and set are called before and after somebody else changes the configuration.
 	before, set func()
 
@@ -34,15 +35,15 @@ type engine struct {
 	closed bool
 }
 
-func startEngine(name string, mtu int, logf func(string, ...any), before, set func()) (*engine, error) {
+func startEngine(name string, mtu int, log *slog.Logger, before, set func()) (*engine, error) {
 	t, err := newLastingTUN(name, mtu)
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{name: name, tun: t, bind: bind.New(netip.Addr{}), logf: logf, before: before, set: set}
+	e := &engine{name: name, tun: t, bind: bind.New(netip.Addr{}), log: log, before: before, set: set}
 	e.dev = device.NewDevice(t, e.bind, &device.Logger{
 		Verbosef: device.DiscardLogf,
-		Errorf:   func(f string, a ...any) { logf("wireguard-go: "+f, a...) },
+		Errorf:   func(f string, a ...any) { log.Warn("wireguard-go", "why", fmt.Sprintf(f, a...)) },
 	})
 	l, err := e.listen()
 	if err != nil {
@@ -120,7 +121,7 @@ func (e *engine) serve(l net.Listener) {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			e.logf("%v", err)
+			e.log.Warn("serving WireGuard's socket", "why", err)
 			time.Sleep(time.Second)
 		}
 	}

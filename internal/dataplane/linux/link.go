@@ -47,7 +47,7 @@ func (p *Plane) refit() error {
 	}
 	if p.link != nil {
 		if mtu != p.link.mtu {
-			p.c.Logf("the tunnel has %s", why)
+			p.c.Log.Info("the tunnel has another MTU", "what", "mtu", "why", why)
 		}
 		p.link.mtu, p.link.why = mtu, why
 	}
@@ -120,7 +120,7 @@ func (p *Plane) makeLink(key dataplane.Key) (*link, error) {
 			return nil, fmt.Errorf("making WireGuard interface %s: %w", name, err)
 		}
 	}
-	e, err := startEngine(name, mtu, p.c.Logf, p.beforeForeignSet, p.foreignSet)
+	e, err := startEngine(name, mtu, p.c.Log, p.beforeForeignSet, p.foreignSet)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -96,8 +97,8 @@ func New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 // New prepares a plane with o.
 func (o Options) New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 	o = o.withDefaults()
-	if c.Logf == nil {
-		c.Logf = func(string, ...any) {}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.OnDrift == nil {
 		c.OnDrift = func(dataplane.Drift) {}
@@ -105,13 +106,13 @@ func (o Options) New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 	if err := checkName(c.Interface); err != nil {
 		return nil, err
 	}
-	portal, err := newListener(c.Interface, c.Logf)
+	portal, err := newListener(c.Interface, c.Log)
 	if err != nil {
 		return nil, err
 	}
 	f, err := o.OpenFilter(ctx, FilterConfig{
 		Interface: c.Interface, AppPort: c.AppPort, PortalPort: portal.port,
-		Mark: Mark, OnDrift: c.OnDrift, Logf: c.Logf,
+		Mark: Mark, OnDrift: c.OnDrift, Log: c.Log,
 	})
 	if err != nil {
 		portal.release()
@@ -233,7 +234,7 @@ func (p *Plane) complain(subject string, err error) {
 		return
 	}
 	p.trouble[subject] = err.Error()
-	p.c.Logf("%s: %v", subject, err)
+	p.c.Log.Warn("cannot be put right", "what", subject, "why", err)
 }
 
 // takeLock makes sure that this is the only plane in the network namespace: abstract

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"vpnd/internal/accept"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/logs"
 )
 
 // listener accepts TCP connections from the tunnel's interface only. Its socket is
@@ -25,7 +27,7 @@ type listener struct {
 	iface string
 	port  uint16
 	hold  int // keeps the port ours between two sockets; -1 when closed
-	logf  func(string, ...any)
+	log   *slog.Logger
 
 	mu      sync.Mutex
 	network []netip.Prefix // where clients are
@@ -38,7 +40,7 @@ type listener struct {
 }
 
 // newListener picks the port that the filter redirects to, and keeps it.
-func newListener(iface string, logf func(string, ...any)) (*listener, error) {
+func newListener(iface string, log *slog.Logger) (*listener, error) {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	var any unix.Sockaddr = &unix.SockaddrInet6{}
 	if errors.Is(err, unix.EAFNOSUPPORT) {
@@ -60,7 +62,7 @@ func newListener(iface string, logf func(string, ...any)) (*listener, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("picking a port for the tunnel's portal: %w", err)
 	}
-	l := &listener{iface: iface, hold: fd, logf: logf}
+	l := &listener{iface: iface, hold: fd, log: log}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet6:
 		l.port = uint16(sa.Port)
@@ -107,7 +109,7 @@ func (l *listener) bind(index int, g dataplane.Gateway) error {
 	if err != nil {
 		return fmt.Errorf("listening for the portal on %s: %w", l.iface, err)
 	}
-	l.cur, l.index = accept.Limit(cur, accept.Limits{Name: "portal inside the tunnel"}, l.logf), index
+	l.cur, l.index = accept.Limit(cur, accept.Limits{Name: "portal inside the tunnel"}, logs.Printf(l.log, slog.LevelWarn)), index
 	go l.serve(l.cur, l.conns, l.closed)
 	return nil
 }
@@ -117,7 +119,7 @@ func (l *listener) serve(cur net.Listener, conns chan<- net.Conn, closed <-chan 
 		c, err := cur.Accept()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				l.logf("accepting on the tunnel's portal: %v", err)
+				l.log.Warn("accepting on the tunnel's portal", "why", err)
 			}
 			return
 		}

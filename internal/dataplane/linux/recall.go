@@ -155,7 +155,7 @@ func (p *Plane) recall() {
 	p.recalled = true
 	d, err := p.wg.Device(p.c.Interface)
 	if err != nil {
-		p.c.Logf("shaking hands with the peers from before the restart: reading WireGuard interface %s: %v", p.c.Interface, err)
+		p.c.Log.Warn("shaking hands with the peers from before the restart", "what", p.c.Interface, "why", err)
 		return
 	}
 	silent := map[dataplane.Key]bool{}
@@ -170,7 +170,7 @@ func (p *Plane) recall() {
 	}
 	p.whereabouts.remember(peers)
 	if err := p.prod(); err != nil {
-		p.c.Logf("shaking hands with the peers from before the restart: %v", err)
+		p.c.Log.Warn("shaking hands with the peers from before the restart", "why", err)
 	}
 }
 

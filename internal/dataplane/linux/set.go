@@ -77,7 +77,7 @@ func (p *Plane) firstLocked(g dataplane.Gateway) error {
 	}
 	p.lock, p.sys = lock, sys
 	if a := g.Listen.Addr(); a.IsValid() && !a.IsUnspecified() {
-		p.c.Logf("WireGuard takes UDP port %d on every address of the host: the linux plane cannot limit it to %s", g.Listen.Port(), a)
+		p.c.Log.Warn("WireGuard takes its UDP port on every address of the host: the linux plane cannot limit it", "what", g.Listen)
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (p *Plane) receive(ctx context.Context, sock *nl.NetlinkSocket, routes chan
 		}
 		p.wake()
 		if err != nil && !changed && ctx.Err() == nil {
-			p.c.Logf("hearing of the kernel's changes: %v", err)
+			p.c.Log.Warn("hearing of the kernel's changes", "why", err)
 			time.Sleep(checkInterval)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -75,7 +76,7 @@ func testGateway(t testing.TB) dataplane.Gateway {
 // newPlane makes a plane in state s.
 func newPlane(t testing.TB, c dataplane.Config, s dataplane.State) *Plane {
 	t.Helper()
-	c.Logf = func(format string, args ...any) { t.Logf("plane: "+format, args...) }
+	c.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	p, err := New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -68,6 +68,6 @@ func (p *Plane) seeOff(gone []dataplane.Device) {
 		}
 	}
 	if err := p.wg.peers(left, nil); err != nil {
-		p.cfg.Logf("%v", err)
+		p.cfg.Log.Warn("taking away the peers of devices that are gone", "why", err)
 	}
 }

@@ -22,7 +22,7 @@ func (p *Plane) watchLine() {
 		}
 	})
 	if err != nil {
-		p.cfg.Logf("the tunnel's MTU does not follow the host's line: %v; set it with vpnctl settings set --mtu", err)
+		p.cfg.Log.Warn("the tunnel's MTU does not follow the host's line; set it with vpnctl settings set --mtu", "what", "mtu", "why", err)
 	}
 }
 
@@ -35,7 +35,7 @@ func (p *Plane) fitLocked() {
 	if mtu == 0 {
 		l, err := line.Read("")
 		if err != nil {
-			p.cfg.Logf("the tunnel keeps the MTU %d: %v", p.link.mtu.Load(), err)
+			p.cfg.Log.Warn("the tunnel keeps its MTU", "what", p.link.mtu.Load(), "why", err)
 			return
 		}
 		mtu = l.Tunnel(slices.ContainsFunc(g.Network, func(n netip.Prefix) bool { return n.Addr().Is6() }))
@@ -43,7 +43,7 @@ func (p *Plane) fitLocked() {
 	}
 	p.why = why
 	if p.link.setMTU(mtu) {
-		p.cfg.Logf("the tunnel has %s", why)
+		p.cfg.Log.Info("the tunnel has another MTU", "what", "mtu", "why", why)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -66,8 +67,8 @@ const (
 // New makes a plane that carries nothing yet: its first Set opens the UDP port. ctx ends
 // with the call; the plane lives until Close.
 func New(_ context.Context, c dataplane.Config) (*Plane, error) {
-	if c.Logf == nil {
-		c.Logf = func(string, ...any) {}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Own = slices.Clone(c.Own)
 	p := &Plane{cfg: c, canPing: probePing(), byKey: make(map[dataplane.Key]*peer), leaving: make(map[dataplane.Key]dataplane.Device)}
@@ -133,7 +134,7 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 // setGatewayLocked brings the near end into line: first the port, which may be in use.
 func (p *Plane) setGatewayLocked(g dataplane.Gateway) error {
 	if p.wg == nil {
-		t, err := openTunnel(g, tunDevice{p.link}, p.cfg.Logf)
+		t, err := openTunnel(g, tunDevice{p.link}, p.cfg.Log)
 		if err != nil {
 			return err
 		}

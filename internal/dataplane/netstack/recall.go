@@ -48,7 +48,7 @@ func (p *Plane) recallLater(w *tunnel, r dataplane.Recall) {
 	}
 	s, err := p.Stats(p.ctx)
 	if err != nil {
-		p.cfg.Logf("shaking hands with the peers from before the restart: %v", err)
+		p.cfg.Log.Warn("shaking hands with the peers from before the restart", "why", err)
 		return
 	}
 	peers := slices.DeleteFunc(slices.Clone(r.Peers), func(x dataplane.Sighting) bool { return !s.Peers[x.Key].LastHandshake.IsZero() })

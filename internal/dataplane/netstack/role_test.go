@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
@@ -45,7 +46,7 @@ func playRole(string) int {
 	ctx := context.Background()
 	p, err := New(ctx, dataplane.Config{
 		AppPort: 8080,
-		Logf:    func(format string, args ...any) { fmt.Fprintf(os.Stderr, "plane: "+format+"\n", args...) },
+		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

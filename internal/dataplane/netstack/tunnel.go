@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ type tunnel struct {
 
 // openTunnel starts WireGuard. It is the first thing that can fail, and leaves nothing
 // behind when it does.
-func openTunnel(g dataplane.Gateway, t tun.Device, logf func(string, ...any)) (*tunnel, error) {
+func openTunnel(g dataplane.Gateway, t tun.Device, log *slog.Logger) (*tunnel, error) {
 	// Try the port first: what fails inside the device cannot be undone.
 	b := bind.New(g.Listen.Addr())
 	if _, _, err := b.Open(g.Listen.Port()); err != nil {
@@ -37,7 +38,7 @@ func openTunnel(g dataplane.Gateway, t tun.Device, logf func(string, ...any)) (*
 	b.Close()
 	dev := device.NewDevice(t, b, &device.Logger{
 		Verbosef: device.DiscardLogf,
-		Errorf:   func(format string, args ...any) { logf("wireguard: "+format, args...) },
+		Errorf:   func(format string, args ...any) { log.Warn("wireguard-go", "why", fmt.Sprintf(format, args...)) },
 	})
 	w := &tunnel{dev: dev, bind: b, listen: g.Listen, key: g.PrivateKey}
 	text := fmt.Sprintf("private_key=%s\nlisten_port=%d\n", hex.EncodeToString(g.PrivateKey[:]), g.Listen.Port())

@@ -3,6 +3,7 @@ package recall
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +30,7 @@ type Keeper struct {
 	Gateway dataplane.Key // its public key
 	Plane   Stats
 	Now     func() time.Time
-	Logf    func(format string, args ...any)
+	Log     *slog.Logger
 
 	peers    map[dataplane.Key]peer
 	received map[dataplane.Key]int64
@@ -78,7 +79,7 @@ func (k *Keeper) keep(ctx context.Context, wait time.Duration) {
 		err = k.write(now, wait)
 	}
 	if err != nil && !k.said && ctx.Err() == nil {
-		k.Logf("noting where clients are, in %s: %v; after a restart they will notice it", k.Path, err)
+		k.Log.Warn("noting where clients are; after a restart they will notice it", "what", k.Path, "why", err)
 	}
 	k.said = err != nil
 }

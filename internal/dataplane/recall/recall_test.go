@@ -3,6 +3,7 @@ package recall
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -61,7 +62,7 @@ func keys(t *testing.T, path string) string {
 }
 
 func run(t *testing.T, path string, p *plane) (stop func()) {
-	k := &Keeper{Path: path, Gateway: gateway, Plane: p, Now: time.Now, Logf: t.Logf}
+	k := &Keeper{Path: path, Gateway: gateway, Plane: p, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { k.Run(ctx); close(done) }()
@@ -130,13 +131,22 @@ func TestKeeper(t *testing.T) {
 	}
 }
 
+// counting counts what is said.
+type counting struct {
+	slog.Handler
+	n *int
+}
+
+func (c counting) Enabled(context.Context, slog.Level) bool  { return true }
+func (c counting) Handle(context.Context, slog.Record) error { *c.n++; return nil }
+
 // A failure is said once, until it has worked again, and what is there stays.
 func TestKeeperFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "endpoints")
 	synctest.Test(t, func(t *testing.T) {
 		p := &plane{peers: map[dataplane.Key]dataplane.PeerStats{{'a'}: {Endpoint: at, LastHandshake: time.Now()}}}
 		said := 0
-		k := &Keeper{Path: path, Gateway: gateway, Plane: p, Now: time.Now, Logf: func(string, ...any) { said++ }}
+		k := &Keeper{Path: path, Gateway: gateway, Plane: p, Now: time.Now, Log: slog.New(counting{slog.DiscardHandler, &said})}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { k.Run(ctx); close(done) }()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -126,7 +127,7 @@ done`)
 		Devices: []dataplane.Device{b.device("alice"), b.device("bob")},
 	}
 	c := Config{Interface: "vt", AppPort: appPort, PortalPort: portalPort, Mark: markBit,
-		OnDrift: func(d dataplane.Drift) { b.drift <- d }, Logf: t.Logf}
+		OnDrift: func(d dataplane.Drift) { b.drift <- d }, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	b.state.Rules = b.compile(policy)
 	if tweak != nil {
 		tweak(&c, &b.state)

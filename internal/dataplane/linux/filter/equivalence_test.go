@@ -2,6 +2,7 @@ package filter
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ type bench struct {
 func openFilter(t *testing.T) *Filter {
 	t.Helper()
 	needNamespaces(t)
-	f, err := Open(context.Background(), Config{Interface: "vt", AppPort: appPort, PortalPort: portalPort, Mark: markBit, Logf: t.Logf})
+	f, err := Open(context.Background(), Config{Interface: "vt", AppPort: appPort, PortalPort: portalPort, Mark: markBit, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func (f *Filter) expire() {
 		}
 	}
 	if err := f.cutLocked(c, now); err != nil {
-		f.c.Logf("packet filter: at the end of a session: %v", err)
+		f.c.Log.Warn("packet filter: at the end of a session", "why", err)
 		heap.Push(&f.instants, instant{at: now.Add(time.Second)}) // f.uncut is made up for then
 	}
 	f.awaitLocked(now)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ type Config struct {
 	GuardForward4, GuardForward6 bool
 	// OnDrift is called, outside of any lock, for each thing that was put right.
 	OnDrift func(dataplane.Drift)
-	Logf    func(format string, args ...any)
+	Log     *slog.Logger
 
 	noOwner, noDestroy, noLabels bool // tests force the fallbacks for other kernels
 }
@@ -66,8 +67,8 @@ type Filter struct {
 
 // Open asks the kernel what it can do. It changes nothing.
 func Open(ctx context.Context, c Config) (*Filter, error) {
-	if c.Logf == nil {
-		c.Logf = func(string, ...any) {}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.OnDrift == nil {
 		c.OnDrift = func(dataplane.Drift) {}
@@ -90,7 +91,7 @@ func Open(ctx context.Context, c Config) (*Filter, error) {
 	f.kernel.owner = f.kernel.owner && !c.noOwner
 	f.kernel.destroy = f.kernel.destroy && !c.noDestroy
 	f.kernel.labels = f.kernel.labels && !c.noLabels
-	f.teller = tell.New(tell.Config{Interface: c.Interface, PacketMark: tellMark(c.Mark), Logf: c.Logf})
+	f.teller = tell.New(tell.Config{Interface: c.Interface, PacketMark: tellMark(c.Mark), Log: c.Log})
 	if f.watch, err = startWatch(f); err != nil {
 		sock.Close()
 		return nil, err

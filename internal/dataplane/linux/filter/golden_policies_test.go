@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -100,7 +101,7 @@ func goldenElements(t *testing.T, ruleset *rules.Ruleset) string {
 	s.Sessions = []dataplane.Session{{Device: laptop.Device, Addrs: laptop.Addrs, Until: acltest.Now.Add(12 * time.Hour),
 		Codes: []dataplane.Code{{Serial: 0x101, At: acltest.Now}}}}
 	f, err := Open(t.Context(), Config{Interface: "vt", AppPort: appPort, PortalPort: portalPort, Mark: markBit,
-		OnDrift: func(dataplane.Drift) {}, Logf: t.Logf})
+		OnDrift: func(dataplane.Drift) {}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

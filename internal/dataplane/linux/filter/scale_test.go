@@ -2,6 +2,7 @@ package filter
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ func (l *large) rules(tb testing.TB, grants int) *rules.Ruleset {
 func (l *large) open(tb testing.TB) *Filter {
 	tb.Helper()
 	f, err := Open(context.Background(), Config{Interface: "vt", AppPort: appPort, PortalPort: portalPort, Mark: markBit,
-		OnDrift: func(d dataplane.Drift) { tb.Errorf("drift reported: %s %s", d.What, d.Was) }, Logf: tb.Logf})
+		OnDrift: func(d dataplane.Drift) { tb.Errorf("drift reported: %s %s", d.What, d.Was) }, Log: slog.New(slog.NewTextHandler(tb.Output(), nil))})
 	if err != nil {
 		tb.Fatal(err)
 	}

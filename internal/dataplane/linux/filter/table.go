@@ -86,7 +86,7 @@ func (f *Filter) quietLocked(ctx context.Context, want layout) {
 		b.AddRule(r)
 	}
 	if err := f.commit(ctx, b); err != nil {
-		f.c.Logf("packet filter: the table that is there could not be closed before it is replaced: %v", err)
+		f.c.Log.Warn("packet filter: the table that is there could not be closed before it is replaced", "why", err)
 	}
 }
 
@@ -95,7 +95,7 @@ func (f *Filter) quietLocked(ctx context.Context, want layout) {
 // them any more.
 func (f *Filter) replaceLocked(ctx context.Context, to *state, want layout, now time.Time) error {
 	if err := f.sweepLocked(ctx); err != nil {
-		f.c.Logf("packet filter: %v", err)
+		f.c.Log.Warn("packet filter", "why", err)
 		return f.rebuildLocked(ctx, to, want, now)
 	}
 	old := &generation{f.layout, f.suffix, f.classes}
@@ -111,7 +111,7 @@ func (f *Filter) replaceLocked(ctx context.Context, to *state, want layout, now 
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if err := f.sweepLocked(context.Background()); err != nil && !f.closed {
-			f.c.Logf("packet filter: %v", err)
+			f.c.Log.Warn("packet filter", "why", err)
 		}
 	})
 	return nil

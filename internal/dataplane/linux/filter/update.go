@@ -85,7 +85,7 @@ func (f *Filter) tick() {
 	}
 	now := f.now()
 	if err := f.carryOutLocked(context.Background(), f.planChange(dataplane.Change{}, true, f.inForceLocked(), now), now); err != nil {
-		f.c.Logf("packet filter: at a change of the policy's hours: %v", err)
+		f.c.Log.Warn("packet filter: at a change of the policy's hours", "why", err)
 		f.clock = time.AfterFunc(time.Second, f.tick)
 	}
 }

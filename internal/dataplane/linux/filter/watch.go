@@ -103,12 +103,12 @@ func (w *watcher) run(stop *os.File) {
 			lost = true // announcements were lost: look for ourselves
 		case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
 		case err != nil:
-			w.f.c.Logf("packet filter: watching nf_tables: %v", err)
+			w.f.c.Log.Warn("packet filter: watching nf_tables", "why", err)
 			return
 		default:
 			msgs, err := nft.ParseMessages(buf[:n])
 			if err != nil {
-				w.f.c.Logf("packet filter: watching nf_tables: %v", err)
+				w.f.c.Log.Warn("packet filter: watching nf_tables", "why", err)
 			}
 			for _, m := range msgs {
 				if d, ok := w.drift(m); ok {
@@ -175,7 +175,7 @@ func (w *watcher) differs() bool {
 	f := w.f
 	difference, err := f.verify()
 	if err != nil {
-		f.c.Logf("packet filter: reading the table back: %v", err)
+		f.c.Log.Warn("packet filter: reading the table back", "why", err)
 	}
 	return difference != ""
 }
@@ -191,7 +191,7 @@ func (w *watcher) repair(drift []dataplane.Drift) {
 	err := f.rebuildLocked(context.Background(), &f.state, f.state.layout(f.baseLocked()), f.now())
 	if err != nil {
 		f.built = false
-		f.c.Logf("packet filter: putting the table right: %v", err)
+		f.c.Log.Warn("packet filter: putting the table right", "why", err)
 		time.AfterFunc(500*time.Millisecond, func() { w.repair(drift) })
 	}
 	f.mu.Unlock()

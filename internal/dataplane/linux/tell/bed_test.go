@@ -2,6 +2,7 @@ package tell
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -98,7 +99,7 @@ done`)
 		post = "oif lan0 masquerade"
 	}
 	load(t, "", fmt.Sprintf(rules, post))
-	b := &bed{t: t, teller: New(Config{Interface: "vt", PacketMark: packetMark, Logf: t.Logf})}
+	b := &bed{t: t, teller: New(Config{Interface: "vt", PacketMark: packetMark, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})}
 	b.teller.SetNetwork(network)
 	t.Cleanup(b.teller.Close)
 	return b

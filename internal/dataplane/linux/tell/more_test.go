@@ -3,6 +3,7 @@ package tell
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -122,7 +123,7 @@ func TestAdopted(t *testing.T) {
 // TestWithoutRaw: flows are ended all the same, and the lack has a name.
 func TestWithoutRaw(t *testing.T) {
 	b := newBed(t, true)
-	b.teller = New(Config{Interface: "vt", PacketMark: packetMark, Logf: t.Logf, noRaw: true})
+	b.teller = New(Config{Interface: "vt", PacketMark: packetMark, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), noRaw: true})
 	ends := b.connect(b.listen("wiki", wiki4), 1, dialFrom("alice", wiki4))
 	b.wait(b.cut(b.flows(unix.IPPROTO_TCP)))
 	b.nothingLeft()

@@ -95,7 +95,7 @@ func (t *Teller) run() {
 			t.stopLocked(conn)
 			t.mu.Unlock()
 			if err != nil {
-				t.c.Logf("telling the ends of cut flows: %v", err)
+				t.c.Log.Warn("telling the ends of cut flows", "why", err)
 			}
 			return
 		}
@@ -221,7 +221,7 @@ func (t *Teller) noteBlind(err error) {
 	defer t.mu.Unlock()
 	if t.blind == nil {
 		t.blind = err
-		t.c.Logf("ending a connection of this host: %v", err)
+		t.c.Log.Warn("ending a connection of this host", "why", err)
 	}
 }
 

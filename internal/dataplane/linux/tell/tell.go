@@ -17,6 +17,7 @@ package tell
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"sync"
@@ -39,7 +40,7 @@ type Config struct {
 	Interface string // the tunnel's; the packets for its network go straight into it
 	// PacketMark (fwmark) is carried by our packets, by which the filter knows them.
 	PacketMark uint32
-	Logf       func(format string, args ...any)
+	Log        *slog.Logger
 
 	noRaw  bool          // tests: CAP_NET_RAW is missing
 	giveUp time.Duration // tests: is shorter; how long an end is asked that does not answer
