@@ -71,7 +71,7 @@ func TestStoredPolicyIsNotRefused(t *testing.T) {
 	holds(true, "after a rollback")
 	mu.Lock()
 	defer mu.Unlock()
-	if n := strings.Count(strings.Join(log, "\n"), "line 3: this grant gives nothing"); n != 4 {
+	if n := strings.Count(strings.Join(log, "\n"), `, line 3" why="this grant gives nothing`); n != 4 {
 		t.Errorf("4 versions have the grant, and the log names it %d times:\n%s", n, strings.Join(log, "\n"))
 	}
 }
