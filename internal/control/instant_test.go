@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -65,7 +66,8 @@ func TestDeviceGoesWhileCodeWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		answer := make(chan error, 1)
-		go func() { answer <- second(w.SignIn(ctx, alice.addr, w.codeNow(alice.secret))) }()
+		r := Request{ID: newID(), Base: w.View().Index(), Source: alice.addr, Ask: SignIn{Code: w.codeNow(alice.secret)}}
+		go func() { answer <- second(w.leader.Decide(ctx, r)) }()
 		synctest.Wait()
 		if _, err := w.RemoveDevice(ctx, "alice/phone"); err != nil {
 			t.Fatal(err)
@@ -76,6 +78,29 @@ func TestDeviceGoesWhileCodeWaits(t *testing.T) {
 			t.Errorf("%d sign-ins", n)
 		}
 		wantCode(t, w.SignOut(ctx, alice.addr), KindNotFound)
+	})
+}
+
+// Who gives up while his code waits to be checked is not signed in, and no code is compared.
+func TestGivenUpWhileCodeWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		alice := w.enrolled("alice")
+		w.nextPeriod()
+		unlock, err := w.leader.lockUser(t.Context(), w.View().UserByName("alice").ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		ctx, cancel := context.WithCancel(t.Context())
+		answer, tried := make(chan error, 1), w.leader.tried.Load()
+		r := Request{ID: newID(), Base: w.View().Index(), Source: alice.addr, Ask: SignIn{Code: w.codeNow(alice.secret)}}
+		go func() { answer <- second(w.leader.Decide(ctx, r)) }()
+		synctest.Wait()
+		cancel()
+		if err := <-answer; err == nil || w.leader.tried.Load() != tried {
+			t.Errorf("%v, with %d codes compared", err, w.leader.tried.Load()-tried)
+		}
 	})
 }
 
