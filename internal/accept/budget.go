@@ -32,7 +32,7 @@ func Descriptors() (int, error) {
 // another, or the rest, needs: netlink, the log, snapshots, files.
 type Budget struct {
 	Public  int // connections of the public portal
-	Tunnel  int // of the portal inside the tunnel
+	Tunnel  int // of the portal inside the tunnel; on the netstack plane they cost no descriptor
 	Control int // of the control socket
 	WhoIs   int // of the socket for protected services
 	Flows   int // sockets of the netstack plane's flows
@@ -47,7 +47,8 @@ func Share(limit int) Budget {
 		Public:  min(rest/4, 8192),
 		Tunnel:  min(rest/4, 8192),
 	}
-	b.Flows = min(rest-b.Control-b.WhoIs-b.Public-b.Tunnel, 32768)
+	// One plane has the portal's sockets inside the tunnel, the other has the flows'.
+	b.Flows = min(rest-b.Control-b.WhoIs-b.Public, 32768)
 	return b
 }
 

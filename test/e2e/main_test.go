@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,7 +64,7 @@ func enter() int {
 	var missing []string
 	need := tools
 	if !onOtherKernel {
-		need = append(need, browserTools...)
+		need = slices.Concat(need, browserTools, protocolTools)
 	}
 	for _, t := range need {
 		if _, err := exec.LookPath(t); err != nil {
