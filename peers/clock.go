@@ -62,6 +62,7 @@ func (TimeReset) apply(t *tx) (Result, error) {
 		// A deadline on a clock that was wrong means nothing: it has come.
 		t.m.Pending = &Pending{p.Version, p.Back, t.m.Time.time(), p.By}
 	}
+	t.endVaultLocks()
 	t.audit("time.reset", "", fmt.Sprintf("%s ended", sessions(n)))
 	return Result{Count: n}, nil
 }

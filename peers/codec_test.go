@@ -32,6 +32,7 @@ func commands() []Body {
 		DeviceRemove{d.ID}, DeviceRotate{d.ID, key("new"), Sealed("psk")}, Login{d.ID, 59_000_001},
 		Failure{id("alice")}, SessionEnd{d.ID, id("alice")}, Expire{}, PolicyApply{"{}", 1, "note"},
 		Note{"a", "b", "c"}, TimeReset{}, PolicyTry{"{}", 1, "note", time.Minute}, PolicyConfirm{2}, PolicyRevert{2, true}, Upgrade{Level: newestLevel},
+		VaultPut{"acme/a.example", Sealed("value")}, VaultRemove{"acme"}, VaultLock{"order", id("node"), time.Minute}, VaultUnlock{"order", id("node")},
 	}
 }
 
@@ -60,7 +61,7 @@ func TestEveryKindSurvivesEncoding(t *testing.T) {
 			t.Errorf("kind %d is not tried", k)
 		}
 	}
-	if n := int(kindConfigure); len(kinds) != n {
+	if n := int(kindVaultUnlock); len(kinds) != n {
 		t.Errorf("%d kinds can be decoded of %d", len(kinds), n)
 	}
 }

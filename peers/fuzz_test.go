@@ -32,7 +32,7 @@ func split(t testing.TB, snapshot []byte) (p parts) {
 
 // counts are the header's, in the order of the tables.
 func (h *header) counts() []*uint64 {
-	return []*uint64{&h.Users, &h.Devices, &h.Invitations, &h.Sessions, &h.Policies, &h.Audit, &h.Retired, &h.Released, &h.Remembered}
+	return []*uint64{&h.Users, &h.Devices, &h.Invitations, &h.Sessions, &h.Policies, &h.Audit, &h.Retired, &h.Released, &h.Remembered, &h.Vault, &h.VaultLocks}
 }
 
 // edit makes another snapshot: each four bytes are one change of an item. The header's
@@ -100,6 +100,9 @@ func FuzzRestore(f *testing.F) {
 	must(c, Upgrade{Level: newestLevel})
 	mtu := uint16(1400)
 	c.ask("configure", Configure{MTU: &mtu})
+	must(c, VaultPut{"acme/a", Sealed("one")})
+	must(c, VaultPut{"acme/b", Sealed("two")})
+	must(c, VaultLock{"order", id("node"), time.Minute})
 	now := split(f, c.snapshot())
 	if len(now.items) < 20 || !bytes.Equal(now.edit(nil), c.snapshot()) {
 		f.Fatal("a snapshot is not put together as it was taken apart")
@@ -136,7 +139,8 @@ func FuzzRestore(f *testing.F) {
 		}
 		for i, b := range []Body{
 			Upgrade{Level: newestLevel}, Login{id("alice/laptop"), c.step(9)}, DeviceAdd{id("alice"), device("alice", "new")},
-			PolicyRevert{2, true}, UserRemove{id("alice")}, Expire{}, TimeReset{}, UserRemove{id("bob")},
+			PolicyRevert{2, true}, UserRemove{id("alice")}, Expire{}, VaultLock{"order", id("other"), time.Minute},
+			VaultPut{"acme/a", Sealed("three")}, VaultRemove{"acme"}, TimeReset{}, UserRemove{id("bob")},
 		} {
 			for _, s := range []*State{s, again} {
 				if _, err := s.Apply(s.View().Index()+1, encoded(t, Command{Request: id(number("fuzz", i)), Base: s.View().Request(ID{}).Base, At: c.now, Actor: "test", Body: b})); err != nil {

@@ -31,6 +31,10 @@ const (
 	kindPolicyRevert
 	kindUpgrade
 	kindConfigure
+	kindVaultPut
+	kindVaultRemove
+	kindVaultLock
+	kindVaultUnlock
 )
 
 // kinds has every kind that was ever released: how its body is read, and the level of the
@@ -66,6 +70,10 @@ var kinds = map[kind]struct {
 	kindPolicyRevert:     {decodeBody[PolicyRevert], levelFirst},
 	kindUpgrade:          {decodeBody[Upgrade], levelFirst},
 	kindConfigure:        {decodeBody[Configure], levelAnswers},
+	kindVaultPut:         {decodeBody[VaultPut], levelVault},
+	kindVaultRemove:      {decodeBody[VaultRemove], levelVault},
+	kindVaultLock:        {decodeBody[VaultLock], levelVault},
+	kindVaultUnlock:      {decodeBody[VaultUnlock], levelVault},
 }
 
 func decodeBody[B Body](raw []byte) (Body, error) {
@@ -101,3 +109,7 @@ func (PolicyConfirm) kind() kind    { return kindPolicyConfirm }
 func (PolicyRevert) kind() kind     { return kindPolicyRevert }
 func (Upgrade) kind() kind          { return kindUpgrade }
 func (Configure) kind() kind        { return kindConfigure }
+func (VaultPut) kind() kind         { return kindVaultPut }
+func (VaultRemove) kind() kind      { return kindVaultRemove }
+func (VaultLock) kind() kind        { return kindVaultLock }
+func (VaultUnlock) kind() kind      { return kindVaultUnlock }

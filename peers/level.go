@@ -12,7 +12,8 @@ import (
 const (
 	levelFirst   = 1
 	levelAnswers = 2 // Command.Base and lean answers (request.go), canonical keys, Configure, a used invitation's Browser
-	newestLevel  = levelAnswers + newer
+	levelVault   = 3 // the vault (vault.go); Upgrade says which vpnd made it
+	newestLevel  = levelVault + newer
 )
 
 // levelNamed is the first level whose Upgrade says which vpnd made it.

@@ -30,5 +30,12 @@ const (
 	minMTU4        = 576
 	minMTU6        = 1280
 	maxMTU         = 9000
+	maxVaultName   = 512      // bytes
+	maxVaultValue  = 64 << 10 // bytes, sealed
+	maxVault       = 2_000    // values
+	maxVaultSize   = 8 << 20  // bytes of all values, sealed
+	maxVaultLocks  = 100      // that have not ended
+	minVaultLock   = time.Second
+	maxVaultLock   = 10 * time.Minute
 	minPrefixHosts = 3 // bits: a network smaller than 8 addresses has no room for devices
 )

@@ -159,6 +159,15 @@ var refusals = []RefusalCode{
 	{"policy_of_another", ErrConflict, []string{"version", "by", "until", "back"}},
 	{"policy_confirmed_late", ErrExpired, []string{"version", "until", "back"}},
 	{"policy_not_waiting", ErrNotFound, []string{"version"}},
+	{"vault_name_invalid", ErrInvalid, []string{"name"}},
+	{"vault_value_missing", ErrInvalid, nil},
+	{"vault_value_too_large", ErrLimit, []string{"size", "most"}},
+	{"vault_values_limit", ErrLimit, []string{"most"}},
+	{"vault_size_limit", ErrLimit, []string{"size", "most"}},
+	{"vault_no_holder", ErrInvalid, nil},
+	{"vault_lock_length", ErrInvalid, []string{"length", "least", "most"}},
+	{"vault_locked", ErrLocked, []string{"name", "until"}},
+	{"vault_locks_limit", ErrLimit, []string{"most"}},
 }
 
 // Error gives code and parameters, for logs.

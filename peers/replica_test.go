@@ -50,6 +50,8 @@ func randomLog(t testing.TB, seed uint64, n int) [][]byte {
 			DeviceRotate{d, key(fresh), Sealed("rotated " + fresh)}, SessionEnd{Device: d}, SessionEnd{User: u}, Expire{},
 			PolicyApply{"// " + fresh + "\n{}", c.View().Policy().Version - uint64(r.IntN(2)), ""}, Note{"note", fresh, ""},
 			Init{s, "{}"},
+			VaultPut{pick("value", 20) + "/a", Sealed(fresh)}, VaultPut{pick("value", 20), Sealed(fresh)}, VaultRemove{pick("value", 20)},
+			VaultLock{pick("lock", 2), id(pick("node", 3)), time.Duration(1+r.IntN(300)) * time.Second}, VaultUnlock{pick("lock", 2), id(pick("node", 3))},
 			PolicyTry{"// tried " + fresh + "\n{}", c.View().Policy().Version, "", time.Duration(r.IntN(300)) * time.Second},
 			PolicyConfirm{c.View().Policy().Version - uint64(r.IntN(2))}, PolicyRevert{c.View().Policy().Version, r.IntN(2) == 0},
 		}
@@ -193,7 +195,7 @@ func checkInvariants(t *testing.T, v *View) {
 // The log of every released version, and the snapshot it led to, are kept. A change of
 // what an old command means, or of how it is written, fails here.
 func TestOldLogsReplay(t *testing.T) {
-	const current = "format2"
+	const current = "format3"
 	dir := "testdata"
 	if *update {
 		log := randomLog(t, 42, 1200)

@@ -38,6 +38,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 	t := &tx{db: db, txn: db.Txn(true)}
 	defer t.txn.Abort() // does nothing after Commit
 	var routes []netip.Prefix
+	vaultSize := 0
 	for _, read := range []func() error{
 		func() error { return readTable[User](t, dec, tableUsers, h.Users, nil) },
 		func() error {
@@ -62,6 +63,13 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 		func() error { return readTable[retired](t, dec, tableRetired, h.Retired, nil) },
 		func() error { return readTable[released](t, dec, tableReleased, h.Released, nil) },
 		func() error { return readAnswers(t, dec, h) },
+		func() error {
+			return readTable(t, dec, tableVault, h.Vault, func(x *vaultValue) error {
+				vaultSize += len(x.Value)
+				return checkVault(x)
+			})
+		},
+		func() error { return readTable(t, dec, tableVaultLocks, h.VaultLocks, checkVaultLock) },
 	} {
 		if err := read(); err != nil {
 			return nil, meta{}, err
@@ -82,6 +90,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy, Pending: h.Pending,
 		Level: h.Format, Vpnd: h.Vpnd, Forgot: h.Forgot,
 		users: int(h.Users), devices: int(h.Devices), sessions: int(h.Sessions), audits: int(h.Audit),
+		vault: int(h.Vault), vaultSize: vaultSize, vaultLocks: int(h.VaultLocks),
 		policyAt: h.Index, settingsAt: h.Index,
 	}, nil
 }
@@ -115,6 +124,9 @@ func readHeader(dec *cbor.Decoder) (header, error) {
 	if h.Format < levelAnswers && (h.Forgot != 0 || h.Settings != nil && h.Settings.MTU != 0) {
 		return header{}, fmt.Errorf("reading its header: it has fields that format %d has not", h.Format)
 	}
+	if h.Format < levelVault && (h.Vault != 0 || h.VaultLocks != 0) {
+		return header{}, fmt.Errorf("reading its header: it has a vault, which format %d has not", h.Format)
+	}
 	if h.Settings != nil {
 		if err := checkNetwork(h.Settings.Network); err != nil {
 			return header{}, fmt.Errorf("reading its network: %w", err)
@@ -132,6 +144,7 @@ func checkUnique(t *tx, h header) error {
 	}{
 		{tableUsers, h.Users}, {tableDevices, h.Devices}, {tableInvitations, h.Invitations}, {tableSessions, h.Sessions},
 		{tablePolicies, h.Policies}, {tableAudit, h.Audit}, {tableRetired, h.Retired}, {tableReleased, h.Released}, {tableRequests, h.Remembered},
+		{tableVault, h.Vault}, {tableVaultLocks, h.VaultLocks},
 	}
 	tables := schema().Tables
 	for _, w := range want {

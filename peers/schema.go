@@ -20,6 +20,8 @@ const (
 	tableRetired     = "retired"
 	tableReleased    = "released"
 	tableRequests    = "requests"
+	tableVault       = "vault"
+	tableVaultLocks  = "vault_locks"
 )
 
 const (
@@ -92,6 +94,13 @@ func schema() *memdb.DBSchema {
 	table(tableRequests, map[string]memdb.Indexer{
 		byID:    index[request](func(r *request) []byte { return r.ID[:] }),
 		byOrder: index[request](func(r *request) []byte { return orderKey(r.Order) }),
+	})
+	table(tableVault, map[string]memdb.Indexer{
+		byID: index[vaultValue](func(x *vaultValue) []byte { return []byte(x.Name) }),
+	})
+	table(tableVaultLocks, map[string]memdb.Indexer{
+		byID:  index[vaultLock](func(l *vaultLock) []byte { return []byte(l.Name) }),
+		byEnd: index[vaultLock](func(l *vaultLock) []byte { return append(orderKey(uint64(l.End)), l.Name...) }),
 	})
 	return &memdb.DBSchema{Tables: tables}
 }

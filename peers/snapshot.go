@@ -32,6 +32,8 @@ type header struct {
 	Pending     *Pending  `cbor:"19,keyasint,omitempty"`
 	Forgot      uint64    `cbor:"20,keyasint,omitempty"` // from format 2
 	Vpnd        string    `cbor:"21,keyasint,omitempty"` // which vpnd raised the level; from format 3
+	Vault       uint64    `cbor:"22,keyasint,omitempty"` // from format 3
+	VaultLocks  uint64    `cbor:"23,keyasint,omitempty"` // from format 3
 }
 
 // WriteTo writes the canonical snapshot: equal states give equal bytes.
@@ -54,7 +56,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		Users: uint64(v.m.users), Devices: uint64(v.m.devices), Invitations: count(tableInvitations),
 		Sessions: uint64(v.m.sessions), Policies: count(tablePolicies), Audit: uint64(v.m.audits),
 		Retired: count(tableRetired), Released: count(tableReleased), Remembered: count(tableRequests),
-		Pending: v.m.Pending, Forgot: v.m.Forgot, Vpnd: v.m.Vpnd,
+		Pending: v.m.Pending, Forgot: v.m.Forgot, Vpnd: v.m.Vpnd, Vault: uint64(v.m.vault), VaultLocks: uint64(v.m.vaultLocks),
 	})
 	writeTable[User](v, out, tableUsers)
 	writeTable[Device](v, out, tableDevices)
@@ -71,6 +73,8 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 			out.write(r.wire())
 		}
 	}
+	writeTable[vaultValue](v, out, tableVault)
+	writeTable[vaultLock](v, out, tableVaultLocks)
 	if out.err == nil {
 		out.err = buffer.Flush()
 	}

@@ -87,6 +87,7 @@ type meta struct {
 
 	// Follow from the rest.
 	users, devices, sessions, audits int
+	vault, vaultSize, vaultLocks     int    // values, the bytes of all, locks that are there
 	policyAt, settingsAt             uint64 // the index of the last change
 }
 
