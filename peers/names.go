@@ -62,6 +62,28 @@ func CheckEndpoint(s string) error {
 	return nil
 }
 
+// shared is the space between a provider's NAT and its customers (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// NotPublic says what keeps people elsewhere from dialling an endpoint, as far as can be told
+// without asking anybody; it is empty where nothing does.
+func NotPublic(endpoint string) string {
+	a, err := netip.ParseAddrPort(endpoint)
+	if err != nil {
+		return "" // a name
+	}
+	ip := a.Addr().Unmap()
+	switch {
+	case ip.IsLoopback(), ip.IsUnspecified():
+		return "this host has no address that could be told"
+	case ip.IsPrivate(), ip.IsLinkLocalUnicast():
+		return "it is a private address"
+	case shared.Contains(ip):
+		return "it is an address behind a provider's NAT"
+	}
+	return ""
+}
+
 // CheckURL checks the public portal's URL.
 func CheckURL(s string) error {
 	host, ok := strings.CutPrefix(s, "https://")

@@ -112,3 +112,17 @@ func TestAddressesAreFoundInTheirSpelling(t *testing.T) {
 		refused(c, Configure{DNS: &dns}, ErrInvalid)
 	}
 }
+
+// What is private or this host's own can be told from the address alone; a name cannot.
+func TestNotPublic(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"192.0.2.1:51820": "", "[2001:db8::1]:51820": "", "vpn.example.com:51820": "", "": "", "100.128.0.1:1": "",
+		"10.0.0.1:1": "private", "172.16.9.9:1": "private", "192.168.1.1:1": "private", "169.254.1.1:1": "private",
+		"[fd00::1]:1": "private", "[fe80::1]:1": "private", "[::ffff:10.0.0.1]:1": "private",
+		"127.0.0.1:1": "no address", "[::1]:1": "no address", "0.0.0.0:1": "no address", "100.64.0.1:1": "NAT",
+	} {
+		if got := NotPublic(endpoint); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%q: %q; want %q", endpoint, got, want)
+		}
+	}
+}

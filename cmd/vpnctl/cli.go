@@ -34,6 +34,7 @@ type cli struct {
 	Time       timeCmd       `cmd:"" help:"Mend a clock that ran backwards."`
 	Completion completionCmd `cmd:"" help:"Print the line that gives your shell completion."`
 	Man        manCmd        `cmd:"" help:"Print the manual page."`
+	Greet      greetCmd      `cmd:"" hidden:"" help:"What the package says when it was installed."`
 }
 
 // Exit codes, for scripts.

@@ -42,6 +42,9 @@ func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest)
 	if st.PlaneErr != nil {
 		out.Complaints = []string{"the data plane does not answer: " + st.PlaneErr.Error()}
 	}
+	if why := peers.NotPublic(set.Endpoint); why != "" {
+		out.Complaints = append(out.Complaints, "people elsewhere cannot dial "+set.Endpoint+", as "+why+": vpnctl settings set --endpoint HOST:PORT names what they can")
+	}
 	for _, d := range st.Spellings {
 		out.Complaints = append(out.Complaints, "the key of "+d+" has a second spelling, which may have been revoked: vpnctl device rotate "+d+" gives it a new one")
 	}

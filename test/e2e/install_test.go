@@ -58,7 +58,12 @@ func TestInstall(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "linux")
 			m := w.newMachine(w.gw, init)
-			m.install(deb(t, ""))
+			out := m.install(deb(t, ""))
+			for _, line := range []string{"Invite the first person:     vpnctl user add NAME", "If something is in the way:  vpnctl doctor"} {
+				if !strings.Contains(out, line) {
+					t.Errorf("the package does not say %q:\n%s", line, out)
+				}
+			}
 			m.serves(20 * time.Second)
 			m.logOnFailure()
 			t.Run("privileges", func(t *testing.T) { installedPrivileges(t, m) })
