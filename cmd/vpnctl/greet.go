@@ -15,6 +15,10 @@ func (c *greetCmd) Run(ctx context.Context, a *app) error {
 	const help = "If something is in the way:  vpnctl doctor"
 	r, err := a.api.gateway().GetStatus(ctx, &vpnv1.GetStatusRequest{})
 	switch {
+	case a.json && err == nil:
+		return a.printJSON(r)
+	case a.json:
+		return err
 	case err != nil:
 		fmt.Fprintln(a.out, "vpnd does not run. Start it: service vpnd start")
 	case r.Users == 0:
