@@ -1,6 +1,6 @@
 // Package peers is the replicated state: users, devices, invitations, sessions,
-// addresses, settings and policy versions, and the commands that change them, with a file
-// for each subject.
+// addresses, settings, policy versions and a vault of sealed values, and the commands that
+// change them, with a file for each subject.
 //
 // Apply is deterministic: no clock, no randomness, no crypto, no dependence on map
 // order. Whoever proposes a command stamps time, ids and random values into it.

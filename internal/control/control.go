@@ -61,6 +61,7 @@ type Service struct {
 	started time.Time
 	pinned  map[string]string
 
+	vault *Vault
 	certs *certificates
 	drift chan dataplane.Drift
 	lost  lossCounter
@@ -79,6 +80,7 @@ func New(c Config) *Service {
 	}
 	s.started = s.now()
 	s.certs = newCertificates(s)
+	s.vault = &Vault{&s.node, newID()}
 	return s
 }
 

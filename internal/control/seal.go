@@ -11,8 +11,8 @@ import (
 	"vpnd/peers"
 )
 
-// The fields that are sealed. Owner is the cluster for the gateway's keys, the user for
-// a TOTP secret (pending or confirmed: it moves from the invitation to the user as it
+// The fields that are sealed, and those of the vault (vault.go). Owner is the cluster for the
+// gateway's keys and for the vault, the user for a TOTP secret (pending or confirmed: it moves from the invitation to the user as it
 // is), and the device for a preshared key.
 const (
 	fieldWireGuard = "wireguard.private-key"
@@ -75,6 +75,11 @@ func (s *Sealer) Open(owner peers.ID, field string, sealed peers.Sealed) ([]byte
 		return nil, fmt.Errorf("open %s: %w", field, ErrSealed)
 	}
 	return plain, nil
+}
+
+// plainSize is how long what was sealed is.
+func (s *Sealer) plainSize(sealed peers.Sealed) int {
+	return max(0, len(sealed)-1-s.aead.NonceSize()-s.aead.Overhead())
 }
 
 // sealAD is version, owner and field: the first two have a fixed length, so no two
