@@ -152,18 +152,20 @@ func TestVaultElsewhere(t *testing.T) {
 	if v.Leads() || !w.Vault().Leads() {
 		t.Error("the wrong one leads")
 	}
-	every := func(v *Vault, kind string) {
+	every := func(v *Vault, code string) {
 		t.Helper()
 		for _, err := range []error{v.Store(ctx, "a", nil), v.Delete(ctx, "challenge"), v.Lock(ctx, "a", time.Minute), v.Unlock(ctx, "a")} {
-			wantCode(t, err, kind)
+			if e := wantCode(t, err, KindNoLeader); e.Code != code {
+				t.Errorf("refused as %v, want %s", e, code)
+			}
 		}
 	}
-	every(v, KindNoLeader)
+	every(v, "no_leader")
 	w.store.Follower.Store(true)
-	every(w.Vault(), KindNoLeader)
+	every(w.Vault(), "no_leader")
 	w.store.Follower.Store(false)
 	w.store.SetFail(store.ErrNoLeader) // lost between the question and the command
-	every(w.Vault(), KindNoLeader)
+	every(w.Vault(), "leader_lost")
 	w.store.SetFail(nil)
 	if got, _, err := w.Vault().Load("challenge"); err != nil || string(got) != "token" {
 		t.Errorf("what was refused has changed it: %q, %v", got, err)
