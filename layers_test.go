@@ -41,6 +41,8 @@ var layer = map[string]int{
 	"vpnd/internal/reconcile":              7,
 	"vpnd/internal/control":                7,
 	"vpnd/internal/control/controltest":    5,
+	"vpnd/internal/acme":                   8,
+	"vpnd/internal/acme/acmetest":          0,
 	"vpnd/internal/api":                    8,
 	"vpnd/portal":                          8,
 	"vpnd/protected-app":                   8,
@@ -52,7 +54,8 @@ var layer = map[string]int{
 
 // only lists modules that these packages alone may import.
 var only = map[string][]string{
-	"github.com/hashicorp/raft": {"vpnd/internal/store"},
+	"github.com/hashicorp/raft":        {"vpnd/internal/store"},
+	"github.com/caddyserver/certmagic": {"vpnd/internal/acme"},
 	"google.golang.org/grpc": {
 		"vpnd/internal/api", "vpnd/proto/vpn/v1", "vpnd/cmd/vpnd", "vpnd/cmd/vpnctl", "vpnd/protected-app", "vpnd/packaging/run",
 	},

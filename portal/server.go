@@ -23,6 +23,23 @@ func NewServer(h http.Handler, logf func(format string, args ...any)) *http.Serv
 	}
 }
 
+// ToHTTPS leads whoever came without TLS to the same path of the portal's URL, whatever host he
+// asked for.
+func ToHTTPS(url func() string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		to := url()
+		if to == "" || !strings.HasPrefix(r.URL.Path, "/") || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Location", to+r.URL.EscapedPath())
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	})
+}
+
 type logWriter func(format string, args ...any)
 
 // Write drops the lines about TLS handshakes: on a public port they are the weather.

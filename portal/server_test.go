@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	neturl "net/url"
 	"strings"
 	"testing"
 )
@@ -54,5 +56,37 @@ func TestAssetsNameNobody(t *testing.T) {
 				t.Errorf("%s has %q", name, bad)
 			}
 		}
+	}
+}
+
+// Port 80 leads to the portal's own URL, whatever was asked for.
+func TestToHTTPS(t *testing.T) {
+	url := "https://vpn.example.com"
+	h := ToHTTPS(func() string { return url })
+	for _, c := range []struct {
+		method, target, host, want string
+		status                     int
+	}{
+		{"GET", "/enroll", "evil.example", "https://vpn.example.com/enroll", 307},
+		{"HEAD", "/", "10.0.0.1", "https://vpn.example.com/", 307},
+		{"GET", "http://evil.example/a%0d%0ab?x=1", "evil.example", "https://vpn.example.com/a%0d%0ab", 307},
+		{"GET", "//evil.example/", "x", "https://vpn.example.com//evil.example/", 307},
+		{"POST", "/enroll", "x", "", 404},
+	} {
+		r := httptest.NewRequest(c.method, c.target, nil)
+		r.Host = c.host
+		if strings.HasPrefix(c.target, "//") {
+			r.URL = &neturl.URL{Path: c.target}
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if got := w.Header().Get("Location"); w.Code != c.status || got != c.want {
+			t.Errorf("%s %s: %d to %q, want %d to %q", c.method, c.target, w.Code, got, c.status, c.want)
+		}
+	}
+	url = ""
+	w := httptest.NewRecorder()
+	if h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil)); w.Code != 404 {
+		t.Errorf("without a URL: %d", w.Code)
 	}
 }

@@ -25,7 +25,7 @@ func (a *app) invitation(i *vpnv1.Invitation, f invitationFlags) error {
 		}
 	}
 	if i.CaFingerprint != "" {
-		a.printf("The browser will warn about the certificate: it is signed by this gateway's own\nauthority. Compare its SHA-256 fingerprint:\n\n")
+		a.printf("The browser is going to say that the connection is not private, because this gateway\nvouches for itself. Before going on, open the certificate (by the warning, or by the sign\nbefore the address): the last one in its chain must have this SHA-256 fingerprint:\n\n")
 		for _, line := range fingerprint(i.CaFingerprint) {
 			a.printf("    %s\n", line)
 		}

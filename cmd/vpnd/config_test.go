@@ -115,7 +115,7 @@ func TestCheckConfig(t *testing.T) {
 	if code := Main(t.Context(), []string{"--check-config", "--data", dir + "/d", "--sealing-key", dir + "/k"}, &out); code != 0 {
 		t.Fatalf("exit code %d: %s", code, out.String())
 	}
-	for _, want := range []string{"portal       :9443", "the variable VPND_PORTAL", "the flag --data", "interface    vpn0"} {
+	for _, want := range []string{"portal          :9443", "the variable VPND_PORTAL", "the flag --data", "interface       vpn0"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}

@@ -19,6 +19,7 @@ import (
 
 	"vpnd/acl/rules"
 	"vpnd/internal/accept"
+	"vpnd/internal/acme"
 	"vpnd/internal/api"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
@@ -49,6 +50,8 @@ type Daemon struct {
 	journal bool         // the log goes to systemd's journal
 
 	public         net.Listener
+	plain          net.Listener  // port 80 with --acme; nil: not to be had
+	acme           *acme.Manager // nil: no --acme
 	control, whois net.Listener
 }
 
@@ -75,6 +78,7 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 	if d.public, err = reservePortal(f.Portal); err != nil {
 		return nil, err
 	}
+	d.reserveHTTP()
 	if err := d.reserveMetrics(); err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 
 func (d *Daemon) planeConfig() dataplane.Config {
 	own := []netip.AddrPort{d.flags.wireguard}
-	for _, l := range []net.Listener{d.public, d.scrapes} {
+	for _, l := range []net.Listener{d.public, d.plain, d.scrapes} {
 		if l != nil {
 			own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
 		}
@@ -237,6 +241,7 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 	d.serveGRPC(ctx, g, d.limitControl(d.control), edge.Control())
 	d.serveGRPC(ctx, g, d.limitWhoIs(d.whois), edge.WhoIs())
 	d.serveMetrics(ctx, g)
+	d.serveACME(ctx, g)
 	d.greet(ctx, settings)
 	return d.serveManager(ctx, g)
 }
@@ -265,7 +270,7 @@ func (d *Daemon) serveGRPC(ctx context.Context, g *errgroup.Group, l net.Listene
 // Close takes everything away again; it may be called after a failed Open.
 func (d *Daemon) Close() error {
 	var errs []error
-	for _, l := range []net.Listener{d.public, d.control, d.whois, d.scrapes} {
+	for _, l := range []net.Listener{d.public, d.plain, d.control, d.whois, d.scrapes} {
 		if l != nil {
 			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)

@@ -30,6 +30,9 @@ type Flags struct {
 	URL        string `name:"url" help:"How people reach the public portal; made from the endpoint." placeholder:"URL" env:"VPND_URL"`
 	Cert       string `help:"Certificate of the portal, reloaded when it changes; else the own CA issues one." placeholder:"FILE" env:"VPND_CERT"`
 	Key        string `help:"Key of --cert." placeholder:"FILE" env:"VPND_KEY"`
+	ACME       string `name:"acme" help:"Get and renew the portal's certificate from Let's Encrypt for the name in --url; the e-mail address is for its warnings. The portal then listens on port 443 unless --portal says otherwise." placeholder:"EMAIL" env:"VPND_ACME"`
+	ACMEServer string `name:"acme-directory" help:"Another authority that speaks ACME, by its directory." placeholder:"URL" env:"VPND_ACME_DIRECTORY"`
+	ACMECA     string `name:"acme-ca" help:"Certificates (PEM) by which that authority's own HTTPS is trusted, instead of the host's." placeholder:"FILE" env:"VPND_ACME_CA"`
 	SealingKey string `help:"Key that seals the secrets in the state; keep a copy apart from backups (as root /etc/vpnd/sealing.key, else $$XDG_CONFIG_HOME/vpnd/sealing.key)." placeholder:"FILE" env:"VPND_SEALING_KEY"`
 	Control    string `help:"Socket for vpnctl (as root /run/vpnd/control.sock, else in --data); whois.sock is made beside it." placeholder:"PATH" env:"VPND_CONTROL"`
 	WhoisGroup string `help:"Group, by name or number, that may ask whois.sock who is calling." default:"vpnd" placeholder:"GROUP" env:"VPND_WHOIS_GROUP"`
@@ -85,6 +88,9 @@ func (f *Flags) complete() (err error) {
 	}
 	if f.wireguard, err = listenAddr(f.WireGuard); err != nil {
 		return fmt.Errorf("--wireguard %q: %w", f.WireGuard, err)
+	}
+	if err := f.completeACME(); err != nil {
+		return err
 	}
 	if _, err := listenAddr(f.Portal); err != nil {
 		return fmt.Errorf("--portal %q: %w", f.Portal, err)

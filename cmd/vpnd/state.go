@@ -105,8 +105,11 @@ func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) 
 		return err
 	}
 	d.service = control.New(control.Config{
-		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.logf("control"), Pinned: d.flags.pinned(),
+		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.logf("control"), Pinned: d.flags.pinned(), Attention: d.attention,
 	})
+	if err := d.openACME(); err != nil {
+		return err
+	}
 	if d.tls, err = d.service.TLSConfig(d.flags.Cert, d.flags.Key); err != nil {
 		return remedy(err, "--cert and --key")
 	}

@@ -48,6 +48,7 @@ func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest)
 	for _, d := range st.Spellings {
 		out.Complaints = append(out.Complaints, "the key of "+d+" has a second spelling, which may have been revoked: vpnctl device rotate "+d+" gives it a new one")
 	}
+	out.Complaints = append(out.Complaints, st.Attention...)
 	for _, e := range st.Ignored {
 		out.Complaints = append(out.Complaints, fmt.Sprintf("line %d of the policy: %s", e.Line, e.Message))
 	}

@@ -23,8 +23,9 @@ type certificates struct {
 	mu        sync.Mutex
 	certFile  string // empty: the own CA
 	keyFile   string
-	checked   time.Time    // when the files were last looked at
-	seen      [2]fileStamp // as they were then
+	issued    func(*tls.ClientHelloInfo) *tls.Certificate // from an authority; nil, or gives nil: none
+	checked   time.Time                                   // when the files were last looked at
+	seen      [2]fileStamp                                // as they were then
 	current   *tls.Certificate
 	host      string // that current is for; own CA only
 	authority string // fingerprint of the CA that signed it
@@ -38,10 +39,20 @@ type fileStamp struct {
 
 func newCertificates(s *Service) *certificates { return &certificates{s: s} }
 
+// given says whether the portal's certificate is of another authority than our own.
 func (c *certificates) given() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.certFile != ""
+	return c.certFile != "" || c.issued != nil && c.issued(nil) != nil
+}
+
+// UseIssued lets the portal serve what an authority has issued (ACME), while there is something,
+// and the answers to its challenges. It is called before TLSConfig. The function is called with
+// nil for what an ordinary client gets.
+func (s *Service) UseIssued(f func(*tls.ClientHelloInfo) *tls.Certificate) {
+	s.certs.mu.Lock()
+	defer s.certs.mu.Unlock()
+	s.certs.issued = f
 }
 
 // TLSConfig is the portal's: TLS 1.3 alone. With both files it serves their pair, read
@@ -60,14 +71,23 @@ func (s *Service) TLSConfig(certFile, keyFile string) (*tls.Config, error) {
 	if _, err := s.certs.get(nil); err != nil {
 		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.certs.get}, nil
+	t := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.certs.get}
+	if s.certs.issued != nil {
+		t.NextProtos = []string{"http/1.1", "acme-tls/1"} // the latter for a challenge (RFC 8737)
+	}
+	return t, nil
 }
 
 // get is tls.Config.GetCertificate. The name that the client asks for plays no part:
 // the portal has one name, and answers no other.
-func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *certificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.issued != nil {
+		if cert := c.issued(hello); cert != nil {
+			return cert, nil
+		}
+	}
 	if c.certFile != "" {
 		return c.fromFilesLocked()
 	}

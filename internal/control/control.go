@@ -48,6 +48,8 @@ type Config struct {
 	Version string
 	Logf    func(format string, args ...any)
 	Pinned  map[string]string // settings that flags of this gateway give, and by which
+	// Attention is what else is wrong with this gateway, for its status; nil: nothing can be.
+	Attention func() []string
 }
 
 // Service has the use cases, as an edge calls them. What a leader must decide it asks a
@@ -61,7 +63,9 @@ type Service struct {
 	started time.Time
 	pinned  map[string]string
 
-	vault *Vault
+	vault     *Vault
+	attention func() []string
+
 	certs *certificates
 	drift chan dataplane.Drift
 	lost  lossCounter
@@ -72,7 +76,7 @@ type Service struct {
 // New returns a Service.
 func New(c Config) *Service {
 	s := &Service{
-		node: newNode(c), gateway: c.Gateway, decider: c.Decider, pinned: c.Pinned,
+		node: newNode(c), gateway: c.Gateway, decider: c.Decider, pinned: c.Pinned, attention: c.Attention,
 		drift: make(chan dataplane.Drift, driftQueue),
 	}
 	if s.decider == nil {

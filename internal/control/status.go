@@ -18,6 +18,8 @@ type Status struct {
 	PlaneErr      error    // why Plane is empty
 	Spellings     []string // devices (USER/DEVICE) whose key has a second spelling
 
+	Attention []string // what else is wrong, in words
+
 	Ignored language.ErrorList // parts of the policy in force that this version refuses
 }
 
@@ -26,6 +28,9 @@ func (s *Service) Status(ctx context.Context) Status {
 	st := Status{
 		Version: s.version, Node: s.store.NodeID(), Leader: s.store.Leader(),
 		Started: s.started, Applied: s.gateway.Applied(), Spellings: s.spellings(s.View()),
+	}
+	if s.attention != nil {
+		st.Attention = s.attention()
 	}
 	if r := s.gateway.Rules(); r != nil {
 		st.Ignored = r.Policy().Ignored()
