@@ -47,3 +47,12 @@ func TestInvitationOfAFarYear(t *testing.T) {
 		}
 	}
 }
+
+// A time that no clock shows is refused where the command is made, by its own words.
+func TestInvitationOfNoTime(t *testing.T) {
+	never := time.Date(40000, 1, 1, 0, 0, 0, 0, time.UTC)
+	want := checkTime(never)
+	if _, err := (NewInvitation{Expires: never}).MarshalCBOR(); want == nil || err == nil || err.Error() != want.Error() {
+		t.Errorf("%v, want %v", err, want)
+	}
+}
