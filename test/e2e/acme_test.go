@@ -51,7 +51,7 @@ func TestACME(t *testing.T) {
 		if err := c.Run(); err != nil {
 			t.Fatalf("vpnctl %s: %v: %s", strings.Join(args, " "), err, errs.String())
 		}
-		return out.String()
+		return out.String() + errs.String() // what status complains of is there
 	}
 	served := func() *x509.Certificate {
 		t.Helper()
