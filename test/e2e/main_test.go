@@ -129,7 +129,11 @@ func prepare() error {
 			return err
 		}
 	}
-	return os.MkdirAll("/run/wireguard", 0o755) // wireguard-go's sockets
+	// wireguard-go's sockets: root's, and those of a vpnd that runs as another user.
+	if err := os.MkdirAll("/run/wireguard", 0o755); err != nil {
+		return err
+	}
+	return os.Chmod("/run/wireguard", os.ModeSticky|0o777)
 }
 
 // binary is the path of a built program.

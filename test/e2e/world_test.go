@@ -125,7 +125,7 @@ func (w *world) vpndArgs(more ...string) []string {
 		limit = fmt.Sprintf("ulimit -n %d && ", w.files)
 	}
 	args := []string{"sh", "-c", limit + `mkdir -p /run/vpnd && mount --bind "$0" /run/vpnd && ` + w.asUser() + ` "$@"`, w.path("run"), w.program(),
-		"--data", w.path("data"), "--sealing-key", w.path("sealing.key"),
+		"--data", w.path("data"), "--sealing-key", w.sealingKey(),
 		"--control", w.path("run/control.sock"), "--whois-group", fmt.Sprint(nobody),
 		"--plane", w.plane, "--interface", w.iface,
 		"--endpoint", gwPublic4 + ":51820", "--network", network, "--routes", routes,
@@ -135,8 +135,9 @@ func (w *world) vpndArgs(more ...string) []string {
 }
 
 // asUser is the shell's command that runs another as w.user, with the capabilities that the
-// unit gives. The TUN device is one of the world's own, so that its mode is known, and so is the
-// folder of wireguard-go's sockets, which the unit makes.
+// unit gives, and its group for whois. The TUN device is one of the world's own, so that its mode
+// is known. What vpnd writes is its user's; the folder above stays root's, as the app refuses one
+// that is another's.
 func (w *world) asUser() string {
 	if w.user == 0 {
 		return "exec"
@@ -146,9 +147,16 @@ func (w *world) asUser() string {
 	if mode == "" {
 		mode = "0666"
 	}
-	return fmt.Sprintf(`chown %[1]d:%[1]d %[2]s %[3]s && rm -f %[2]s/tun && mknod -m %[4]s %[2]s/tun c 10 200 && mount --bind %[2]s/tun /dev/net/tun &&
-mkdir -p %[2]s/wireguard /var/run/wireguard && chown %[1]d:%[1]d %[2]s/wireguard && mount --bind %[2]s/wireguard /var/run/wireguard &&
-exec setpriv --reuid %[1]d --regid %[1]d --clear-groups --inh-caps %[5]s --ambient-caps %[5]s --bounding-set %[5]s --`, w.user, w.dir, w.path("run"), mode, caps)
+	return fmt.Sprintf(`chown %[1]d:%[1]d %[3]s && install -d -o %[1]d -g %[1]d -m 0700 %[2]s/data %[2]s/key && rm -f %[2]s/tun && mknod -m %[4]s %[2]s/tun c 10 200 && mount --bind %[2]s/tun /dev/net/tun &&
+exec setpriv --reuid %[1]d --regid %[1]d --groups %[6]d --inh-caps %[5]s --ambient-caps %[5]s --bounding-set %[5]s --`, w.user, w.dir, w.path("run"), mode, caps, nobody)
+}
+
+// sealingKey is where vpnd makes its sealing key: in a folder that its user may write to.
+func (w *world) sealingKey() string {
+	if w.user != 0 {
+		return w.path("key/sealing.key")
+	}
+	return w.path("sealing.key")
 }
 
 // program is vpnd where its user may run it.
