@@ -43,13 +43,14 @@ var layer = map[string]int{
 	"vpnd/internal/control/controltest":    5,
 	"vpnd/internal/acme":                   8,
 	"vpnd/internal/acme/acmetest":          0,
-	"vpnd/internal/api":                    8,
+	"vpnd/internal/doctor":                 8,
+	"vpnd/internal/api":                    9,
 	"vpnd/portal":                          8,
 	"vpnd/protected-app":                   8,
 	"vpnd/internal/metrics":                5,
-	"vpnd/cmd/vpnd":                        9,
-	"vpnd/cmd/vpnctl":                      9,
-	"vpnd/packaging/run":                   9,
+	"vpnd/cmd/vpnd":                        10,
+	"vpnd/cmd/vpnctl":                      10,
+	"vpnd/packaging/run":                   10,
 }
 
 // only lists modules that these packages alone may import.

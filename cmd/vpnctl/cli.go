@@ -29,6 +29,7 @@ type cli struct {
 	Group      groupCmd      `cmd:"" help:"The groups of the policy."`
 	Settings   settingsCmd   `cmd:"" help:"What the whole gateway has in common."`
 	Status     statusCmd     `cmd:"" help:"What the gateway is and how it does."`
+	Doctor     doctorCmd     `cmd:"" help:"What is in the way, and what to do about it."`
 	Whois      whoisCmd      `cmd:"" help:"Whose tunnel address this is."`
 	Audit      auditCmd      `cmd:"" help:"What was done, by whom."`
 	Time       timeCmd       `cmd:"" help:"Mend a clock that ran backwards."`

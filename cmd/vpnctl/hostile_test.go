@@ -100,7 +100,7 @@ var hostileArgs = map[string]string{
 	"session ls": "", "session end": "alice",
 	"policy show": "", "policy check": "FILE", "policy apply": "FILE", "policy history": "", "policy rollback": "1 -y",
 	"policy diff": "FILE", "policy explain": "alice/phone db:5432", "policy edit": "", "policy confirm": "", "group ls": "", "group add": "ops bob", "group rm": "ops alice",
-	"settings show": "", "settings set": "--routes none", "status": "", "whois": "10.77.0.2", "audit": "",
+	"settings show": "", "settings set": "--routes none", "status": "", "doctor": "", "whois": "10.77.0.2", "audit": "",
 	"time reset": "-y", "completion": "bash", "man": "", "greet": "",
 }
 

@@ -120,7 +120,12 @@ func (d *Daemon) planeConfig() dataplane.Config {
 			own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
 		}
 	}
+	var portal uint16
+	if a, ok := d.public.Addr().(*net.TCPAddr); ok {
+		portal = uint16(a.Port)
+	}
 	return dataplane.Config{
+		Portal:    portal,
 		Interface: d.flags.Interface,
 		AppPort:   d.flags.AppPort,
 		AppSocket: d.flags.App,
@@ -237,6 +242,7 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 	d.serveHTTP(ctx, g, tls.NewListener(d.limitPublic(d.public), d.tls), portal.Public(pc))
 	d.serveHTTP(ctx, g, d.limitTunnel(tunnel), portal.Tunnel(pc))
 	edge := api.New(d.service, d.logf("api"))
+	edge.Doctor = d.diagnose
 	g.Go(func() error { edge.Run(ctx); return nil })
 	d.serveGRPC(ctx, g, d.limitControl(d.control), edge.Control())
 	d.serveGRPC(ctx, g, d.limitWhoIs(d.whois), edge.WhoIs())

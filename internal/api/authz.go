@@ -61,6 +61,7 @@ var allowed = map[string]roles{
 	vpnv1.GatewayService_ListAudit_FullMethodName:   admins,
 	vpnv1.GatewayService_SetSettings_FullMethodName: admins,
 	vpnv1.GatewayService_ResetTime_FullMethodName:   admins,
+	vpnv1.GatewayService_Diagnose_FullMethodName:    admins,
 
 	vpnv1.WhoIsService_WhoIs_FullMethodName: anyone,
 

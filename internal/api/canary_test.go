@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -258,6 +259,10 @@ func exerciseAll(t *testing.T, w *world, cc *grpc.ClientConn, c *controltest.Can
 	must(second(policies.ListPolicies(ctx, &vpnv1.ListPoliciesRequest{})))
 	must(second(gw.SetSettings(ctx, &vpnv1.SetSettingsRequest{Url: ptr("https://other.example.com")})))
 	must(second(gw.GetStatus(ctx, &vpnv1.GetStatusRequest{})))
+	_, err = gw.Diagnose(ctx, &vpnv1.DiagnoseRequest{}) // the doctor is vpnd's own; here is none
+	if status.Code(err) != codes.Unimplemented {
+		w.t.Errorf("Diagnose without a doctor: %v", err)
+	}
 	must(second(gw.ResetTime(ctx, &vpnv1.ResetTimeRequest{})))
 	must(second(w.TLSConfig("", "")))
 	stop := w.running()

@@ -38,6 +38,9 @@ type Edge struct {
 	s      *control.Service
 	logf   func(format string, args ...any)
 	health *health.Server
+
+	// Doctor looks at the installation, which the edge knows nothing of.
+	Doctor func(context.Context, *vpnv1.DiagnoseRequest) (*vpnv1.DiagnoseResponse, error)
 }
 
 // New returns an Edge; Run keeps its answer to health checks.

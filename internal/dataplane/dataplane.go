@@ -147,6 +147,7 @@ type Plane interface {
 // Config is what both planes need to start.
 type Config struct {
 	Interface string // linux: the tunnel's interface
+	Portal    uint16 // the public portal's TCP port, for complaints about who drops its packets; 0: none
 	AppPort   uint16 // the protected app's TCP port on the gateway's tunnel addresses
 	AppSocket string // netstack: the unix socket to which AppPort is relayed with PROXY v2
 	Flows     int    // netstack: flows at once, each a socket of the host; 0: 32,768

@@ -111,7 +111,7 @@ func (o Options) New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 		return nil, err
 	}
 	f, err := o.OpenFilter(ctx, FilterConfig{
-		Interface: c.Interface, AppPort: c.AppPort, PortalPort: portal.port,
+		Interface: c.Interface, AppPort: c.AppPort, PortalPort: portal.port, Public: c.Portal,
 		Mark: Mark, OnDrift: c.OnDrift, Log: c.Log,
 	})
 	if err != nil {

@@ -4957,6 +4957,371 @@ func (x *WhoIsResponse) GetTags() []string {
 	return nil
 }
 
+// DiagnoseRequest asks for a look at the installation.
+type DiagnoseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only whether anybody has come from outside: quick, to be asked again and again.
+	OutsideOnly   bool `protobuf:"varint,1,opt,name=outside_only,json=outsideOnly,proto3" json:"outside_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagnoseRequest) Reset() {
+	*x = DiagnoseRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagnoseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagnoseRequest) ProtoMessage() {}
+
+func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
+func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *DiagnoseRequest) GetOutsideOnly() bool {
+	if x != nil {
+		return x.OutsideOnly
+	}
+	return false
+}
+
+// DiagnoseResponse has what was found; what must be done comes first.
+type DiagnoseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Findings.
+	Findings []*Finding `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	// How far the nearest foreign client has come.
+	Outside *Outside `protobuf:"bytes,2,opt,name=outside,proto3" json:"outside,omitempty"`
+	// The UDP port that WireGuard listens on.
+	WireguardPort uint32 `protobuf:"varint,3,opt,name=wireguard_port,json=wireguardPort,proto3" json:"wireguard_port,omitempty"`
+	// The TCP port of the public portal.
+	PortalPort uint32 `protobuf:"varint,4,opt,name=portal_port,json=portalPort,proto3" json:"portal_port,omitempty"`
+	// The tunnel's interface; empty on netstack.
+	Interface string `protobuf:"bytes,5,opt,name=interface,proto3" json:"interface,omitempty"`
+	// The tunnel's prefixes.
+	Network       []string `protobuf:"bytes,6,rep,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagnoseResponse) Reset() {
+	*x = DiagnoseResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagnoseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagnoseResponse) ProtoMessage() {}
+
+func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
+func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *DiagnoseResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *DiagnoseResponse) GetOutside() *Outside {
+	if x != nil {
+		return x.Outside
+	}
+	return nil
+}
+
+func (x *DiagnoseResponse) GetWireguardPort() uint32 {
+	if x != nil {
+		return x.WireguardPort
+	}
+	return 0
+}
+
+func (x *DiagnoseResponse) GetPortalPort() uint32 {
+	if x != nil {
+		return x.PortalPort
+	}
+	return 0
+}
+
+func (x *DiagnoseResponse) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *DiagnoseResponse) GetNetwork() []string {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+// Finding is one thing that was looked at. docs/operations.md lists the codes.
+type Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A stable word.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// "must", "advice", "unknown" or "ok".
+	Severity string `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"`
+	// What it is about, a word.
+	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	// One line of English.
+	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// What to do, one line; empty where there is nothing to do.
+	Remedy string `protobuf:"bytes,5,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// What the text was made of.
+	Params        []*FindingParam `protobuf:"bytes,6,rep,name=params,proto3" json:"params,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *Finding) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Finding) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Finding) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Finding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Finding) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *Finding) GetParams() []*FindingParam {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+// FindingParam is a part of a finding that differs from case to case.
+type FindingParam struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its value.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindingParam) Reset() {
+	*x = FindingParam{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindingParam) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindingParam) ProtoMessage() {}
+
+func (x *FindingParam) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindingParam.ProtoReflect.Descriptor instead.
+func (*FindingParam) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *FindingParam) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FindingParam) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Outside is the last client that came from a foreign address.
+type Outside struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// USER/DEVICE.
+	Device string `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	// Its address, as WireGuard sees it.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Its last handshake.
+	HandshakeAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=handshake_at,json=handshakeAt,proto3" json:"handshake_at,omitempty"`
+	// Bytes that came from it through the tunnel.
+	Received int64 `protobuf:"varint,4,opt,name=received,proto3" json:"received,omitempty"`
+	// Whether it is signed in.
+	SignedIn      bool `protobuf:"varint,5,opt,name=signed_in,json=signedIn,proto3" json:"signed_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outside) Reset() {
+	*x = Outside{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outside) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outside) ProtoMessage() {}
+
+func (x *Outside) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outside.ProtoReflect.Descriptor instead.
+func (*Outside) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *Outside) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Outside) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Outside) GetHandshakeAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HandshakeAt
+	}
+	return nil
+}
+
+func (x *Outside) GetReceived() int64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Outside) GetSignedIn() bool {
+	if x != nil {
+		return x.SignedIn
+	}
+	return false
+}
+
 var File_vpn_v1_vpn_proto protoreflect.FileDescriptor
 
 const file_vpn_v1_vpn_proto_rawDesc = "" +
@@ -5312,7 +5677,33 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12H\n" +
 	"\x12session_expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x10sessionExpiresAt\x12\x12\n" +
-	"\x04tags\x18\x05 \x03(\tR\x04tags2\xa9\x04\n" +
+	"\x04tags\x18\x05 \x03(\tR\x04tags\"4\n" +
+	"\x0fDiagnoseRequest\x12!\n" +
+	"\foutside_only\x18\x01 \x01(\bR\voutsideOnly\"\xea\x01\n" +
+	"\x10DiagnoseResponse\x12+\n" +
+	"\bfindings\x18\x01 \x03(\v2\x0f.vpn.v1.FindingR\bfindings\x12)\n" +
+	"\aoutside\x18\x02 \x01(\v2\x0f.vpn.v1.OutsideR\aoutside\x12%\n" +
+	"\x0ewireguard_port\x18\x03 \x01(\rR\rwireguardPort\x12\x1f\n" +
+	"\vportal_port\x18\x04 \x01(\rR\n" +
+	"portalPort\x12\x1c\n" +
+	"\tinterface\x18\x05 \x01(\tR\tinterface\x12\x18\n" +
+	"\anetwork\x18\x06 \x03(\tR\anetwork\"\xad\x01\n" +
+	"\aFinding\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x18\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x16\n" +
+	"\x06remedy\x18\x05 \x01(\tR\x06remedy\x12,\n" +
+	"\x06params\x18\x06 \x03(\v2\x14.vpn.v1.FindingParamR\x06params\"8\n" +
+	"\fFindingParam\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xb3\x01\n" +
+	"\aOutside\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12=\n" +
+	"\fhandshake_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vhandshakeAt\x12\x1a\n" +
+	"\breceived\x18\x04 \x01(\x03R\breceived\x12\x1b\n" +
+	"\tsigned_in\x18\x05 \x01(\bR\bsignedIn2\xa9\x04\n" +
 	"\vUserService\x12:\n" +
 	"\aAddUser\x12\x16.vpn.v1.AddUserRequest\x1a\x17.vpn.v1.AddUserResponse\x12@\n" +
 	"\tListUsers\x12\x18.vpn.v1.ListUsersRequest\x1a\x19.vpn.v1.ListUsersResponse\x12:\n" +
@@ -5346,12 +5737,13 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"DiffPolicy\x12\x19.vpn.v1.DiffPolicyRequest\x1a\x1a.vpn.v1.DiffPolicyResponse\x12L\n" +
 	"\rExplainPolicy\x12\x1c.vpn.v1.ExplainPolicyRequest\x1a\x1d.vpn.v1.ExplainPolicyResponse\x12C\n" +
 	"\n" +
-	"ListGroups\x12\x19.vpn.v1.ListGroupsRequest\x1a\x1a.vpn.v1.ListGroupsResponse2\x9e\x02\n" +
+	"ListGroups\x12\x19.vpn.v1.ListGroupsRequest\x1a\x1a.vpn.v1.ListGroupsResponse2\xdd\x02\n" +
 	"\x0eGatewayService\x12@\n" +
 	"\tGetStatus\x12\x18.vpn.v1.GetStatusRequest\x1a\x19.vpn.v1.GetStatusResponse\x12@\n" +
 	"\tListAudit\x12\x18.vpn.v1.ListAuditRequest\x1a\x19.vpn.v1.ListAuditResponse\x12F\n" +
 	"\vSetSettings\x12\x1a.vpn.v1.SetSettingsRequest\x1a\x1b.vpn.v1.SetSettingsResponse\x12@\n" +
-	"\tResetTime\x12\x18.vpn.v1.ResetTimeRequest\x1a\x19.vpn.v1.ResetTimeResponse2D\n" +
+	"\tResetTime\x12\x18.vpn.v1.ResetTimeRequest\x1a\x19.vpn.v1.ResetTimeResponse\x12=\n" +
+	"\bDiagnose\x12\x17.vpn.v1.DiagnoseRequest\x1a\x18.vpn.v1.DiagnoseResponse2D\n" +
 	"\fWhoIsService\x124\n" +
 	"\x05WhoIs\x12\x14.vpn.v1.WhoIsRequest\x1a\x15.vpn.v1.WhoIsResponseB\x19Z\x17vpnd/proto/vpn/v1;vpnv1b\x06proto3"
 
@@ -5367,7 +5759,7 @@ func file_vpn_v1_vpn_proto_rawDescGZIP() []byte {
 	return file_vpn_v1_vpn_proto_rawDescData
 }
 
-var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_vpn_v1_vpn_proto_goTypes = []any{
 	(*User)(nil),                     // 0: vpn.v1.User
 	(*Invitation)(nil),               // 1: vpn.v1.Invitation
@@ -5445,31 +5837,36 @@ var file_vpn_v1_vpn_proto_goTypes = []any{
 	(*ResetTimeResponse)(nil),        // 73: vpn.v1.ResetTimeResponse
 	(*WhoIsRequest)(nil),             // 74: vpn.v1.WhoIsRequest
 	(*WhoIsResponse)(nil),            // 75: vpn.v1.WhoIsResponse
-	(*timestamppb.Timestamp)(nil),    // 76: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 77: google.protobuf.Duration
+	(*DiagnoseRequest)(nil),          // 76: vpn.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),         // 77: vpn.v1.DiagnoseResponse
+	(*Finding)(nil),                  // 78: vpn.v1.Finding
+	(*FindingParam)(nil),             // 79: vpn.v1.FindingParam
+	(*Outside)(nil),                  // 80: vpn.v1.Outside
+	(*timestamppb.Timestamp)(nil),    // 81: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 82: google.protobuf.Duration
 }
 var file_vpn_v1_vpn_proto_depIdxs = []int32{
-	76,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	76,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
-	76,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
-	76,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
-	76,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
-	76,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
-	76,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
-	76,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	76,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
-	76,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	76,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
-	76,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
+	81,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	81,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
+	81,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
+	81,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
+	81,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
+	81,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
+	81,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
+	81,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	81,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
+	81,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	81,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
+	81,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
 	6,   // 12: vpn.v1.PolicyDiff.changes:type_name -> vpn.v1.PolicyChange
-	76,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
-	76,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
+	81,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
+	81,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
 	8,   // 15: vpn.v1.FlowExplanation.grants:type_name -> vpn.v1.ExplainedGrant
 	8,   // 16: vpn.v1.FlowExplanation.others:type_name -> vpn.v1.ExplainedGrant
-	76,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	77,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
+	81,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	82,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
 	14,  // 19: vpn.v1.Settings.origins:type_name -> vpn.v1.Origin
-	77,  // 20: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
+	82,  // 20: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
 	0,   // 21: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
 	1,   // 22: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
 	0,   // 23: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
@@ -5479,10 +5876,10 @@ var file_vpn_v1_vpn_proto_depIdxs = []int32{
 	15,  // 27: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
 	15,  // 28: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
 	0,   // 29: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
-	77,  // 30: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
+	82,  // 30: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
 	1,   // 31: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
 	15,  // 32: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
-	77,  // 33: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
+	82,  // 33: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
 	1,   // 34: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
 	2,   // 35: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
 	2,   // 36: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
@@ -5497,7 +5894,7 @@ var file_vpn_v1_vpn_proto_depIdxs = []int32{
 	4,   // 45: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
 	5,   // 46: vpn.v1.GetPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
 	11,  // 47: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
-	77,  // 48: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
+	82,  // 48: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
 	4,   // 49: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
 	11,  // 50: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
 	15,  // 51: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
@@ -5512,79 +5909,85 @@ var file_vpn_v1_vpn_proto_depIdxs = []int32{
 	4,   // 60: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
 	5,   // 61: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
 	13,  // 62: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
-	76,  // 63: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	76,  // 64: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
+	81,  // 63: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	81,  // 64: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
 	5,   // 65: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
 	12,  // 66: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
-	77,  // 67: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
+	82,  // 67: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
 	13,  // 68: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
-	76,  // 69: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
-	76,  // 70: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
-	16,  // 71: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
-	18,  // 72: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
-	20,  // 73: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
-	22,  // 74: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
-	24,  // 75: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
-	26,  // 76: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
-	28,  // 77: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
-	30,  // 78: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
-	32,  // 79: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
-	34,  // 80: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
-	36,  // 81: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
-	38,  // 82: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
-	40,  // 83: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
-	42,  // 84: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
-	44,  // 85: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
-	46,  // 86: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
-	48,  // 87: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
-	50,  // 88: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
-	52,  // 89: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
-	54,  // 90: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
-	56,  // 91: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
-	64,  // 92: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
-	58,  // 93: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
-	60,  // 94: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
-	62,  // 95: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
-	66,  // 96: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
-	68,  // 97: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
-	70,  // 98: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
-	72,  // 99: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
-	74,  // 100: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
-	17,  // 101: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
-	19,  // 102: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
-	21,  // 103: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
-	23,  // 104: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
-	25,  // 105: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
-	27,  // 106: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
-	29,  // 107: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
-	31,  // 108: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
-	33,  // 109: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
-	35,  // 110: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
-	37,  // 111: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
-	39,  // 112: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
-	41,  // 113: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
-	43,  // 114: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
-	45,  // 115: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
-	47,  // 116: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
-	49,  // 117: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
-	51,  // 118: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
-	53,  // 119: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
-	55,  // 120: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
-	57,  // 121: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
-	65,  // 122: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
-	59,  // 123: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
-	61,  // 124: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
-	63,  // 125: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
-	67,  // 126: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
-	69,  // 127: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
-	71,  // 128: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
-	73,  // 129: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
-	75,  // 130: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
-	101, // [101:131] is the sub-list for method output_type
-	71,  // [71:101] is the sub-list for method input_type
-	71,  // [71:71] is the sub-list for extension type_name
-	71,  // [71:71] is the sub-list for extension extendee
-	0,   // [0:71] is the sub-list for field type_name
+	81,  // 69: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
+	81,  // 70: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
+	78,  // 71: vpn.v1.DiagnoseResponse.findings:type_name -> vpn.v1.Finding
+	80,  // 72: vpn.v1.DiagnoseResponse.outside:type_name -> vpn.v1.Outside
+	79,  // 73: vpn.v1.Finding.params:type_name -> vpn.v1.FindingParam
+	81,  // 74: vpn.v1.Outside.handshake_at:type_name -> google.protobuf.Timestamp
+	16,  // 75: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
+	18,  // 76: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
+	20,  // 77: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
+	22,  // 78: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
+	24,  // 79: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
+	26,  // 80: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
+	28,  // 81: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
+	30,  // 82: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
+	32,  // 83: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
+	34,  // 84: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
+	36,  // 85: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
+	38,  // 86: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
+	40,  // 87: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
+	42,  // 88: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
+	44,  // 89: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
+	46,  // 90: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
+	48,  // 91: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
+	50,  // 92: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
+	52,  // 93: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
+	54,  // 94: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
+	56,  // 95: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
+	64,  // 96: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
+	58,  // 97: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
+	60,  // 98: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
+	62,  // 99: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
+	66,  // 100: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
+	68,  // 101: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
+	70,  // 102: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
+	72,  // 103: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
+	76,  // 104: vpn.v1.GatewayService.Diagnose:input_type -> vpn.v1.DiagnoseRequest
+	74,  // 105: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
+	17,  // 106: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
+	19,  // 107: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
+	21,  // 108: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
+	23,  // 109: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
+	25,  // 110: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
+	27,  // 111: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
+	29,  // 112: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
+	31,  // 113: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
+	33,  // 114: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
+	35,  // 115: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
+	37,  // 116: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
+	39,  // 117: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
+	41,  // 118: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
+	43,  // 119: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
+	45,  // 120: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
+	47,  // 121: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
+	49,  // 122: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
+	51,  // 123: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
+	53,  // 124: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
+	55,  // 125: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
+	57,  // 126: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
+	65,  // 127: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
+	59,  // 128: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
+	61,  // 129: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
+	63,  // 130: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
+	67,  // 131: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
+	69,  // 132: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
+	71,  // 133: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
+	73,  // 134: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
+	77,  // 135: vpn.v1.GatewayService.Diagnose:output_type -> vpn.v1.DiagnoseResponse
+	75,  // 136: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
+	106, // [106:137] is the sub-list for method output_type
+	75,  // [75:106] is the sub-list for method input_type
+	75,  // [75:75] is the sub-list for extension type_name
+	75,  // [75:75] is the sub-list for extension extendee
+	0,   // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_vpn_v1_vpn_proto_init() }
@@ -5605,7 +6008,7 @@ func file_vpn_v1_vpn_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vpn_v1_vpn_proto_rawDesc), len(file_vpn_v1_vpn_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   76,
+			NumMessages:   81,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

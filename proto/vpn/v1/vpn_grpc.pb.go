@@ -1307,6 +1307,7 @@ const (
 	GatewayService_ListAudit_FullMethodName   = "/vpn.v1.GatewayService/ListAudit"
 	GatewayService_SetSettings_FullMethodName = "/vpn.v1.GatewayService/SetSettings"
 	GatewayService_ResetTime_FullMethodName   = "/vpn.v1.GatewayService/ResetTime"
+	GatewayService_Diagnose_FullMethodName    = "/vpn.v1.GatewayService/Diagnose"
 )
 
 // GatewayServiceClient is the client API for GatewayService service.
@@ -1323,6 +1324,8 @@ type GatewayServiceClient interface {
 	SetSettings(ctx context.Context, in *SetSettingsRequest, opts ...grpc.CallOption) (*SetSettingsResponse, error)
 	// ResetTime ends all sessions and sets the state's time to the clock's.
 	ResetTime(ctx context.Context, in *ResetTimeRequest, opts ...grpc.CallOption) (*ResetTimeResponse, error)
+	// Diagnose looks at the whole installation and returns what it found.
+	Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error)
 }
 
 type gatewayServiceClient struct {
@@ -1373,6 +1376,16 @@ func (c *gatewayServiceClient) ResetTime(ctx context.Context, in *ResetTimeReque
 	return out, nil
 }
 
+func (c *gatewayServiceClient) Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiagnoseResponse)
+	err := c.cc.Invoke(ctx, GatewayService_Diagnose_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GatewayServiceServer is the server API for GatewayService service.
 // All implementations must embed UnimplementedGatewayServiceServer
 // for forward compatibility.
@@ -1387,6 +1400,8 @@ type GatewayServiceServer interface {
 	SetSettings(context.Context, *SetSettingsRequest) (*SetSettingsResponse, error)
 	// ResetTime ends all sessions and sets the state's time to the clock's.
 	ResetTime(context.Context, *ResetTimeRequest) (*ResetTimeResponse, error)
+	// Diagnose looks at the whole installation and returns what it found.
+	Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error)
 	mustEmbedUnimplementedGatewayServiceServer()
 }
 
@@ -1408,6 +1423,9 @@ func (UnimplementedGatewayServiceServer) SetSettings(context.Context, *SetSettin
 }
 func (UnimplementedGatewayServiceServer) ResetTime(context.Context, *ResetTimeRequest) (*ResetTimeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResetTime not implemented")
+}
+func (UnimplementedGatewayServiceServer) Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Diagnose not implemented")
 }
 func (UnimplementedGatewayServiceServer) mustEmbedUnimplementedGatewayServiceServer() {}
 func (UnimplementedGatewayServiceServer) testEmbeddedByValue()                        {}
@@ -1502,6 +1520,24 @@ func _GatewayService_ResetTime_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GatewayService_Diagnose_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiagnoseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GatewayServiceServer).Diagnose(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GatewayService_Diagnose_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GatewayServiceServer).Diagnose(ctx, req.(*DiagnoseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // GatewayService_ServiceDesc is the grpc.ServiceDesc for GatewayService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1524,6 +1560,10 @@ var GatewayService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResetTime",
 			Handler:    _GatewayService_ResetTime_Handler,
+		},
+		{
+			MethodName: "Diagnose",
+			Handler:    _GatewayService_Diagnose_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -51,6 +51,9 @@ func (f *Filter) Complaints() []string {
 	if port == 0 {
 		packets = packets[1:]
 	}
+	if p := f.c.Public; p != 0 {
+		packets = append(packets, publicPortal(p))
+	}
 	out, err := complaints(context.Background(), packets, tun)
 	if lack := f.teller.Lack(); lack != "" {
 		out = append(out, lack)
@@ -59,6 +62,33 @@ func (f *Filter) Complaints() []string {
 		out = append(out, fmt.Sprintf("the tables of others could not be read, so they may drop what the gateway accepts: %v", err))
 	}
 	return append(out, legacyTables("/proc/net", tun)...)
+}
+
+// publicPortal is a packet to the portal from anywhere.
+func publicPortal(port uint16) traced {
+	return traced{what: fmt.Sprintf("the public portal's port %d/tcp", port), hook: nftables.ChainHookInput, proto: 6, dport: port, local: true}
+}
+
+// Foreign names the chains that will drop what clients send to these ports of this host, for
+// whoever may read the rules where no filter of ours runs.
+func Foreign(ctx context.Context, wireguard, portal uint16, tun string) []string {
+	packets := []traced{
+		{what: fmt.Sprintf("WireGuard's port %d/udp", wireguard), hook: nftables.ChainHookInput, proto: 17, dport: wireguard, local: true},
+		publicPortal(portal),
+	}
+	out, err := complaints(ctx, packets, tun)
+	if err != nil {
+		out = append(out, fmt.Sprintf("the tables of others could not be read, so they may drop what the gateway accepts: %v", err))
+	}
+	return append(out, legacyTables("/proc/net", tun)...)
+}
+
+// protocol is p's, as all these languages write it.
+func (p traced) protocol() string {
+	if p.proto == 6 {
+		return "tcp"
+	}
+	return "udp"
 }
 
 // legacyTables says what there may be of iptables-legacy. Its lists are root's alone, and
@@ -184,7 +214,7 @@ func remedy(t *ruleset, chain string, p traced, tun string) string {
 	switch {
 	case t.table.Name == "firewalld":
 		if p.iif == "" && !forward {
-			return fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp && firewall-cmd --reload", p.dport)
+			return fmt.Sprintf("firewall-cmd --permanent --add-port=%d/%s && firewall-cmd --reload", p.dport, p.protocol())
 		}
 		return fmt.Sprintf("firewall-cmd --permanent --zone=trusted --add-interface=%s && firewall-cmd --reload", tun)
 	case has("ufw-") || has("ufw6-"):
@@ -192,7 +222,7 @@ func remedy(t *ruleset, chain string, p traced, tun string) string {
 		case forward:
 			return fmt.Sprintf("ufw route allow in on %s", tun)
 		case p.iif == "":
-			return fmt.Sprintf("ufw allow %d/udp", p.dport)
+			return fmt.Sprintf("ufw allow %d/%s", p.dport, p.protocol())
 		}
 		return fmt.Sprintf("ufw allow in on %s", tun)
 	}
@@ -211,7 +241,7 @@ func remedy(t *ruleset, chain string, p traced, tun string) string {
 		case p.iif != "":
 			return fmt.Sprintf("%s -I %s -i %s -j ACCEPT", cmd, chain, tun)
 		}
-		return fmt.Sprintf("%s -I %s -p udp --dport %d -j ACCEPT", cmd, chain, p.dport)
+		return fmt.Sprintf("%s -I %s -p %s --dport %d -j ACCEPT", cmd, chain, p.protocol(), p.dport)
 	}
 	at := fmt.Sprintf("nft insert rule %s %s %s", familyName(t.table.Family), t.table.Name, chain)
 	switch {
@@ -220,5 +250,5 @@ func remedy(t *ruleset, chain string, p traced, tun string) string {
 	case p.iif != "":
 		return fmt.Sprintf("%s iifname %q accept", at, tun)
 	}
-	return fmt.Sprintf("%s udp dport %d accept", at, p.dport)
+	return fmt.Sprintf("%s %s dport %d accept", at, p.protocol(), p.dport)
 }

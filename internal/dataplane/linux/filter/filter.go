@@ -24,6 +24,8 @@ type Config struct {
 	AppPort   uint16 // the protected app's TCP port on the gateway's tunnel addresses
 	// PortalPort is where the portal's socket really listens, bound to Interface.
 	PortalPort uint16
+	// Public is the public portal's TCP port, for complaints alone; 0: none.
+	Public uint16
 	// Mark is the bit of packet marks that says "permitted". Other bits are left alone.
 	Mark uint32
 	// GuardForward4 and 6: the host did not forward before forwarding was switched on for

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	vpnv1 "vpnd/proto/vpn/v1"
+)
+
+type doctorCmd struct {
+	Wait time.Duration `help:"Wait so long for a client from outside, and say how far its packets come: --wait=3m." placeholder:"TIME"`
+}
+
+// Help is shown by --help.
+func (doctorCmd) Help() string {
+	return `It looks at the whole installation: what clients dial, firewalls, clock, routes, MTU, certificate, disk, files, the policy's hosts. Each finding has a line that says what to do; what must be done comes first, and makes the exit code 1. As root on the gateway's host it looks at more, and also where vpnd does not run. docs/operations.md lists all findings.`
+}
+
+func (c *doctorCmd) Run(ctx context.Context, a *app) error {
+	r, err := a.api.gateway().Diagnose(ctx, &vpnv1.DiagnoseRequest{})
+	switch {
+	case err == nil:
+		r.Findings = merge(r.Findings, rootLooks(ctx, a, r))
+	case exitCode(err) == exitUnreachable:
+		// What can be seen without vpnd.
+		r = &vpnv1.DiagnoseResponse{Findings: deadLooks(ctx, a, err)}
+	default:
+		return err
+	}
+	if a.json {
+		if err := a.printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		a.drawFindings(r.Findings)
+	}
+	if c.Wait > 0 && err == nil {
+		if err := c.wait(ctx, a, r); err != nil {
+			return err
+		}
+	}
+	if n := countOf(r.Findings, "must"); n > 0 {
+		return &exitError{exitFailed, fmt.Errorf("%s must be done", number(n, "thing"))}
+	}
+	return nil
+}
+
+// severities, in the order in which they are shown, with how they look.
+var severities = []struct{ name, style string }{{"must", bad}, {"advice", warn}, {"unknown", plain}, {"ok", good}}
+
+func rank(f *vpnv1.Finding) int {
+	for i, s := range severities {
+		if s.name == f.Severity {
+			return i
+		}
+	}
+	return 0 // a newer vpnd's: not to be overlooked
+}
+
+// merge adds what vpnctl has seen itself. It replaces what vpnd could not see of the same
+// subject.
+func merge(theirs, own []*vpnv1.Finding) []*vpnv1.Finding {
+	theirs = slices.DeleteFunc(slices.Clone(theirs), func(f *vpnv1.Finding) bool {
+		return f.Severity == "unknown" && slices.ContainsFunc(own, func(o *vpnv1.Finding) bool { return o.Subject == f.Subject })
+	})
+	all := append(theirs, own...)
+	slices.SortStableFunc(all, func(x, y *vpnv1.Finding) int { return rank(x) - rank(y) })
+	return all
+}
+
+func countOf(list []*vpnv1.Finding, severity string) (n int) {
+	for _, f := range list {
+		if f.Severity == severity {
+			n++
+		}
+	}
+	return n
+}
+
+// drawFindings shows a line for each, and below it what to do.
+func (a *app) drawFindings(list []*vpnv1.Finding) {
+	word, subject := 0, 0
+	for _, f := range list {
+		word, subject = max(word, len(clean(f.Severity))), max(subject, len(clean(f.Subject)))
+	}
+	indent := strings.Repeat(" ", word+2+subject+2)
+	for _, f := range list {
+		name, about := clean(f.Severity), clean(f.Subject)
+		a.write(a.paint(severities[rank(f)].style, name) + strings.Repeat(" ", word-len(name)+2) +
+			about + strings.Repeat(" ", subject-len(about)+2) + clean(f.Text) + "\n")
+		if f.Remedy != "" {
+			a.write(indent + a.paint(bold, "→ "+clean(f.Remedy)) + "\n")
+		}
+	}
+}
+
+// wait says how far clients from outside have come, as they come.
+func (c *doctorCmd) wait(ctx context.Context, a *app, r *vpnv1.DiagnoseResponse) error {
+	start := a.now()
+	seen, stop := watchLine(a, r)
+	defer stop()
+	a.notef("waiting %s for a client from outside: connect a phone by mobile data, without Wi-Fi", length(c.Wait))
+	said := ""
+	say := func(format string, args ...any) {
+		if s := fmt.Sprintf(format, args...); s != said {
+			said = s
+			a.notef("%s", s)
+		}
+	}
+	for a.now().Sub(start) < c.Wait {
+		o, err := a.api.gateway().Diagnose(ctx, &vpnv1.DiagnoseRequest{OutsideOnly: true})
+		if err != nil {
+			return err
+		}
+		from, packets := seen()
+		switch w := o.Outside; {
+		case w != nil && w.HandshakeAt.AsTime().After(start.Add(-time.Second)):
+			if w.Received > 0 {
+				say("%s came from %s, shook hands and sends data through the tunnel: this gateway is reached from outside", w.Device, w.Address)
+				return nil
+			}
+			say("%s came from %s and shook hands; nothing has come through the tunnel yet", w.Device, w.Address)
+		case packets > 0:
+			say("packets of %s arrive at this host's line, and WireGuard has not shaken hands: a firewall of this host drops them, or the key in the client's config is not one of this gateway's devices", from)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	if said == "" {
+		said = fmt.Sprintf("nothing came to UDP port %d within %s: the client dials something else, or a firewall or router before this host keeps it", r.WireguardPort, length(c.Wait))
+	}
+	return &exitError{exitFailed, fmt.Errorf("%s", said)}
+}

@@ -1,0 +1,26 @@
+package linux
+
+import "net/netip"
+
+// Collision finds the first route or address of the host's that one of the tunnel's
+// prefixes overlaps, apart from those by our own interface.
+func Collision(network []netip.Prefix, ours string) (of netip.Prefix, with string, ok bool, err error) {
+	routes, err := readRoutes()
+	if err != nil {
+		return netip.Prefix{}, "", false, err
+	}
+	of, r, ok := collision(network, routes, ours)
+	if !ok {
+		return of, "", false, nil
+	}
+	return of, r.String(), true, nil
+}
+
+// Outputs are the interfaces by which IPv4 networks are reached.
+func Outputs(targets []netip.Prefix, ours string) ([]string, error) {
+	routes, err := readRoutes()
+	if err != nil {
+		return nil, err
+	}
+	return findOutputs(targets, routes, ours).v4, nil
+}

@@ -1,0 +1,344 @@
+package doctor
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vpnd/acl/language"
+	"vpnd/acl/rules"
+	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/line"
+	"vpnd/internal/owner"
+	"vpnd/peers"
+)
+
+// has checks that exactly these codes were found, and that no text has a hole left.
+func has(t *testing.T, found []*Finding, want ...string) {
+	t.Helper()
+	var got []string
+	for _, f := range found {
+		got = append(got, f.Code)
+		if strings.ContainsAny(f.Text+f.Remedy, "{}\n") {
+			t.Errorf("%s: %q, %q", f.Code, f.Text, f.Remedy)
+		}
+	}
+	if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		t.Errorf("found %v, want %v: %v", got, want, found)
+	}
+}
+
+// Every code stands in the documentation.
+func TestDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range Codes() {
+		if !strings.Contains(string(page), "`"+c+"`") {
+			t.Errorf("docs/operations.md has no %s", c)
+		}
+		if s := sorts[c]; (s.remedy == "") != (s.severity == OK) {
+			t.Errorf("%s: %s with the remedy %q", c, s.severity, s.remedy)
+		}
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	own := []netip.Addr{netip.MustParseAddr("10.0.5.2"), netip.MustParseAddr("203.0.113.9")}
+	nat := own[:1]
+	lookup := func(_ context.Context, _, host string) ([]netip.Addr, error) {
+		switch host {
+		case "here.example":
+			return []netip.Addr{netip.MustParseAddr("203.0.113.9")}, nil
+		case "far.example":
+			return []netip.Addr{netip.MustParseAddr("203.0.113.77")}, nil
+		case "deaf.example":
+			return nil, &net.DNSError{Err: "i/o timeout", IsTimeout: true}
+		}
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	for _, c := range []struct {
+		endpoint string
+		given    bool
+		own      []netip.Addr
+		want     []string
+	}{
+		{"here.example:51820", false, own, []string{"endpoint_ok"}},
+		{"203.0.113.9:51820", false, own, []string{"endpoint_ok"}},
+		{"far.example:51820", false, own, []string{"endpoint_other"}},
+		{"far.example:51820", false, nat, []string{"endpoint_nat"}},
+		{"none.example:51820", false, own, []string{"endpoint_unnamed"}},
+		{"deaf.example:51820", false, own, []string{"endpoint_unnamed"}},
+		{"10.0.5.2:51820", false, nat, []string{"endpoint_private"}},
+		{"10.0.5.2:51820", true, nat, []string{"endpoint_local"}},
+		{"192.168.7.7:51820", false, nat, []string{"endpoint_local"}},
+		{"203.0.113.9:443", false, own, []string{"endpoint_ok", "endpoint_port"}},
+		{"", false, own, []string{"endpoint_none"}},
+	} {
+		t.Run(c.endpoint, func(t *testing.T) {
+			has(t, Endpoint(t.Context(), c.endpoint, c.given, 51820, c.own, lookup), c.want...)
+		})
+	}
+}
+
+func TestClock(t *testing.T) {
+	for want, f := range map[string]func() (int, int32, error){
+		"clock_ok":     func() (int, int32, error) { return 0, 0, nil },
+		"clock_free":   func() (int, int32, error) { return timeError, unix.STA_UNSYNC, nil },
+		"clock_unseen": func() (int, int32, error) { return 0, 0, unix.EPERM },
+	} {
+		has(t, Clock(f), want)
+	}
+}
+
+// Each write takes as long as the disk does.
+func TestDisk(t *testing.T) {
+	dir := t.TempDir()
+	for _, f := range Disk(dir, syncFile) { // whatever this machine's disk is like
+		if f.Code == "disk_broken" {
+			t.Error(f)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("it left %v", left)
+	}
+	slowly := func(string) error { time.Sleep(diskPatient + 10*time.Millisecond); return nil }
+	has(t, Disk(dir, slowly), "disk_slow")
+	has(t, Disk(filepath.Join(dir, "none"), syncFile), "disk_broken")
+	has(t, Disk("/proc", func(string) error { return errors.New("read-only") }), "disk_broken", "disk_full") // procfs has no room
+}
+
+func TestCertificate(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	look := func(left time.Duration, name string, own bool) []*Finding {
+		c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-90 * 24 * time.Hour), NotAfter: now.Add(left), DNSNames: []string{name}}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &Gateway{Now: now, OwnCA: own, Settings: peers.Settings{URL: "https://vpn.example.org:8443"}}
+		if g.Cert, err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+		return g.certificate(t.Context())
+	}
+	const day = 24 * time.Hour
+	has(t, look(60*day, "vpn.example.org", false), "certificate_ok")
+	has(t, look(15*day, "vpn.example.org", false), "certificate_soon")
+	has(t, look(3*day, "vpn.example.org", false), "certificate_ends")
+	has(t, look(3*day, "vpn.example.org", true), "certificate_ok")
+	has(t, look(-day, "vpn.example.org", true), "certificate_ended")
+	has(t, look(60*day, "other.example.org", false), "certificate_other")
+	has(t, (&Gateway{CertErr: errors.New("no file")}).certificate(t.Context()), "certificate_none")
+}
+
+func TestWays(t *testing.T) {
+	has(t, Homes(prefixes("10.77.0.0/16"), prefixes("172.20.0.0/16", "10.0.0.0/8")))
+	has(t, Homes(prefixes("10.0.0.0/16"), prefixes("192.168.1.0/24")), "network_home", "route_home")
+	way := line.Line{MTU4: 1400, Name: "eth0"}
+	has(t, []*Finding{MTU(way, 0, false)}, "mtu_ok")
+	has(t, []*Finding{MTU(way, 1420, false)}, "mtu_large")
+
+	root := t.TempDir()
+	set := func(iface, name, value string) {
+		dir := filepath.Join(root, "net/ipv4/conf", iface)
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, name), []byte(value+"\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, i := range []string{"vpn0", "eth0", "eth1", "all"} {
+		set(i, "forwarding", "1")
+		set(i, "rp_filter", "0")
+		set(i, "src_valid_mark", "0")
+	}
+	outs := []string{"eth0"}
+	has(t, Forwarding(root, "vpn0", outs), "forwarding_ok")
+	has(t, ReversePath(root, outs, []string{"eth0", "eth1"}), "rp_filter_ok")
+	set("eth0", "forwarding", "0")
+	has(t, Forwarding(root, "vpn0", outs), "forwarding_off")
+	set("eth0", "rp_filter", "1")
+	has(t, ReversePath(root, outs, []string{"eth0", "eth1"}), "rp_filter_drops", "rp_filter_strict")
+	set("eth0", "src_valid_mark", "1")
+	has(t, ReversePath(root, outs, []string{"eth0"}), "rp_filter_ok")
+}
+
+// The port's real sockets are seen, by the kernel's own tables.
+func TestPort(t *testing.T) {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	at := c.LocalAddr().(*net.UDPAddr).AddrPort()
+	has(t, Port("/proc/net", at), "port_ok")
+	has(t, Port("/proc/net", netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())), "port_shared")
+	c.Close()
+	has(t, Port("/proc/net", at), "port_closed")
+}
+
+func TestWireGuardConfs(t *testing.T) {
+	dir := t.TempDir()
+	text := "[Interface]\nAddress = 10.77.3.1/24, fd00::1\nListenPort = 51820 # usual\n"
+	if err := os.WriteFile(filepath.Join(dir, "wg0.conf"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	has(t, WireGuardConfs(dir, 51820, prefixes("10.77.0.0/16")), "wgconf_port", "wgconf_net")
+	has(t, WireGuardConfs(dir, 51821, prefixes("10.78.0.0/16")))
+}
+
+// What internal/owner says of a real file has its command apart.
+func TestFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sealing.key")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chmod(file, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := owner.Self().Read(file, "the sealing key", owner.Access{}, 100)
+	if err == nil {
+		t.Fatal("it was read")
+	}
+	g := &Gateway{Files: []error{err}}
+	has(t, g.files(t.Context()), "files_wrong")
+	if f := g.files(t.Context())[0]; f.Remedy != "chmod 600 "+file {
+		t.Errorf("remedy %q of %q", f.Remedy, f.Text)
+	}
+	has(t, (&Gateway{Files: []error{errors.New("no such file")}}).files(t.Context()), "files_other")
+	has(t, (&Gateway{}).files(t.Context()), "files_ok")
+}
+
+// Docker's rules as filter's own test has them; here what is made of the complaint.
+func TestComplaints(t *testing.T) {
+	docker := "table ip filter, chain FORWARD (policy drop) drops what comes from vpn0 for the networks behind: iptables -I DOCKER-USER -i vpn0 -j ACCEPT"
+	f := Complaints([]string{docker, "the tables of others could not be read, so they may drop what the gateway accepts: EPERM"})
+	has(t, f, "firewall_drops", "firewall_unread")
+	if f[0].Remedy != "iptables -I DOCKER-USER -i vpn0 -j ACCEPT" {
+		t.Errorf("remedy %q", f[0].Remedy)
+	}
+	has(t, Complaints(nil), "firewall_open")
+	g := &Gateway{Plane: dataplane.Stats{Plane: "netstack"}}
+	has(t, g.firewall(t.Context()), "firewall_unread")
+}
+
+func TestPlane(t *testing.T) {
+	for want, g := range map[string]*Gateway{
+		"plane_kernel":   {Plane: dataplane.Stats{Plane: "linux", Detail: "WireGuard of the kernel"}},
+		"plane_go":       {Plane: dataplane.Stats{Plane: "linux", Detail: "wireguard-go in this process"}},
+		"plane_netstack": {Plane: dataplane.Stats{Plane: "netstack", Detail: "wireguard-go inside vpnd"}},
+		"plane_down":     {PlaneErr: errors.New("closed")},
+	} {
+		has(t, g.plane(t.Context()), want)
+	}
+}
+
+// A policy whose grants are of each kind, with real listeners and without.
+func TestGrants(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	look := func(policy string) []*Finding {
+		p, err := language.Parse([]byte(policy))
+		if err != nil {
+			t.Fatal(err)
+		}
+		network := prefixes("10.77.0.0/16")
+		r, err := rules.Compile(p, rules.Options{Network: network, Session: time.Hour}, []rules.Subject{
+			{User: "alice", Device: "alice/phone", Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.2")}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &Gateway{Rules: r, Settings: peers.Settings{Network: network, Routes: prefixes("127.0.0.0/8", "192.0.2.0/24")}}
+		return g.grants(t.Context())
+	}
+	grant := func(src, dst, ip string) string {
+		return `{"grants": [{"src": ["` + src + `"], "dst": ["` + dst + `"], "ip": ["` + ip + `"]}]}`
+	}
+	tcp := "tcp:" + l.Addr().String()[len("127.0.0.1:"):]
+	has(t, look(grant("alice", "127.0.0.1", tcp)), "grants_ok", "host_ok")
+	has(t, look(grant("bob", "127.0.0.0/8", tcp)), "grant_idle")
+	has(t, look(grant("alice", "10.200.0.0/16", tcp)), "grant_unrouted")
+	l.Close()
+	has(t, look(grant("alice", "127.0.0.1", tcp)), "grants_ok", "host_closed")
+	has(t, look(grant("alice", "127.0.0.1", "tcp:"+deaf(t))), "grants_ok", "host_silent")
+}
+
+// deaf is the port of a listener whose queue is full: the kernel drops what else would connect.
+func deaf(t *testing.T) string {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(at.(*unix.SockaddrInet4).Port)
+	for range 4 {
+		if c, err := net.DialTimeout("tcp", "127.0.0.1:"+port, 100*time.Millisecond); err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+	}
+	return port
+}
+
+func TestDead(t *testing.T) {
+	c, err := net.ListenPacket("udp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	logs := t.TempDir()
+	if err := os.WriteFile(logs+"/vpnd.log", []byte("vpnd: --cert: no such file\nfoo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, udp, _ := net.SplitHostPort(c.LocalAddr().String())
+	p := Places{Data: filepath.Join(logs, "none"), LogDir: logs, WireGuard: ":" + udp, Portal: l.Addr().String()}
+	found := Dead(t.Context(), p, errors.New("there is no socket"))
+	found = slices.DeleteFunc(found, func(f *Finding) bool { return f.Subject == "clock" })
+	has(t, found, "vpnd_down", "vpnd_log", "vpnd_port", "vpnd_port")
+	if !strings.Contains(found[1].Text, "--cert: no such file") {
+		t.Errorf("last words: %q", found[1].Text)
+	}
+	has(t, Dead(t.Context(), p, errors.New("permission denied")), "vpnd_denied")
+}
+
+func TestForeign(t *testing.T) {
+	for a, want := range map[string]bool{
+		"203.0.113.1": true, "2001:db8::1": true, "10.1.1.1": false, "192.168.1.1": false, "100.64.0.1": false,
+		"fd00::1": false, "fe80::1": false, "127.0.0.1": false,
+	} {
+		if foreign(netip.MustParseAddr(a)) != want {
+			t.Errorf("%s: %v", a, !want)
+		}
+	}
+}
