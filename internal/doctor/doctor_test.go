@@ -149,6 +149,7 @@ func TestCertificate(t *testing.T) {
 	has(t, look(3*day, "vpn.example.org", true), "certificate_ok")
 	has(t, look(-day, "vpn.example.org", true), "certificate_ended")
 	has(t, look(60*day, "other.example.org", false), "certificate_other")
+	has(t, (&Gateway{Authority: []string{"no certificate yet: HTTP 400"}}).certificate(t.Context()), "certificate_refused")
 	has(t, (&Gateway{CertErr: errors.New("no file")}).certificate(t.Context()), "certificate_none")
 }
 

@@ -35,7 +35,8 @@ type Gateway struct {
 	Files     []error // what is wrong with owners and modes
 	Cert      *x509.Certificate
 	CertErr   error
-	OwnCA     bool // renews by itself
+	OwnCA     bool     // renews by itself
+	Authority []string // what an authority that is to issue the certificate has against it
 }
 
 // slow bounds what waits for others: name servers, hosts of the policy.
@@ -133,6 +134,9 @@ const (
 )
 
 func (g *Gateway) certificate(context.Context) []*Finding {
+	if len(g.Authority) > 0 {
+		return []*Finding{find("certificate_refused", "why", strings.Join(g.Authority, "; "))}
+	}
 	if g.CertErr != nil || g.Cert == nil {
 		return []*Finding{find("certificate_none", "why", fmt.Sprint(g.CertErr))}
 	}

@@ -56,8 +56,11 @@ func (g *Gateway) ways(context.Context) (out []*Finding) {
 		return append(out, find("routes_unseen", "why", err))
 	}
 	out = append(out, Forwarding("/proc/sys", ours, outs)...)
-	ifaces, _ := linux.Outputs(prefixes("0.0.0.0/0"), ours)
-	return append(out, ReversePath("/proc/sys", outs, ifaces)...)
+	defaults, err := linux.Defaults(ours)
+	if err != nil {
+		return append(out, find("routes_unseen", "why", err))
+	}
+	return append(out, ReversePath("/proc/sys", outs, defaults)...)
 }
 
 // Homes says what many homes use, too.

@@ -103,6 +103,7 @@ var guideServer = []guide{
 	{text: "sudo apt install ./vpnd_*_amd64.deb\nsudo vpnctl user add alice        # prints an invitation: a link and a QR code"},
 	{text: "sudo apt install ./vpnd_*_amd64.deb", before: "apt-get purge -y -q vpnd"},
 	{text: "sudo vpnctl user add alice"},
+	{text: "sudo vpnctl doctor"},
 	{text: "sudo vpnctl settings set --endpoint vpn.example.com:51820 --url https://vpn.example.com:8443"},
 	{text: "sudo ufw allow 51820/udp && sudo ufw allow 8443/tcp"},
 	{text: "sudo service vpnd status\nsudo service vpnd restart"},

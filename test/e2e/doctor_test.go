@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// findings are what vpnctl doctor says of the gateway, by code, and whether it is content.
+func (w *world) findings() (byCode map[string]string, content bool) {
+	w.t.Helper()
+	out, err := w.gw.try(binary("vpnctl"), "--socket", w.path("run/control.sock"), "-o", "json", "doctor")
+	var r struct {
+		Findings []struct{ Code, Severity, Text, Remedy string }
+	}
+	if e := json.Unmarshal([]byte(out), &r); e != nil || len(r.Findings) == 0 {
+		w.t.Fatalf("vpnctl doctor: %v, %v in %s", err, e, out)
+	}
+	byCode = map[string]string{}
+	for _, f := range r.Findings {
+		byCode[f.Code] += f.Text + "\n"
+		if f.Remedy == "" && f.Severity != "ok" {
+			w.t.Errorf("%s has no remedy", f.Code)
+		}
+	}
+	return byCode, err == nil
+}
+
+// The doctor finds nothing in a healthy installation, and each thing that is broken in it.
+func TestDoctor(t *testing.T) {
+	for _, plane := range []string{"linux", "netstack"} {
+		t.Run(plane, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, plane)
+			w.startVpnd()
+			alice := w.person("alice", "phone")
+			alice.signIn()
+			found, content := w.findings()
+			if !content {
+				t.Errorf("in a healthy world something must be done: %v", found)
+			}
+			t.Logf("%s", w.gw.run("sh", "-c", binary("vpnctl")+" --socket "+w.path("run/control.sock")+" doctor 2>&1; true"))
+
+			expect := func(code, says string) {
+				t.Helper()
+				found, content := w.findings()
+				if text, ok := found[code]; !ok || !strings.Contains(text, says) {
+					t.Errorf("the doctor does not find %s (%q): %v", code, says, found)
+				} else if content {
+					t.Errorf("%s does not make the exit code 1", code)
+				}
+			}
+			w.policy(`{"hosts": {"db": "` + lan4 + `", "far": "203.0.113.9"}, "grants": [
+				{"src": ["alice"], "dst": ["db"], "ip": ["tcp:5432"]},
+				{"src": ["alice"], "dst": ["far"], "ip": ["tcp:22"]},
+				{"src": ["tag:site"], "dst": ["db"], "ip": ["tcp:22"]}], "tagOwners": {"tag:site": []}}`)
+			found, _ = w.findings()
+			for code, says := range map[string]string{"grant_unrouted": "203.0.113.9", "grant_idle": "line 4", "host_closed": lan4 + ":5432"} {
+				if !strings.Contains(found[code], says) {
+					t.Errorf("the doctor does not find %s (%q): %v", code, says, found)
+				}
+			}
+			if plane == "linux" {
+				w.gw.run("nft", "add table inet other; add chain inet other input { type filter hook input priority 0; policy drop; }")
+				expect("firewall_drops", "51820")
+				w.gw.run("nft", "delete", "table", "inet", "other")
+				if seen := found["outside_seen"]; !strings.Contains(seen, "alice/phone came from 192.0.2.11") {
+					t.Errorf("a client from outside is not seen: %v", found)
+				}
+			}
+			w.gw.run("chown", "4321", w.path("sealing.key"))
+			expect("files_wrong", "sealing.key")
+			w.gw.run("chown", "0", w.path("sealing.key"))
+
+			w.vpnd.stop(t, syscall.SIGTERM)
+			expect("vpnd_down", "there is no socket")
+		})
+	}
+}
