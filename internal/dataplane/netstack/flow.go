@@ -134,6 +134,9 @@ func (p *Plane) rejudge(f *flow, now time.Time) bool {
 	gen := p.gen.Load() // before the verdict: a change during it makes us judge again
 	v, ok := p.judge(f, now)
 	if !ok {
+		if !f.dead.Swap(true) { // or whoever was first has told them
+			p.tellUDP(f)
+		}
 		p.cut(f)
 		return false
 	}

@@ -267,6 +267,7 @@ func TestNewFlowIsNotStale(t *testing.T) {
 // offlineClock is offline without goroutines or a stack, for synctest's bubble.
 func offlineClock(t testing.TB, policy string, devices ...dataplane.Device) *Plane {
 	p := &Plane{byKey: make(map[dataplane.Key]*peer), leaving: make(map[dataplane.Key]dataplane.Device)}
+	p.link = newLink(p)
 	p.gen.Store(1)
 	p.devices.byAddr = make(map[netip.Addr]*peer)
 	p.flows = flows{byKey: make(map[flowKey]*flow), byAddr: make(map[netip.Addr]map[*flow]struct{}), max: 100}

@@ -220,7 +220,8 @@ func TestPingNeedsGrantAndSocket(t *testing.T) {
 	}
 }
 
-// Both ends of a cut TCP flow between devices are told; UDP has nothing to tell them by.
+// What a cut TCP flow between devices must end: its resets. UDP's ends are told in
+// TestCutUDPIsTold.
 func TestPeerFlowIsToldOfItsEnd(t *testing.T) {
 	alice, bob := testDevice(2, "alice/laptop"), testDevice(3, "bob/desk")
 	p := offline(t, grants("alice -> bob tcp:22", "alice -> bob udp:22"), alice, bob)

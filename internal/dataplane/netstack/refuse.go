@@ -43,7 +43,7 @@ func (p *Plane) refuse(pk *packet) {
 	case !allowed:
 		return
 	}
-	p.sendUnreachable(pk.b, pk.src, pk.dst, prohibited4, prohibited6)
+	p.link.send(p.unreachablePacket(pk.b, pk.src, pk.dst, prohibited4, prohibited6))
 }
 
 // lateResets are those that were over the limit. Of each flow the last is sent a little
@@ -89,16 +89,37 @@ func (p *Plane) unreachable(f *flow) {
 	if f.key.proto == protoUDP {
 		code4, code6 = noPort4, noPort6
 	}
-	// The quotation needs the addresses and ports alone.
-	t := make([]byte, 8)
-	binary.BigEndian.PutUint16(t, f.key.src.Port())
-	binary.BigEndian.PutUint16(t[2:], f.key.dst.Port())
-	b := ipPacket(f.key.src.Addr(), f.key.dst.Addr(), f.key.proto, t)
-	p.sendUnreachable(b, f.key.src.Addr(), f.key.dst.Addr(), code4, code6)
+	p.link.send(p.aboutFlow(f.key, code4, code6))
 }
 
-// sendUnreachable sends ICMP "destination unreachable" about the packet b.
-func (p *Plane) sendUnreachable(b []byte, to, about netip.Addr, code4, code6 byte) {
+// tellUDP tells the devices at the ends of f, which was cut, that it is prohibited now: one that
+// only waits learns it by nothing else. A resource's kernel answers by itself that nobody is at
+// the port any more. A flow that ended idle has nobody to tell, and TCP has its resets.
+func (p *Plane) tellUDP(f *flow) {
+	if f.key.proto != protoUDP {
+		return
+	}
+	p.link.sendReset(p.aboutFlow(f.key, prohibited4, prohibited6))
+	if f.kind == kindPeer {
+		p.link.sendReset(p.aboutFlow(flowKey{proto: protoUDP, src: f.key.dst, dst: f.key.src}, prohibited4, prohibited6))
+	}
+}
+
+// aboutFlow is ICMP "destination unreachable" to the beginner of the flow k. The quotation needs
+// the addresses and ports alone.
+func (p *Plane) aboutFlow(k flowKey, code4, code6 byte) []byte {
+	t := make([]byte, 8)
+	binary.BigEndian.PutUint16(t, k.src.Port())
+	binary.BigEndian.PutUint16(t[2:], k.dst.Port())
+	if k.proto == protoUDP {
+		binary.BigEndian.PutUint16(t[4:], 8) // its length
+	}
+	b := ipPacket(k.src.Addr(), k.dst.Addr(), k.proto, t)
+	return p.unreachablePacket(b, k.src.Addr(), k.dst.Addr(), code4, code6)
+}
+
+// unreachablePacket is ICMP "destination unreachable" about the packet b.
+func (p *Plane) unreachablePacket(b []byte, to, about netip.Addr, code4, code6 byte) []byte {
 	from := about
 	for _, a := range p.near.Load().Addrs {
 		if a.Is4() == to.Is4() {
@@ -111,14 +132,13 @@ func (p *Plane) sendUnreachable(b []byte, to, about netip.Addr, code4, code6 byt
 		m[0], m[1] = 3, code4
 		m = append(m, b[:min(len(b), icmpQuote4)]...)
 		binary.BigEndian.PutUint16(m[2:], ^checksum.Checksum(m, 0))
-		p.link.send(ipPacket(from, to, protoICMP, m))
-		return
+		return ipPacket(from, to, protoICMP, m)
 	}
 	m := make([]byte, 8, 8+icmpQuote6)
 	m[0], m[1] = 1, code6
 	m = append(m, b[:min(len(b), icmpQuote6)]...)
 	binary.BigEndian.PutUint16(m[2:], transportSum(from, to, protoICMPv6, m))
-	p.link.send(ipPacket(from, to, protoICMPv6, m))
+	return ipPacket(from, to, protoICMPv6, m)
 }
 
 // tcpReset is the answer of RFC 9293, 3.10.7.1, to a segment for no connection.

@@ -7,7 +7,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// Thousands of flows that are cut at once are more resets than the queue to WireGuard holds,
+// Thousands of flows that are cut at once are more resets and ICMP errors than the queue to WireGuard holds,
 // and an end that only waits learns of its cut by that one packet. They are never dropped:
 // they wait here for their turn. There are no more of them than there were flows.
 
@@ -52,7 +52,7 @@ func (r *resets) len() int {
 	return len(r.list)
 }
 
-// sendReset is send for a reset.
+// sendReset is send for a reset, and for the ICMP error that is UDP's.
 func (l *link) sendReset(raw []byte) {
 	select {
 	case l.out <- outPacket{raw: raw}:
