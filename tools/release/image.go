@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -23,10 +24,17 @@ import (
 // needs no name on the host.
 const uid = 65532
 
+// repository is the image's name without its tag. It names no registry: podman would
+// otherwise ask one, and call a bare name localhost's anyway.
+const repository = "localhost/vpnd"
+
 // image writes an OCI archive with an image for each architecture: the programs of its
-// folder on an empty root, nothing else.
+// folder on an empty root, nothing else. The architectures are one image index under one
+// name, so that podman, skopeo and containerd take the one that fits. Docker's own image
+// store reads manifest.json instead, which knows no architectures: there, each has a tag.
 func image(version string, at time.Time, out string, archs []string) error {
-	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	var all []saved
 	for _, a := range archs {
 		arch, dir, ok := strings.Cut(a, "=")
 		if !ok {
@@ -36,20 +44,55 @@ func image(version string, at time.Time, out string, archs []string) error {
 		if err != nil {
 			return fmt.Errorf("the image for %s: %w", arch, err)
 		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{
-			Platform:    platform,
-			Annotations: map[string]string{"org.opencontainers.image.ref.name": "vpnd:" + version},
-		}})
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: platform}})
+		s, err := save(img, repository+":"+version+"-"+arch)
+		if err != nil {
+			return fmt.Errorf("the image for %s: %w", arch, err)
+		}
+		all = append(all, s)
 	}
+	top := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{Add: index, Descriptor: v1.Descriptor{
+		Annotations: map[string]string{
+			"org.opencontainers.image.ref.name": version,                    // the OCI layout's: a tag
+			"io.containerd.image.name":          repository + ":" + version, // containerd's and podman's: the whole name
+		},
+	}})
 	dir, err := os.MkdirTemp("", "vpnd-image-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if _, err := layout.Write(dir, index); err != nil {
+	if _, err := layout.Write(dir, top); err != nil {
 		return fmt.Errorf("laying the image out: %w", err)
 	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.json"), b, 0o644); err != nil {
+		return err
+	}
 	return pack(dir, at, out)
+}
+
+// saved is an image in the manifest.json of `docker save`; its paths are those of the OCI layout.
+type saved struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+func save(img v1.Image, tag string) (saved, error) {
+	m, err := img.Manifest()
+	if err != nil {
+		return saved{}, err
+	}
+	blob := func(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
+	s := saved{Config: blob(m.Config.Digest), RepoTags: []string{tag}}
+	for _, l := range m.Layers {
+		s.Layers = append(s.Layers, blob(l.Digest))
+	}
+	return s, nil
 }
 
 func one(version string, at time.Time, arch, dir string) (v1.Image, *v1.Platform, error) {
@@ -81,7 +124,7 @@ func one(version string, at time.Time, arch, dir string) (v1.Image, *v1.Platform
 		User:       fmt.Sprintf("%d:%d", uid, uid),
 		Entrypoint: []string{"/usr/sbin/vpnd"},
 		Env: []string{"PATH=/usr/sbin:/usr/bin", "VPND_DATA=/var/lib/vpnd", "VPND_SEALING_KEY=/etc/vpnd/sealing.key",
-			"VPND_CONTROL=/run/vpnd/control.sock", "VPND_APP=/run/vpnd-app/app.sock", "VPND_WHOIS_GROUP=" + fmt.Sprint(uid)},
+			"VPND_CONTROL=/run/vpnd/control.sock", "VPNCTL_SOCKET=/run/vpnd/control.sock", "VPND_APP=/run/vpnd-app/app.sock", "VPND_WHOIS_GROUP=" + fmt.Sprint(uid)},
 		ExposedPorts: map[string]struct{}{"51820/udp": {}, "8443/tcp": {}},
 		Volumes:      map[string]struct{}{"/var/lib/vpnd": {}, "/etc/vpnd": {}},
 		Labels: map[string]string{"org.opencontainers.image.title": "vpnd", "org.opencontainers.image.version": version,
@@ -119,7 +162,10 @@ func root(at time.Time, dir string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return b.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // writes the end, before b is read
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 func file(w *tar.Writer, at time.Time, from, to string) error {
