@@ -42,7 +42,10 @@ func TestDeviceAdd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { refused(c, tt.cmd, tt.want) })
 	}
-	for i := range maxDevices - 1 {
+	most := device("alice", "most")
+	most.PresharedKey = make(Sealed, maxSealed)
+	must(c, DeviceAdd{u.ID, most})
+	for i := range maxDevices - 2 {
 		must(c, DeviceAdd{u.ID, device("alice", number("device", i))})
 	}
 	r := refused(c, DeviceAdd{u.ID, device("alice", "one-more")}, ErrLimit)

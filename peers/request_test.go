@@ -199,3 +199,14 @@ func TestAnswerJustAsOldAsIsKept(t *testing.T) {
 		}
 	}
 }
+
+// The last reason of level 1 is read, and what would be after it is a newer vpnd's.
+func TestReasonsOfLevel1(t *testing.T) {
+	last := uint64(len(sentinels))
+	if _, err := (wireRequest{ID: id("r"), Reason: last}).request(nil); err != nil {
+		t.Errorf("the last reason: %v", err)
+	}
+	if _, err := (wireRequest{ID: id("r"), Reason: last + 1}).request(nil); err == nil {
+		t.Error("an unknown reason is read")
+	}
+}

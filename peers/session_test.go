@@ -188,3 +188,23 @@ func TestExpire(t *testing.T) {
 		t.Errorf("the entry is %+v", e)
 	}
 }
+
+// The entry counts the sessions that ended as soon as there is more than one.
+func TestTwoExpire(t *testing.T) {
+	for n, want := range map[int]string{1: "", 2: "2 sessions in all"} {
+		c := newCluster(t)
+		for i := range n {
+			_, d := enrol(c, fmt.Sprint("user", i), "laptop")
+			c.now = c.now.Add(time.Minute)
+			must(c, Login{d.ID, c.step(0)})
+		}
+		c.now = c.now.Add(13 * time.Hour)
+		for must(c, Expire{}).Count > 0 {
+		}
+		for _, e := range c.View().Audit(0, 10) {
+			if e.Action == "session.expire" && e.Detail != want {
+				t.Errorf("%d sessions: the entry says %q, want %q", n, e.Detail, want)
+			}
+		}
+	}
+}

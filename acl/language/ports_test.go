@@ -2,6 +2,7 @@ package language
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -35,6 +36,26 @@ func TestParseIPSays(t *testing.T) {
 		_, err := parseIP(s)
 		if f, ok := errors.AsType[*fault](err); !ok || f.code != want {
 			t.Errorf("%q: %v, want the code %s", s, err, want)
+		}
+	}
+}
+
+func TestParseProtoNumbers(t *testing.T) {
+	for s, good := range map[string]bool{"1": true, "254": true, "0": false, "255": false, "256": false, "007": false} {
+		if _, err := ParseProto(s); (err == nil) != good {
+			t.Errorf("protocol %s: %v", s, err)
+		}
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for s, good := range map[string]bool{
+		"a": true, "Z9": true, "a-b": true, "a_b": true, "a.b": true, "a0": true,
+		"": false, "9a": false, "-a": false, "_a": false, ".a": false, "a b": false, "a/b": false, "ä": false,
+		strings.Repeat("a", MaxName): true, strings.Repeat("a", MaxName+1): false,
+	} {
+		if err := checkName("host", s); (err == nil) != good {
+			t.Errorf("%q: %v", s, err)
 		}
 	}
 }

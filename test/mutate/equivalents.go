@@ -13,6 +13,10 @@ type equivalent struct {
 }
 
 var equivalents = []equivalent{
+	{"peers/lockout.go", "if u.Lockouts < 7 { // 15 min * 2^7 is more than a day", "7", "8",
+		"one shift more is more than a day, too"},
+	{"acl/rules/tables.go", "if len(pr.conds) > 1 {", "1", "0",
+		"with one condition all rules have that one, which the loop finds as well"},
 	{"peers/lockout.go", "if u.Lockouts < 7 { // 15 min * 2^7 is more than a day", "<", "<=",
 		"the length is bounded by a day either way"},
 	{"internal/dataplane/netstack/session.go", "for k := len(n.starts); k > 0 && n.starts[k-1].gap <= gap; k-- {", "0", "1",

@@ -455,3 +455,13 @@ func BenchmarkFilter(b *testing.B) {
 		}
 	})
 }
+
+// Neither no sign-in nor one that has ended is worth anything.
+func TestSessionThatIsNoneOpensNothing(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	for what, s := range map[string]*session{"none": nil, "ended": {until: now}} {
+		if got := s.live(now); got != (rules.Session{}) {
+			t.Errorf("%s: worth %+v", what, got)
+		}
+	}
+}
