@@ -219,17 +219,27 @@ func testDevice(t *testing.T, n int) (dataplane.Device, dataplane.Key) {
 	}, k
 }
 
-// connect starts Debian's wireguard-go in the client's namespace with the device's keys.
+// connect starts Debian's wireguard-go in the client's namespace with the device's keys, and
+// routes all that is behind the gateway into it.
 func (b *bed) connect(d dataplane.Device, private, gw dataplane.Key) {
 	b.t.Helper()
-	const name = "wgc0"
-	c := exec.Command("ip", "netns", "exec", b.client, "wireguard-go", "-f", name)
+	b.connectFrom(b.client, "wgc0", "10.99.1.1", d, private, gw)
+	for _, n := range behind {
+		run(b.t, fmt.Sprintf("ip -n %s route add %s dev wgc0", b.client, n))
+	}
+}
+
+// connectFrom does so in a namespace that reaches the gateway at an address, with the tunnel's
+// own network alone.
+func (b *bed) connectFrom(ns, name, at string, d dataplane.Device, private, gw dataplane.Key) {
+	b.t.Helper()
+	c := exec.Command("ip", "netns", "exec", ns, "wireguard-go", "-f", name)
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	eventually(b.t, "the client's WireGuard socket", func() bool {
+	eventually(b.t, "WireGuard's socket of "+name, func() bool {
 		u, err := net.Dial("unix", "/var/run/wireguard/"+name+".sock")
 		if err == nil {
 			u.Close()
@@ -237,18 +247,18 @@ func (b *bed) connect(d dataplane.Device, private, gw dataplane.Key) {
 		return err == nil
 	})
 	conf := b.t.TempDir() + "/wg.conf"
-	text := fmt.Sprintf("[Interface]\nPrivateKey = %s\n[Peer]\nPublicKey = %s\nPresharedKey = %s\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 10.99.1.1:51820\n",
-		b64(private), b64(pub(gw)), b64(d.PresharedKey))
+	text := fmt.Sprintf("[Interface]\nPrivateKey = %s\n[Peer]\nPublicKey = %s\nPresharedKey = %s\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = %s:51820\n",
+		b64(private), b64(pub(gw)), b64(d.PresharedKey), at)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		b.t.Fatal(err)
 	}
 	run(b.t, "wg setconf "+name+" "+conf)
 	for _, a := range d.Addrs {
-		run(b.t, fmt.Sprintf("ip -n %s addr add %s dev %s", b.client, netip.PrefixFrom(a, a.BitLen()), name))
+		run(b.t, fmt.Sprintf("ip -n %s addr add %s dev %s", ns, netip.PrefixFrom(a, a.BitLen()), name))
 	}
-	run(b.t, fmt.Sprintf("ip -n %s link set %s mtu 1420 up", b.client, name))
-	for _, n := range append(append([]netip.Prefix{}, network...), behind...) {
-		run(b.t, fmt.Sprintf("ip -n %s route add %s dev %s", b.client, n, name))
+	run(b.t, fmt.Sprintf("ip -n %s link set %s mtu 1420 up", ns, name))
+	for _, n := range network {
+		run(b.t, fmt.Sprintf("ip -n %s route add %s dev %s", ns, n, name))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"vpnd/internal/dataplane"
 )
@@ -37,7 +38,10 @@ func BenchmarkPlane(b *testing.B) {
 	}
 	for _, n := range []int{10, 10_000, 50_000} {
 		s := dataplane.State{Gateway: gateway(dataplane.Key{1}), Devices: manyDevices(n)}
-		p, err := Options{OpenFilter: func(context.Context, FilterConfig) (PacketFilter, error) { return noFilter{}, nil }}.New(b.Context(), dataplane.Config{Interface: iface})
+		refuse := 0
+		p, err := Options{OpenFilter: func(context.Context, FilterConfig) (PacketFilter, error) {
+			return flakyFilter{noFilter{}, &refuse}, nil
+		}}.New(b.Context(), dataplane.Config{Interface: iface})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -61,6 +65,35 @@ func BenchmarkPlane(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+		// A revocation whose first try meets a transient error, and is told again as the same
+		// change, against one without.
+		b.Run(fmt.Sprintf("Retry/%d", n), func(b *testing.B) {
+			d := s.Devices[n/2 : n/2+1]
+			var took [2]time.Duration
+			for b.Loop() {
+				for errs := range took {
+					refuse = errs
+					begin := time.Now()
+					err := p.Update(b.Context(), dataplane.Change{RemoveDevices: d})
+					if (err != nil) != (errs == 1) {
+						b.Fatalf("with %d errors: %v", errs, err)
+					}
+					if err != nil {
+						err = p.Update(b.Context(), dataplane.Change{RemoveDevices: d})
+					}
+					took[errs] += time.Since(begin)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if err := p.Update(b.Context(), dataplane.Change{PutDevices: d}); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(took[0].Microseconds())/1000/float64(b.N), "ms/revocation")
+			b.ReportMetric(float64(took[1].Microseconds())/1000/float64(b.N), "ms/retried")
+			b.ReportMetric(float64(took[1])/float64(took[0]), "ratio")
 		})
 		b.Run(fmt.Sprintf("Stats/%d", n), func(b *testing.B) {
 			for b.Loop() {

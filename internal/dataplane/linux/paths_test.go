@@ -128,18 +128,23 @@ func (b *bed) reaches() map[string]bool {
 		wg.Go(func() { udp("fragments to the resource"+v, at(res, 1202), strings.Repeat("y", 5000)) })
 		wg.Go(func() { tell("ping of the resource"+v, b.pings(res)) })
 		wg.Go(func() { tcp("TCP to the app"+v, at(gwAddrs[i].String(), 8080)) })
+		peer := []string{"10.77.0.3", "fd77::3"}[i]
+		wg.Go(func() { tcp("TCP to a device"+v, at(peer, 1203)) })
+		wg.Go(func() { udp("UDP to a device"+v, at(peer, 1204), "x") })
+		wg.Go(func() { tell("ping of a device"+v, b.pings(peer)) })
 	}
 	wg.Wait()
 	return out
 }
 
 // Every path to something guarded × every state in which it must not be reached, through
-// the kernel. The netstack plane has the same table, with paths to other devices.
+// the kernel. The netstack plane has the same table. Bob's device is signed in all the time: it
+// is an end of some paths, and his code is no other's.
 func TestEveryPathNeedsTheOwnCode(t *testing.T) {
 	b := newBed(t)
 	key := newKey(t)
 	laptop, private := testDevice(t, 2)
-	bob, _ := testDevice(t, 3)
+	bob, bobs := testDevice(t, 3)
 	phone, _ := testDevice(t, 4)
 	laptop.Name, bob.Name, phone.Name = "alice/laptop", "bob/desk", "alice/phone"
 	devices := []dataplane.Device{laptop, bob, phone}
@@ -176,22 +181,26 @@ func TestEveryPathNeedsTheOwnCode(t *testing.T) {
 			c.Close()
 		}
 	}()
-	for _, a := range []string{"192.0.2.2", "2001:db8:2::2"} {
-		var ls [2]net.Listener
+	serve := func(ns, a string, tcp []string, udp string) {
+		t.Helper()
+		var ls []net.Listener
 		var u net.PacketConn
-		within(t, b.resource, func() {
-			for i, port := range []string{"1201", "80"} {
-				if ls[i], err = net.Listen("tcp", net.JoinHostPort(a, port)); err != nil {
+		within(t, ns, func() {
+			for _, port := range tcp {
+				var l net.Listener
+				if l, err = net.Listen("tcp", net.JoinHostPort(a, port)); err != nil {
 					return
 				}
+				ls = append(ls, l)
 			}
-			u, err = net.ListenPacket("udp", net.JoinHostPort(a, "1202"))
+			u, err = net.ListenPacket("udp", net.JoinHostPort(a, udp))
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		serveEach(t, ls[0])
-		serveEach(t, ls[1])
+		for _, l := range ls {
+			serveEach(t, l)
+		}
 		t.Cleanup(func() { u.Close() })
 		go func() {
 			m := make([]byte, 64<<10)
@@ -204,6 +213,9 @@ func TestEveryPathNeedsTheOwnCode(t *testing.T) {
 			}
 		}()
 	}
+	for _, a := range []string{"192.0.2.2", "2001:db8:2::2"} {
+		serve(b.resource, a, []string{"1201", "80"}, "1202")
+	}
 	for _, a := range gwAddrs { // the app: bound to the device, as it is in earnest
 		lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 			return c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), iface) })
@@ -215,6 +227,15 @@ func TestEveryPathNeedsTheOwnCode(t *testing.T) {
 		serveEach(t, l)
 	}
 	b.connect(laptop, private, key)
+	b.connectFrom(b.resource, "wgr0", "192.0.2.1", bob, bobs, key)
+	for _, a := range bob.Addrs {
+		serve(b.resource, a.String(), []string{"1203"}, "1204")
+	}
+	// WireGuard needs a handshake before anyone can reach bob: he asks the portal.
+	eventually(t, "bob's handshake", func() bool {
+		out, err := try("ip netns exec resource nc -w 1 10.77.0.1 80")
+		return err == nil && strings.Contains(out, "portal") || strings.Contains(run(t, "ip netns exec resource wg show wgr0 latest-handshakes"), "\t1")
+	})
 	check := func(want bool, when string) {
 		t.Helper()
 		for name, got := range b.reaches() {

@@ -11,7 +11,7 @@ import (
 
 // flakyFilter refuses so many changes.
 type flakyFilter struct {
-	passFilter
+	PacketFilter
 	refuse *int
 }
 
