@@ -219,6 +219,11 @@ func (h *handler) list(w http.ResponseWriter, _ *http.Request, c caller) error {
 func (h *handler) upload(w http.ResponseWriter, r *http.Request, c caller) error {
 	m, err := h.drop.put(r.URL.Query().Get("name"), c.User, r.ContentLength, r.Body, time.Now())
 	if err != nil {
+		// A browser reads no answer before it has sent all, and a connection that is closed while
+		// it sends is a broken one to it. What is too large is not waited for.
+		if !errors.Is(err, errTooLarge) {
+			_, _ = io.CopyN(io.Discard, r.Body, h.maxFile) // an error is that the caller has gone
+		}
 		return err
 	}
 	h.log.Info("put a file", "what", "file.put", "user", c.User, "device", c.Device, "source", r.RemoteAddr, "file", m.ID, "size", m.Size)
