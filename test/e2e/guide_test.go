@@ -111,6 +111,7 @@ var guideServer = []guide{
 	{text: "sudo install -o vpnd -g vpnd -m 0600 /etc/letsencrypt/live/vpn.example.com/privkey.pem /etc/vpnd/portal.key\nsudo install -o vpnd -g vpnd -m 0644 /etc/letsencrypt/live/vpn.example.com/fullchain.pem /etc/vpnd/portal.crt",
 		before: "mkdir -p /etc/letsencrypt/live/vpn.example.com; cd /etc/letsencrypt/live/vpn.example.com; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=vpn.example.com -keyout privkey.pem -out fullchain.pem 2>/dev/null; cd /root"},
 	{text: "service vpnd start", before: "service vpnd stop"},
+	{text: "service vpnd status"},
 	{text: "journalctl -u vpnd"},
 	{text: "journalctl -u vpnd -p warning"},
 	{text: "systemctl edit vpnd", before: "cp /etc/vpnd/sealing.key /root/vpnd-sealing.key; export SYSTEMD_EDITOR=/root/editor", types: "\n"},
