@@ -18,7 +18,7 @@ import (
 var (
 	fence     = regexp.MustCompile("(?ms)^```(\\w*)[^\n]*\n(.*?)^```$")
 	codeSpan  = regexp.MustCompile("`([^`]+)`")
-	options   = regexp.MustCompile(` -.*`)
+	options   = regexp.MustCompile(` (-|[A-Z]).*`) // and NAMEs
 	isCommand = regexp.MustCompile(`^(sudo |bin/)?(vpnd|vpnctl|protected-app|service|systemctl|journalctl|make|apt|dpkg|ufw|man|docker|podman|certbot|promtool) \S`)
 )
 
