@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -51,6 +52,9 @@ var (
 )
 
 func openDrop(dir string, maxFile, quota int64) (*drop, error) {
+	if err := closeEmpty(dir); err != nil {
+		return nil, err
+	}
 	if err := owner.Self().Folder(dir, "--data", 0o700); err != nil {
 		return nil, fmt.Errorf("%w; or choose another folder that this user may write", err)
 	}
@@ -91,6 +95,28 @@ func openDrop(dir string, maxFile, quota int64) (*drop, error) {
 		d.used += m.Size
 	}
 	return d, nil
+}
+
+// closeEmpty closes to others a folder of ours that nothing is in yet, as a file system that was
+// just mounted there (tmpfs comes with mode 1777). All else is for internal/owner to judge.
+func closeEmpty(dir string) error {
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil // what is missing is made, and what is no folder refused
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("looking at --data %s: %w", dir, err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if _, err := f.Readdirnames(1); err != io.EOF || !ok || int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 == 0 {
+		return nil
+	}
+	if err := f.Chmod(0o700); err != nil {
+		return fmt.Errorf("closing --data %s to others: %w", dir, err)
+	}
+	return nil
 }
 
 // list gives all files, newest first.

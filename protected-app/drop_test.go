@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -29,5 +31,29 @@ func TestNumberOfFilesIsBounded(t *testing.T) {
 	}
 	if _, err := d.put("more", "alice", 0, strings.NewReader(""), time.Now()); err != nil {
 		t.Errorf("after one was deleted: %v", err)
+	}
+}
+
+// A file system that was just mounted for the files is open to all: while it is empty it is
+// closed, and not relied on when somebody has put something there.
+func TestEmptyFolderIsClosed(t *testing.T) {
+	for _, empty := range []bool{true, false} {
+		dir := t.TempDir()
+		if !empty {
+			if err := os.Mkdir(filepath.Join(dir, "files"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+			t.Fatal(err)
+		}
+		_, err := openDrop(dir, 10, 10)
+		info, statErr := os.Stat(dir)
+		if statErr != nil {
+			t.Fatal(statErr)
+		}
+		if closed := info.Mode().Perm() == 0o700; (err == nil) != empty || closed != empty {
+			t.Errorf("empty %t: mode %v, %v", empty, info.Mode(), err)
+		}
 	}
 }

@@ -61,10 +61,10 @@ var sorts = map[string]sort{
 	"files_other": {"files", Must, "{why}", "mend it, then: service vpnd restart"},
 	"files_wrong": {"files", Must, "{why}", "{line}"},
 
-	"grants_ok":       {"grants", OK, "{count} grants, each of which a device can use", ""},
+	"grants_ok":       {"grants", OK, "every grant of the policy ({count}) is for a device that there is", ""},
 	"grant_idle":      {"grants", Advice, "line {line} of the policy is for no device that there is: {text}", "enrol one, or take the line out: vpnctl policy edit"},
 	"grant_unrouted":  {"grants", Advice, "line {line} of the policy leads to {target}, which no client's config routes: {text}", "vpnctl settings set --routes with {target} in it, then renew the configs"},
-	"host_ok":         {"hosts", OK, "{count} single hosts of the policy answer", ""},
+	"host_ok":         {"hosts", OK, "the single hosts of the policy ({count}) answer", ""},
 	"host_silent":     {"hosts", Advice, "{target} does not answer ({why}), and line {line} of the policy leads there", "see whether that host runs and has a route back to this gateway"},
 	"host_closed":     {"hosts", Advice, "{target} refuses connections, and line {line} of the policy leads there", "start the service there, or correct the port in the policy"},
 	"hosts_many":      {"hosts", Unknown, "only {most} of {count} single hosts were tried", "nc -z HOST PORT for the others"},

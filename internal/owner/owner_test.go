@@ -163,7 +163,7 @@ func TestAccessList(t *testing.T) {
 	}{{1, 7, ^uint32(0)}, {2, 7, stranger}, {4, 5, ^uint32(0)}, {16, 7, ^uint32(0)}, {32, 5, ^uint32(0)}} {
 		list = append(list, byte(e.tag), byte(e.tag>>8), byte(e.rights), 0, byte(e.id), byte(e.id>>8), byte(e.id>>16), byte(e.id>>24))
 	}
-	if err := unix.Setxattr(root+"/d", "system.posix_acl_access", list, 0); err == unix.EOPNOTSUPP {
+	if err := unix.Setxattr(root+"/d", "system.posix_acl_access", list, 0); err == unix.EOPNOTSUPP && os.Getenv("CI") == "" {
 		t.Skip("this file system has no access lists")
 	} else if err != nil {
 		t.Fatal(err)
