@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
+	"os"
 	"time"
 
 	"vpnd/internal/doctor"
@@ -39,21 +39,19 @@ func (d *Daemon) patient(ctx context.Context) *doctor.Gateway {
 	g.Settings, _ = g.View.Settings()
 	_, g.Given = d.flags.from["endpoint"]
 	g.Plane, g.PlaneErr = d.Stats(ctx)
-	pair, err := d.tls.GetCertificate(nil)
-	if err == nil && pair.Leaf == nil {
-		pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0])
-	}
-	if g.CertErr = err; err == nil {
-		g.Cert = pair.Leaf
-	}
+	g.Cert, g.CertErr = d.leaf()
 	return g
 }
 
 // checkFiles looks again, as at the start, at whose the folders and keys are.
 func (d *Daemon) checkFiles() (out []error) {
 	who := owner.Self()
-	errs := []error{who.Folder(d.flags.Data, "the data folder", 0o700)}
-	_, err := who.Read(d.flags.SealingKey, "the sealing key", owner.Access{}, 1<<20)
+	_, err := os.Stat(d.flags.Data)
+	if err == nil { // a look makes nothing that is missing
+		err = who.Folder(d.flags.Data, "the data folder", 0o700)
+	}
+	errs := []error{err}
+	_, err = who.Read(d.flags.SealingKey, "the sealing key", owner.Access{}, 1<<20)
 	errs = append(errs, err)
 	if d.flags.Key != "" {
 		_, err = who.Read(d.flags.Key, "the certificate's key", owner.Access{Group: "ssl-cert"}, 1<<20)

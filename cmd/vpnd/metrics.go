@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -37,14 +38,23 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 const healthy = 15 * time.Second
 
 func (d *Daemon) certificateEnd() (time.Time, error) {
-	c, err := d.tls.GetCertificate(nil)
+	c, err := d.leaf()
 	if err != nil {
 		return time.Time{}, err
 	}
-	if c.Leaf == nil {
-		return time.Time{}, errors.New("the certificate was not read")
+	return c.NotAfter, nil
+}
+
+// leaf is the portal's certificate as an ordinary client gets it.
+func (d *Daemon) leaf() (*x509.Certificate, error) {
+	c, err := d.tls.GetCertificate(nil)
+	if err != nil {
+		return nil, err
 	}
-	return c.Leaf.NotAfter, nil
+	if c.Leaf == nil {
+		return nil, errors.New("the certificate was not read")
+	}
+	return c.Leaf, nil
 }
 
 // reserveMetrics takes the port of --metrics before anything on the host is changed.

@@ -99,6 +99,11 @@ func (m *Manager) Run(ctx context.Context) {
 			m.fails(err.Error())
 		case host == managed:
 		case m.c.Vault.Leads():
+			// What went wrong with another name is over, and that one is renewed no more.
+			m.settled()
+			if managed != "" {
+				m.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: managed}})
+			}
 			// What the vault has is loaded, and ordered is only what it lacks.
 			if err := m.magic.ManageAsync(ctx, []string{host}); err != nil {
 				m.fails(err.Error())
@@ -138,16 +143,21 @@ func (m *Manager) event(_ context.Context, event string, data map[string]any) er
 		}
 		m.c.Log.Info("ordering a certificate", "what", "acme.order", "host", host, "from", m.c.Directory)
 	case "cert_obtained":
-		m.mu.Lock()
-		m.problem = ""
-		m.mu.Unlock()
+		m.settled()
 		m.c.Log.Info("the certificate is there", "what", "acme.certificate", "host", host, "renewal", data["renewal"])
 	case "cert_failed":
-		if err, ok := data["error"].(error); ok {
+		if err, ok := data["error"].(error); ok && host == m.c.Host() {
 			m.fails(err.Error())
 		}
 	}
 	return nil
+}
+
+// settled forgets what went wrong.
+func (m *Manager) settled() {
+	m.mu.Lock()
+	m.problem = ""
+	m.mu.Unlock()
 }
 
 // fails keeps and logs what went wrong, once for each thing that does.

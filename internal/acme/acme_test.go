@@ -109,6 +109,8 @@ type bed struct {
 	a *acmetest.Authority
 	v *vault
 	m atomic.Pointer[Manager]
+	// host is that of the portal's URL.
+	host atomic.Pointer[string]
 }
 
 func newBed(t *testing.T, valid time.Duration, names map[string]string) *bed {
@@ -148,7 +150,8 @@ func (b *bed) start(host string) (m *Manager, stop func()) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	m = New(Config{Email: "ops@example.test", Directory: b.a.Directory, Roots: roots, Port: b.port(), Host: func() string { return host },
+	b.host.Store(&host)
+	m = New(Config{Email: "ops@example.test", Directory: b.a.Directory, Roots: roots, Port: b.port(), Host: func() string { return *b.host.Load() },
 		Vault: b.v, Renew: 500 * time.Millisecond, Log: slog.New(slog.NewTextHandler(b.t.Output(), nil)), Now: time.Now})
 	b.m.Store(m)
 	ctx, cancel := context.WithCancel(b.t.Context())
@@ -258,6 +261,22 @@ func TestNoCertificate(t *testing.T) {
 	m, stop = b.start("192.0.2.1")
 	b.eventually("that an address has none", func() bool { return strings.Contains(m.Report().Problem, "--url") })
 	stop()
+}
+
+// The portal gets another name: what was wrong with the former one is not told any more.
+func TestAnotherName(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, 0, map[string]string{name: "127.0.0.1", "new.example.test": "127.0.0.1"})
+	m, _ := b.start("192.0.2.1")
+	b.eventually("that an address has none", func() bool { return m.Report().Problem != "" })
+	for _, host := range []string{"none.example.test", name, "new.example.test"} {
+		b.host.Store(&host)
+		if host == "none.example.test" {
+			b.eventually("that this one is not found", func() bool { return strings.Contains(m.Report().Problem, host) })
+			continue
+		}
+		b.eventually(host, func() bool { return slices.Contains(b.served().DNSNames, host) && m.Report().Problem == "" })
+	}
 }
 
 // A gateway that does not lead orders nothing.
