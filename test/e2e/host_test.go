@@ -121,6 +121,13 @@ func launch(t *testing.T, name string, c *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: c, log: &logBuffer{}, done: make(chan struct{})}
 	c.Stdout, c.Stderr = p.log, p.log
+	// What the program leaves behind keeps its output open, a server's child for a minute
+	// and more: it is of the program's process group, and goes with it.
+	if c.SysProcAttr == nil {
+		c.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	c.SysProcAttr.Setpgid = true
+	c.WaitDelay = 2 * time.Second
 	if err := c.Start(); err != nil {
 		t.Fatalf("starting %s: %v", filepath.Base(c.Path), err)
 	}
@@ -133,6 +140,7 @@ func launch(t *testing.T, name string, c *exec.Cmd) *process {
 			p.signal(syscall.SIGKILL)
 			<-p.done
 		}
+		syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
 		if t.Failed() {
 			t.Logf("-- output of %s in %s:\n%s", strings.Join(c.Args[:min(5, len(c.Args))], " "), name, tail(p.log.String(), 6000))
 		}

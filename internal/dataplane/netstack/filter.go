@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -69,6 +70,9 @@ func (p *Plane) begin(pk *packet, src *peer, now time.Time) (action, *flow) {
 	f := p.candidate(pk, src, now)
 	if f == nil {
 		return refuse, nil
+	}
+	if pk.proto == protoTCP {
+		f.isn = binary.BigEndian.Uint32(pk.b[pk.l4+4:])
 	}
 	if f.kind == kindPeer && pk.proto == protoTCP {
 		f.cutters = []func(){func() { p.resetEnds(f) }}

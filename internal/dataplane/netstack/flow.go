@@ -39,6 +39,10 @@ type flow struct {
 	next  [2]nextSeq    // kindPeer: what each end will send next, the flow's beginner first
 	dead  atomic.Bool
 
+	// isn is the sequence number of the SYN that began a TCP flow: Linux takes no ICMP error
+	// about a connection that quotes another (net/ipv4/tcp_ipv4.c, tcp_v4_err).
+	isn uint32
+
 	// UDP: when it began (Unix nanoseconds), and what it has come to since.
 	began            int64
 	answered, stream atomic.Bool

@@ -89,7 +89,7 @@ func (p *Plane) unreachable(f *flow) {
 	if f.key.proto == protoUDP {
 		code4, code6 = noPort4, noPort6
 	}
-	p.link.send(p.aboutFlow(f.key, code4, code6))
+	p.link.send(p.aboutFlow(f.key, f.isn, code4, code6))
 }
 
 // tellUDP tells the devices at the ends of f, which was cut, that it is prohibited now: one that
@@ -99,20 +99,22 @@ func (p *Plane) tellUDP(f *flow) {
 	if f.key.proto != protoUDP {
 		return
 	}
-	p.link.sendReset(p.aboutFlow(f.key, prohibited4, prohibited6))
+	p.link.sendReset(p.aboutFlow(f.key, 0, prohibited4, prohibited6))
 	if f.kind == kindPeer {
-		p.link.sendReset(p.aboutFlow(flowKey{proto: protoUDP, src: f.key.dst, dst: f.key.src}, prohibited4, prohibited6))
+		p.link.sendReset(p.aboutFlow(flowKey{proto: protoUDP, src: f.key.dst, dst: f.key.src}, 0, prohibited4, prohibited6))
 	}
 }
 
 // aboutFlow is ICMP "destination unreachable" to the beginner of the flow k. The quotation needs
-// the addresses and ports alone.
-func (p *Plane) aboutFlow(k flowKey, code4, code6 byte) []byte {
+// the addresses, the ports and, of TCP, the sequence number seq.
+func (p *Plane) aboutFlow(k flowKey, seq uint32, code4, code6 byte) []byte {
 	t := make([]byte, 8)
 	binary.BigEndian.PutUint16(t, k.src.Port())
 	binary.BigEndian.PutUint16(t[2:], k.dst.Port())
 	if k.proto == protoUDP {
 		binary.BigEndian.PutUint16(t[4:], 8) // its length
+	} else {
+		binary.BigEndian.PutUint32(t[4:], seq)
 	}
 	b := ipPacket(k.src.Addr(), k.dst.Addr(), k.proto, t)
 	return p.unreachablePacket(b, k.src.Addr(), k.dst.Addr(), code4, code6)

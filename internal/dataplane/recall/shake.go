@@ -14,7 +14,7 @@ import (
 // under load and asks for cookies, which costs a peer 5 s.
 const (
 	burst = 16
-	pause = 10 * time.Millisecond
+	pause = 7 * time.Millisecond
 )
 
 // Handshakes are to be had with peers.
