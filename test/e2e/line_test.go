@@ -8,7 +8,10 @@ import (
 	"time"
 )
 
-const largeFile = 3_000_000
+const (
+	largeFile = 3_000_000
+	hugeFile  = 30_000_000 // for the benchmark
+)
 
 // lines is a client behind a router of its own, whose line to it can be made narrow.
 //
@@ -24,6 +27,7 @@ func behindRouter(w *world) *lines {
 	w.t.Helper()
 	dir := w.t.TempDir()
 	must(w.t, "truncate", "-s", strconv.Itoa(largeFile), dir+"/large")
+	must(w.t, "truncate", "-s", strconv.Itoa(hugeFile), dir+"/huge")
 	// timeout(1) ends its children, too: those of stalled connections.
 	w.lan.start(nil, "timeout", "600", "busybox", "httpd", "-f", "-p", "[::]:80", "-h", dir)
 	r := w.public("router")
