@@ -19,6 +19,7 @@ var layer = map[string]int{
 	"vpnd/acl/acltest":                     3,
 	"vpnd/internal/accept":                 0,
 	"vpnd/internal/logs":                   0,
+	"vpnd/internal/logs/libraries":         0,
 	"vpnd/internal/owner":                  0,
 	"vpnd/proto/vpn/v1":                    0,
 	"vpnd/peers/former":                    0,
@@ -59,6 +60,7 @@ var only = map[string][]string{
 	"github.com/caddyserver/certmagic": {"vpnd/internal/acme"},
 	"google.golang.org/grpc": {
 		"vpnd/internal/api", "vpnd/proto/vpn/v1", "vpnd/cmd/vpnd", "vpnd/cmd/vpnctl", "vpnd/protected-app", "vpnd/packaging/run",
+		"vpnd/internal/logs/libraries",
 	},
 }
 

@@ -97,6 +97,8 @@ func (p *problem) say(l *words.Language) string {
 // message, the log the cause.
 type handlers struct {
 	to *slog.Logger
+	// who names whom the request comes from, as fields of the log; nil: nobody knows.
+	who func(r *http.Request) []any
 }
 
 type handlerFunc func(w http.ResponseWriter, r *http.Request) error
@@ -165,9 +167,14 @@ func (h handlers) log(r *http.Request, status int, err error) {
 	if status >= 500 {
 		level = slog.LevelWarn
 	}
-	if h.to != nil {
-		h.to.Log(r.Context(), level, "refused a request", "what", logs.Request(r), "source", r.RemoteAddr, "status", status, "why", err)
+	if h.to == nil || !h.to.Enabled(r.Context(), level) {
+		return
 	}
+	fields := []any{"what", logs.Request(r), "source", r.RemoteAddr, "status", status, "why", err}
+	if h.who != nil {
+		fields = append(fields, h.who(r)...)
+	}
+	h.to.Log(r.Context(), level, "refused a request", fields...)
 }
 
 func noEndpoint(http.ResponseWriter, *http.Request) error {

@@ -60,7 +60,7 @@ func Public(c Config) http.Handler {
 // /api/v1/session, and 303 to the sign-in page for every foreign Host.
 func Tunnel(c Config) http.Handler {
 	t := &tunnel{Config: c}
-	h := handlers{to: c.Log}
+	h := handlers{to: c.Log, who: t.who}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", h.page(t.home))
 	mux.Handle("GET /api/v1/session", h.api(t.session))

@@ -30,7 +30,7 @@ func TestTargetsThatAreNoPath(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := NewServer(side.h, t.Logf)
+		s := NewServer(side.h, slog.New(slog.NewTextHandler(t.Output(), nil)))
 		go s.Serve(l)
 		defer s.Close()
 		for _, path := range side.paths {

@@ -74,7 +74,7 @@ type real struct {
 }
 
 func newReal(t *testing.T) *real {
-	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Logf: func(string, ...any) {}, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func newReal(t *testing.T) *real {
 	if _, err := control.Bootstrap(t.Context(), s, sealer, control.BootstrapConfig{Endpoint: "vpn.example.org:51820", Now: r.now}); err != nil {
 		t.Fatal(err)
 	}
-	r.service = control.New(control.Config{Store: s, Gateway: instant{t, s.State()}, Sealer: sealer, Now: r.now, Version: "test", Logf: t.Logf})
+	r.service = control.New(control.Config{Store: s, Gateway: instant{t, s.State()}, Sealer: sealer, Now: r.now, Version: "test", Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	_, invite, err := r.service.AddUser(t.Context(), "alice", 0)
 	if err != nil {
 		t.Fatal(err)

@@ -1,15 +1,17 @@
 package portal
 
 import (
-	"log"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
+
+	"vpnd/internal/logs"
 )
 
 // NewServer returns a server for either side with limits that suit it: what a slow or
 // hostile client can hold open is bounded, and a sign-in that waits for the plane fits.
-func NewServer(h http.Handler, logf func(format string, args ...any)) *http.Server {
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: h,
 		// "OPTIONS *" is for the handler to refuse, as all that is no page of ours.
@@ -19,7 +21,7 @@ func NewServer(h http.Handler, logf func(format string, args ...any)) *http.Serv
 		WriteTimeout:                 45 * time.Second,
 		IdleTimeout:                  60 * time.Second,
 		MaxHeaderBytes:               16 << 10,
-		ErrorLog:                     log.New(logWriter(logf), "", 0),
+		ErrorLog:                     logs.HTTPErrors(log),
 	}
 }
 
@@ -38,14 +40,4 @@ func ToHTTPS(url func() string) http.Handler {
 		w.Header().Set("Location", to+r.URL.EscapedPath())
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
-}
-
-type logWriter func(format string, args ...any)
-
-// Write drops the lines about TLS handshakes: on a public port they are the weather.
-func (f logWriter) Write(b []byte) (int, error) {
-	if line := strings.TrimSpace(string(b)); f != nil && !strings.Contains(line, "TLS handshake error") {
-		f("portal: %s", line)
-	}
-	return len(b), nil
 }

@@ -1,9 +1,10 @@
 package portal
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	neturl "net/url"
@@ -12,15 +13,15 @@ import (
 )
 
 func TestServerHasLimits(t *testing.T) {
-	var lines []string
-	s := NewServer(http.NotFoundHandler(), func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
+	var log bytes.Buffer
+	s := NewServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(&log, nil)))
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= serviceTimeout || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
 		t.Errorf("a limit is missing: %+v", s)
 	}
 	s.ErrorLog.Printf("http: TLS handshake error from 203.0.113.1:1: EOF")
 	s.ErrorLog.Printf("http: Accept error")
-	if len(lines) != 1 || lines[0] != "portal: http: Accept error" {
-		t.Errorf("logged %q", lines)
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `why="Accept error"`) {
+		t.Errorf("logged %q", got)
 	}
 }
 

@@ -143,3 +143,16 @@ func (t *tunnel) next(raw string) string {
 	clean := url.URL{Scheme: "http", Host: joinHost(a, port), Path: path, RawPath: u.RawPath, RawQuery: u.RawQuery}
 	return clean.String()
 }
+
+// who names the device that WireGuard vouches for, for the log.
+func (t *tunnel) who(r *http.Request) []any {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return nil
+	}
+	s, err := t.Service.Session(r.Context(), ap.Addr())
+	if err != nil {
+		return nil
+	}
+	return []any{"user", s.User, "device", s.Device}
+}

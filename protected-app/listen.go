@@ -52,7 +52,7 @@ func listenTunnel(ctx context.Context, name string, port uint16, logger *slog.Lo
 			stop()
 			return nil, err
 		}
-		logger.Info("waiting for the interface " + name + ", which vpnd makes")
+		logger.Info("waiting for the interface, which vpnd makes", "what", name)
 	}
 	go t.watch()
 	return t, nil
@@ -161,7 +161,7 @@ func (t *tunnelListener) watch() {
 		}
 		switch err := t.bind(); {
 		case err == nil:
-			t.log.Info("answering on " + t.where())
+			t.log.Info("answering", "what", t.where())
 		case !errors.Is(err, os.ErrNotExist):
 			t.log.Warn("not answering in the tunnel; trying again", "why", err)
 		}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"os"
@@ -25,6 +24,7 @@ import (
 
 	"vpnd/internal/accept"
 	"vpnd/internal/logs"
+	"vpnd/internal/logs/libraries"
 )
 
 // version is set by the linker.
@@ -64,7 +64,9 @@ func main() {
 func (f *Flags) newLog(w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of the flag's four, or empty: info
-	return logs.New(w, logs.Options{Format: f.LogFormat, Level: level, Journal: inJournal(w)})
+	l := logs.New(w, logs.Options{Format: f.LogFormat, Level: level, Journal: inJournal(w)})
+	libraries.Take(l)
+	return l
 }
 
 func inJournal(w io.Writer) bool {
@@ -108,7 +110,7 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 	}
 	for _, l := range listeners {
 		defer l.Close()
-		logger.Info("answering on "+l.where(), "data", f.Data)
+		logger.Info("answering", "what", l.where(), "data", f.Data)
 	}
 
 	srv := &http.Server{
@@ -116,7 +118,7 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(io.Discard, "", 0), // clients' TLS probes and resets are no news
+		ErrorLog:          logs.HTTPErrors(logger),
 	}
 	stopped := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
@@ -129,7 +131,7 @@ func run(ctx context.Context, f Flags, w io.Writer) error {
 	ended := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go func() {
-			ended <- srv.Serve(accept.Limit(l, limits(l, descriptors/len(listeners)), logs.Printf(logger, slog.LevelWarn)))
+			ended <- srv.Serve(accept.Limit(l, limits(l, descriptors/len(listeners)), logger))
 		}()
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -127,7 +128,7 @@ func newWorld(dir string) (_ *world, err error) {
 	if err != nil {
 		return nil, err
 	}
-	edge := api.New(w.service, func(string, ...any) {})
+	edge := api.New(w.service, slog.New(slog.DiscardHandler))
 	w.server = edge.Control()
 	go w.server.Serve(l)
 	ctx, w.running = context.WithCancel(ctx)

@@ -71,7 +71,7 @@ func (d *Daemon) reserveHTTP() {
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "80"))
 	if err != nil {
-		d.log.Warn("port 80 cannot be had: certificates are ordered by the portal's own port alone, and http:// does not lead to it", "why", err)
+		d.log.Warn("port 80 cannot be had: certificates are ordered by the portal's own port alone, and http:// does not lead to it", "what", "TCP port 80", "why", err)
 		return
 	}
 	d.plain = l

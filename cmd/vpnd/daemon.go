@@ -89,7 +89,7 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 	}
 	d.why = why
 	if f.Plane == "auto" && plane != "linux" {
-		d.log.Info("the " + plane + " data plane is used, because " + why)
+		d.log.Info("the data plane was chosen", "what", plane, "why", why)
 	}
 	precheck := func(g dataplane.Gateway) error { return precheckPlane(ctx, plane, pc, g) }
 	if err := d.openState(ctx, precheck); err != nil {
@@ -173,11 +173,11 @@ func (d *Daemon) openSockets() (err error) {
 	case !ok:
 		gid = os.Getegid()
 		if os.Geteuid() == 0 { // another user's app runs as that user anyway
-			d.log.Warn("there is no group " + d.flags.WhoisGroup + ", so only this user may ask who is calling; make it, or name another with --whois-group")
+			d.log.Warn("only this user may ask who is calling: make that group, or name another with --whois-group", "what", "group "+d.flags.WhoisGroup, "why", "there is no such group")
 		}
 	case !mayGive(gid):
 		gid = os.Getegid()
-		d.log.Warn("this user is not in the group " + d.flags.WhoisGroup + ", so only this user may ask who is calling; add it to the group, or name another with --whois-group")
+		d.log.Warn("only this user may ask who is calling: add it to that group, or name another with --whois-group", "what", "group "+d.flags.WhoisGroup, "why", "this user is not in it")
 	}
 	d.whois, err = api.ListenWhoIs(filepath.Join(filepath.Dir(d.flags.Control), "whois.sock"), gid)
 	return err
@@ -241,7 +241,7 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 	}
 	d.serveHTTP(ctx, g, tls.NewListener(d.limitPublic(d.public), d.tls), portal.Public(pc))
 	d.serveHTTP(ctx, g, d.limitTunnel(tunnel), portal.Tunnel(pc))
-	edge := api.New(d.service, d.logf("api"))
+	edge := api.New(d.service, d.part("api"))
 	edge.Doctor = d.diagnose
 	g.Go(func() error { edge.Run(ctx); return nil })
 	d.serveGRPC(ctx, g, d.limitControl(d.control), edge.Control())
@@ -253,7 +253,7 @@ func (d *Daemon) start(ctx context.Context, g *errgroup.Group) error {
 }
 
 func (d *Daemon) serveHTTP(ctx context.Context, g *errgroup.Group, l net.Listener, h http.Handler) {
-	s := portal.NewServer(h, d.logf("portal"))
+	s := portal.NewServer(h, d.part("portal"))
 	context.AfterFunc(ctx, func() { s.Close() })
 	g.Go(func() error {
 		if err := s.Serve(l); ctx.Err() == nil {

@@ -15,7 +15,7 @@ import (
 func newLog(f *Flags, w io.Writer, level *slog.LevelVar) *slog.Logger {
 	level.Set(f.level())
 	l := logs.New(w, logs.Options{Format: f.LogFormat, Level: level, Journal: inJournal(w)})
-	takeGRPC(l)
+	takeLibraries(l)
 	return l
 }
 
@@ -31,11 +31,6 @@ func inJournal(w io.Writer) bool {
 
 // part is the log of a part.
 func (d *Daemon) part(name string) *slog.Logger { return d.log.With("part", name) }
-
-// logf is the log of a part that writes only what is wrong.
-func (d *Daemon) logf(part string) func(format string, args ...any) {
-	return logs.Printf(d.part(part), slog.LevelWarn)
-}
 
 // fail says why vpnd ends: to a person as every command does, to a program in its format.
 func (f *Flags) fail(w io.Writer, err error) {

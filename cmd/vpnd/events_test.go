@@ -6,14 +6,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/grpclog"
+	gvisor "gvisor.dev/gvisor/pkg/log"
 
 	"vpnd/internal/logs"
 	"vpnd/peers"
@@ -140,13 +143,27 @@ func TestReload(t *testing.T) {
 	}
 }
 
-func TestGRPC(t *testing.T) {
+// What libraries write by themselves are events of ours.
+func TestLibraries(t *testing.T) {
 	var b bytes.Buffer
-	takeGRPC(logs.New(&b, logs.Options{Format: "text"}))
+	takeLibraries(logs.New(&b, logs.Options{Format: "logfmt"}))
 	grpclog.Infof("chatter")
 	grpclog.Warningf("a connection ended")
 	grpclog.Errorf("broken %d", 7)
-	if got := b.String(); strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "warn: broken 7 part=grpc\n") {
-		t.Errorf("%q", got)
+	log.Printf("[ERROR] solver: %d\nsecond", 8)
+	gvisor.Infof("chatter")
+	gvisor.Warningf("odd %d", 9)
+	var got []string
+	for line := range strings.Lines(b.String()) {
+		_, event, _ := strings.Cut(line, " ") // the time
+		got = append(got, event)
+	}
+	want := []string{
+		`level=WARN msg="gRPC fails" part=grpc what=grpc why="broken 7"` + "\n",
+		`level=WARN msg="a library warns" part=library why="[ERROR] solver: 8\nsecond"` + "\n",
+		`level=WARN msg="gVisor warns" part=gvisor what=gvisor why="odd 9"` + "\n",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -14,7 +14,7 @@ import (
 func (d *Daemon) greet(ctx context.Context, s peers.Settings) {
 	stats, err := d.Stats(ctx)
 	if err != nil {
-		d.log.Warn("reading the data plane", "why", err)
+		d.log.Warn("the data plane's state could not be read", "what", "plane.read", "why", err)
 	}
 	url := func(a netip.Addr, port string) string {
 		if port != "" {

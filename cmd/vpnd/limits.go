@@ -1,11 +1,9 @@
 package main
 
 import (
-	"log/slog"
 	"net"
 
 	"vpnd/internal/accept"
-	"vpnd/internal/logs"
 )
 
 // What strangers, devices and local programs may hold of the daemon's listeners.
@@ -29,5 +27,5 @@ func (d *Daemon) limitWhoIs(l net.Listener) net.Listener {
 }
 
 func (d *Daemon) limit(l net.Listener, limits accept.Limits) net.Listener {
-	return accept.Limit(l, limits, logs.Printf(d.log, slog.LevelWarn))
+	return accept.Limit(l, limits, d.part("accept"))
 }

@@ -66,7 +66,7 @@ func (d *Daemon) reserveMetrics() error {
 	if err != nil {
 		return portError("--metrics", "TCP", d.flags.Metrics, err)
 	}
-	d.scrapes = accept.Limit(l, accept.Limits{Name: "metrics", All: maxScrapes}, d.logf("metrics"))
+	d.scrapes = accept.Limit(l, accept.Limits{Name: "metrics", All: maxScrapes}, d.part("metrics"))
 	return nil
 }
 
@@ -77,7 +77,7 @@ func (d *Daemon) serveMetrics(ctx context.Context, g *errgroup.Group) {
 	if d.scrapes == nil {
 		return
 	}
-	s := portal.NewServer(d.metrics.Handler(), d.logf("metrics"))
+	s := portal.NewServer(d.metrics.Handler(), d.part("metrics"))
 	context.AfterFunc(ctx, func() { s.Close() })
 	g.Go(func() error {
 		if err := s.Serve(d.scrapes); ctx.Err() == nil {

@@ -21,7 +21,7 @@ func (d *Daemon) publicKey() dataplane.Key {
 func (d *Daemon) recall() dataplane.Recall {
 	r, say := recall.Read(d.endpoints(), d.publicKey(), time.Now())
 	if say != "" {
-		d.log.Warn(say)
+		d.part("recall").Warn("clients may notice this restart", "why", say)
 	}
 	return r
 }

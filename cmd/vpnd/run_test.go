@@ -44,7 +44,7 @@ func daemonOn(t *testing.T, p *brokenPlane) *Daemon {
 	d := &Daemon{flags: &Flags{Data: filepath.Join(t.TempDir(), "data")}, log: slog.New(slog.DiscardHandler), plane: p, fatal: make(chan error, 1)}
 	d.metrics = d.newMetrics()
 	var err error
-	if d.store, err = store.Open(t.Context(), store.Config{Dir: d.flags.Data, Logf: d.logf("test")}); err != nil {
+	if d.store, err = store.Open(t.Context(), store.Config{Dir: d.flags.Data, Log: d.part("test")}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

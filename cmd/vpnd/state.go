@@ -32,7 +32,7 @@ const leaderWait = 3 * time.Second
 func (d *Daemon) openState(ctx context.Context, precheck func(dataplane.Gateway) error) error {
 	s, err := store.Open(ctx, store.Config{
 		Dir:   d.flags.Data,
-		Logf:  d.logf("store"),
+		Log:   d.part("store"),
 		Wrote: d.metrics.Wrote, Snapped: d.metrics.Snapped,
 		Fatal: func(err error) {
 			select {
@@ -54,7 +54,7 @@ func (d *Daemon) openState(ctx context.Context, precheck func(dataplane.Gateway)
 func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) error) error {
 	switch err := d.store.CatchUp(ctx, leaderWait); {
 	case errors.Is(err, store.ErrNoLeader):
-		d.log.Warn("no gateway leads: starting with what this one knows; nothing can be changed and nobody can sign in until one does", "index", d.store.State().View().Index())
+		d.log.Warn("no gateway leads: starting with what this one knows; nothing can be changed and nobody can sign in until one does", "what", "leader.none", "index", d.store.State().View().Index())
 	case err != nil:
 		return fmt.Errorf("waiting for the state to be ready: %w", err)
 	}
@@ -105,7 +105,7 @@ func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) 
 		return err
 	}
 	d.service = control.New(control.Config{
-		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Logf: d.logf("control"), Pinned: d.flags.pinned(), Attention: d.attention,
+		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Log: d.part("control"), Pinned: d.flags.pinned(), Attention: d.attention,
 	})
 	if err := d.openACME(); err != nil {
 		return err
@@ -119,13 +119,13 @@ func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) 
 // sayFlags changes what a start changes (settings as flags ask for, the state's level) once
 // this node leads.
 func (d *Daemon) sayFlags(ctx context.Context) {
-	d.log.Info("what this start would change (settings by flags, the level of the state) waits until this gateway leads")
+	d.log.Info("what this start would change (settings by flags, the level of the state) waits until this gateway leads", "what", "leader.none")
 	err := d.store.Ready(ctx)
 	if err == nil {
 		_, err = control.Bootstrap(ctx, d.store, d.sealer, d.bootstrap(true))
 	}
 	if err != nil && ctx.Err() == nil {
-		d.log.Warn("change the settings as the flags ask for", "why", err)
+		d.log.Warn("the settings could not be changed as the flags ask for", "what", "settings.set", "why", err)
 	}
 }
 

@@ -8,6 +8,7 @@ package accept
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
@@ -70,9 +71,9 @@ func User(c net.Conn) string {
 }
 
 // Limit bounds l. Its Accept goes on when the host is short of descriptors or memory, and
-// what it refuses is told to logf once a minute.
-func Limit(l net.Listener, limits Limits, logf func(format string, args ...any)) net.Listener {
-	return &listener{Listener: l, limits: limits, by: make(map[string]int), closed: make(chan struct{}), refused: notice{logf: logf, name: limits.Name}}
+// what it refuses is logged once a minute.
+func Limit(l net.Listener, limits Limits, log *slog.Logger) net.Listener {
+	return &listener{Listener: l, limits: limits, by: make(map[string]int), closed: make(chan struct{}), refused: notice{log: log, name: limits.Name}}
 }
 
 type listener struct {
@@ -101,7 +102,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			if !passing(err) {
 				return nil, err
 			}
-			l.refused.add(fmt.Sprintf("accept: %v", err))
+			l.refused.add("", err.Error())
 			select {
 			case <-time.After(wait):
 			case <-l.closed:
@@ -117,7 +118,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		if why := l.enter(source); why != "" {
 			Reset(c)
-			l.refused.add(why)
+			l.refused.add(source, why)
 			continue
 		}
 		return &conn{Conn: c, leave: func() { l.leave(source) }}, nil
@@ -142,9 +143,9 @@ func (l *listener) enter(source string) (why string) {
 	defer l.mu.Unlock()
 	switch {
 	case l.limits.All > 0 && l.all >= l.limits.All:
-		return fmt.Sprintf("%d are open, as many as there may be", l.all)
+		return fmt.Sprintf("as many are open in all as may be: %d", l.all)
 	case l.limits.Each > 0 && l.by[source] >= l.limits.Each:
-		return fmt.Sprintf("%s has %d open", source, l.by[source])
+		return fmt.Sprintf("its source has as many open as it may: %d", l.by[source])
 	}
 	l.all++
 	l.by[source]++

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vpnd/internal/logs"
 )
 
 // fake gives what it is told to, in order, and then waits until it is closed.
@@ -65,10 +68,14 @@ type lines struct {
 	all []string
 }
 
-func (l *lines) logf(format string, args ...any) {
+func (l *lines) logger() *slog.Logger { return logs.New(l, logs.Options{Format: "logfmt"}) }
+
+func (l *lines) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all = append(l.all, fmt.Sprintf(format, args...))
+	_, event, _ := strings.Cut(string(b), " ") // the time
+	l.all = append(l.all, event)
+	return len(b), nil
 }
 
 func (l *lines) get() []string {
@@ -102,7 +109,7 @@ func TestLimits(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			conns, give := from(c.from...)
 			give = append(give, io.EOF)
-			l := Limit(newFake(give...), c.limits, func(string, ...any) {})
+			l := Limit(newFake(give...), c.limits, slog.New(slog.DiscardHandler))
 			var open []net.Conn
 			for {
 				got, err := l.Accept()
@@ -136,7 +143,7 @@ func TestFloodIsOneLineAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log lines
 		f := &fake{give: make(chan any), closed: make(chan struct{})}
-		l := Limit(f, Limits{Name: "public portal", All: 1, Source: Network}, log.logf)
+		l := Limit(f, Limits{Name: "public portal", All: 1, Source: Network}, log.logger())
 		go func() {
 			for {
 				if _, err := l.Accept(); err != nil {
@@ -150,7 +157,8 @@ func TestFloodIsOneLineAMinute(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		said := log.get()
-		if len(said) != 4 || !strings.Contains(said[1], "connections were refused within a minute") {
+		if len(said) != 4 || said[0] != `level=WARN msg="refused connections" what="public portal" count=1 source=192.0.2.1 why="as many are open in all as may be: 1"`+"\n" ||
+			!strings.Contains(said[2], " count=600") && !strings.Contains(said[2], " count=599") {
 			t.Errorf("%d lines: %q", len(said), said)
 		}
 		l.Close()
@@ -167,7 +175,7 @@ func TestShortOfDescriptors(t *testing.T) {
 		for range 100 {
 			give = append(give, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", unix.EMFILE)})
 		}
-		l := Limit(newFake(append(give, &fakeConn{from: "192.0.2.1:1"}, io.ErrUnexpectedEOF)...), Limits{Name: "portal"}, log.logf)
+		l := Limit(newFake(append(give, &fakeConn{from: "192.0.2.1:1"}, io.ErrUnexpectedEOF)...), Limits{Name: "portal"}, log.logger())
 		if _, err := l.Accept(); err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +192,7 @@ func TestShortOfDescriptors(t *testing.T) {
 // One that waits for descriptors ends when it is closed.
 func TestCloseWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := Limit(newFake(unix.EMFILE, unix.EMFILE), Limits{}, func(string, ...any) {})
+		l := Limit(newFake(unix.EMFILE, unix.EMFILE), Limits{}, slog.New(slog.DiscardHandler))
 		done := make(chan error)
 		go func() { _, err := l.Accept(); done <- err }()
 		synctest.Wait()
@@ -201,7 +209,7 @@ func TestSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := Limit(inner, Limits{All: 9, Each: 1, Source: Network}, func(string, ...any) {})
+	l := Limit(inner, Limits{All: 9, Each: 1, Source: Network}, slog.New(slog.DiscardHandler))
 	defer l.Close()
 	go func() {
 		for {
@@ -229,7 +237,7 @@ func TestSockets(t *testing.T) {
 	}
 	defer u.Close()
 	go net.Dial("unix", path)
-	c, err := Limit(u, Limits{}, func(string, ...any) {}).Accept()
+	c, err := Limit(u, Limits{}, slog.New(slog.DiscardHandler)).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package accept
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -9,34 +10,35 @@ import (
 const every = time.Minute
 
 // notice tells the first refusal at once and those that follow once a minute, however
-// many there are.
+// many there are: how many, and of the last one whence it came and why it had to go.
 type notice struct {
 	name string
-	logf func(format string, args ...any)
+	log  *slog.Logger
 
-	mu    sync.Mutex
-	n     int         // refused and not told
-	why   string      // the last of them
-	timer *time.Timer // nil: nothing was told within the last minute
-	done  bool
+	mu     sync.Mutex
+	n      int         // refused and not told
+	source string      // of the last of them; empty: it is not known
+	why    string      // the last of them was
+	timer  *time.Timer // nil: nothing was told within the last minute
+	done   bool
 }
 
 // add counts a refusal.
-func (n *notice) add(why string) {
+func (n *notice) add(source, why string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.n, n.why = n.n+1, why
+	n.n, n.source, n.why = n.n+1, source, why
 	if n.timer == nil && !n.done {
 		n.tellLocked()
 	}
 }
 
 func (n *notice) tellLocked() {
-	if n.n == 1 {
-		n.logf("%s: a connection was refused: %s", n.name, n.why)
-	} else {
-		n.logf("%s: %d connections were refused within a minute, the last one because: %s", n.name, n.n, n.why)
+	said := []any{"what", n.name, "count", n.n}
+	if n.source != "" {
+		said = append(said, "source", n.source)
 	}
+	n.log.Warn("refused connections", append(said, "why", n.why)...)
 	n.n = 0
 	n.timer = time.AfterFunc(every, n.again)
 }

@@ -244,11 +244,11 @@ func wantStatus(t *testing.T, err error, code codes.Code, kind string) *status.S
 // Whoever gave up, or waits no longer, is told so by a code as for any refusal.
 func TestEndedContext(t *testing.T) {
 	w := newWorld(t)
-	st := wantStatus(t, w.edge.toStatus("/m", fmt.Errorf("waiting: %w", context.Canceled)), codes.Canceled, control.KindCanceled)
+	st := wantStatus(t, w.edge.toStatus(t.Context(), "/m", fmt.Errorf("waiting: %w", context.Canceled)), codes.Canceled, control.KindCanceled)
 	if want := "The request was given up by its caller."; st.Message() != want {
 		t.Errorf("says %q", st.Message())
 	}
-	st = wantStatus(t, w.edge.toStatus("/m", fmt.Errorf("waiting: %w", context.DeadlineExceeded)), codes.DeadlineExceeded, control.KindDeadline)
+	st = wantStatus(t, w.edge.toStatus(t.Context(), "/m", fmt.Errorf("waiting: %w", context.DeadlineExceeded)), codes.DeadlineExceeded, control.KindDeadline)
 	if want := "The request took longer than its caller would wait. Look whether it was carried out before you try again."; st.Message() != want {
 		t.Errorf("says %q", st.Message())
 	}
@@ -256,7 +256,7 @@ func TestEndedContext(t *testing.T) {
 
 func TestRetryInfo(t *testing.T) {
 	w := newWorld(t)
-	err := w.edge.toStatus("/m", &control.Error{Code: "user_locked", Params: []peers.Param{{Name: "user", Value: "alice"}, {Name: "until", Value: "2030-01-02T15:04:05Z"}}, RetryAfter: 90 * time.Second})
+	err := w.edge.toStatus(t.Context(), "/m", &control.Error{Code: "user_locked", Params: []peers.Param{{Name: "user", Value: "alice"}, {Name: "until", Value: "2030-01-02T15:04:05Z"}}, RetryAfter: 90 * time.Second})
 	st := wantStatus(t, err, codes.ResourceExhausted, control.KindLocked)
 	if want := "There were too many wrong codes in a row, so none is checked for alice until 2 January, 15:04 UTC. Wait, or ask an administrator to lift the lock."; st.Message() != want {
 		t.Errorf("says %q", st.Message())

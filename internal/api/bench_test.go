@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 // BenchmarkAddDevice adds devices through gRPC with 16 callers, each commit on the disk.
 // The plane is a fake: what is measured is gRPC, control, the log and the state.
 func BenchmarkAddDevice(b *testing.B) {
-	st, err := store.Open(b.Context(), store.Config{Dir: b.TempDir(), Logf: func(string, ...any) {}, Fatal: func(err error) { b.Error(err) }})
+	st, err := store.Open(b.Context(), store.Config{Dir: b.TempDir(), Fatal: func(err error) { b.Error(err) }})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func BenchmarkAddDevice(b *testing.B) {
 		b.Fatal(err)
 	}
 	w := &world{t: b, Service: control.New(control.Config{Store: st, Gateway: &controltest.Gateway{}, Sealer: sealer})}
-	w.edge = New(w.Service, b.Logf)
+	w.edge = New(w.Service, slog.New(slog.DiscardHandler))
 	cc := w.admin()
 	users, devices := vpnv1.NewUserServiceClient(cc), vpnv1.NewDeviceServiceClient(cc)
 	for i := range b.N/50 + 1 {

@@ -33,7 +33,7 @@ func (e *Edge) describe(ctx context.Context, v *peers.View, list []*peers.Device
 		}
 		var err error
 		if st, err = e.s.Stats(ctx, keys...); err != nil {
-			e.logf("read the tunnel's counters: %v", err)
+			e.log.Warn("the tunnel's counters could not be read", "what", "plane.read", "why", err)
 		}
 	}
 	out := make([]*vpnv1.Device, len(list))

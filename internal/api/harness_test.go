@@ -46,8 +46,8 @@ func newWorld(t testing.TB) *world {
 	if first, err := control.Bootstrap(t.Context(), w.store, w.sealer, control.BootstrapConfig{Endpoint: "vpn.example.com:51820", Now: w.now}); err != nil || !first {
 		t.Fatalf("Bootstrap = %v, %v", first, err)
 	}
-	w.Service = control.New(control.Config{Store: w.store, Gateway: w.gateway, Sealer: w.sealer, Now: w.now, Version: "test", Logf: w.log.Logf})
-	w.edge = New(w.Service, w.log.Logf)
+	w.Service = control.New(control.Config{Store: w.store, Gateway: w.gateway, Sealer: w.sealer, Now: w.now, Version: "test", Log: w.log.Logger()})
+	w.edge = New(w.Service, w.log.Logger())
 	return w
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"syscall"
@@ -24,7 +25,10 @@ func (peerInfo) AuthType() string { return "unix-peer" }
 
 // peerCredentials take SO_PEERCRED as the caller's credential. The connection never
 // leaves this machine's kernel, so there is nothing to encrypt.
-type peerCredentials struct{ role role }
+type peerCredentials struct {
+	role role
+	log  *slog.Logger // gRPC tells nobody whom this refuses
+}
 
 // ServerHandshake refuses whoever may not speak on this socket at all: the file's mode
 // does too, but a mode can be changed by hand.
@@ -50,6 +54,7 @@ func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 		return nil, nil, fmt.Errorf("ask who is calling: %w", credErr)
 	}
 	if c.role == roleAdmin && !mayAdminister(cred.Uid, uint32(os.Geteuid())) {
+		c.log.Warn("refused a connection", "what", "control socket", "who", fmt.Sprintf("uid %d", cred.Uid), "why", "only root and vpnd's own user may administer this gateway")
 		return nil, nil, fmt.Errorf("uid %d may not administer this gateway", cred.Uid)
 	}
 	return conn, peerInfo{

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -36,7 +37,7 @@ const (
 // Edge offers control's use cases over gRPC.
 type Edge struct {
 	s      *control.Service
-	logf   func(format string, args ...any)
+	log    *slog.Logger
 	health *health.Server
 
 	// Doctor looks at the installation, which the edge knows nothing of.
@@ -44,14 +45,14 @@ type Edge struct {
 }
 
 // New returns an Edge; Run keeps its answer to health checks.
-func New(s *control.Service, logf func(format string, args ...any)) *Edge {
-	return &Edge{s: s, logf: logf, health: health.NewServer()}
+func New(s *control.Service, log *slog.Logger) *Edge {
+	return &Edge{s: s, log: log, health: health.NewServer()}
 }
 
 // Control is the server for administrators on this machine: every service, health and
 // reflection. Only the daemon's own uid and root get through the handshake.
 func (e *Edge) Control() *grpc.Server {
-	g := e.server(peerCredentials{role: roleAdmin})
+	g := e.server(peerCredentials{role: roleAdmin, log: e.log})
 	vpnv1.RegisterUserServiceServer(g, userServer{Edge: e})
 	vpnv1.RegisterDeviceServiceServer(g, deviceServer{Edge: e})
 	vpnv1.RegisterSessionServiceServer(g, sessionServer{Edge: e})
@@ -66,7 +67,7 @@ func (e *Edge) Control() *grpc.Server {
 // WhoIs is the server for protected services: WhoIs alone, for whoever may open the
 // socket.
 func (e *Edge) WhoIs() *grpc.Server {
-	g := e.server(peerCredentials{role: roleService})
+	g := e.server(peerCredentials{role: roleService, log: e.log})
 	vpnv1.RegisterWhoIsServiceServer(g, whoIsServer{Edge: e})
 	return g
 }
@@ -89,47 +90,48 @@ func (e *Edge) server(creds peerCredentials) *grpc.Server {
 func (e *Edge) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 	ctx, err = authorise(ctx, info.FullMethod)
 	if err != nil {
-		return nil, e.toStatus(info.FullMethod, err)
+		return nil, e.toStatus(ctx, info.FullMethod, err)
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			resp, err = nil, e.toStatus(info.FullMethod, e.panicked(info.FullMethod, p))
+			resp, err = nil, e.toStatus(ctx, info.FullMethod, e.panicked(ctx, info.FullMethod, p))
 		}
 	}()
 	resp, err = next(ctx, req)
 	if err != nil {
-		return nil, e.toStatus(info.FullMethod, err)
+		return nil, e.toStatus(ctx, info.FullMethod, err)
 	}
 	return resp, nil
 }
 
 // stream does the same for reflection and health's Watch.
 func (e *Edge) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	if _, err := authorise(ss.Context(), info.FullMethod); err != nil {
-		return e.toStatus(info.FullMethod, err)
+	ctx := ss.Context()
+	if _, err := authorise(ctx, info.FullMethod); err != nil {
+		return e.toStatus(ctx, info.FullMethod, err)
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = e.toStatus(info.FullMethod, e.panicked(info.FullMethod, p))
+			err = e.toStatus(ctx, info.FullMethod, e.panicked(ctx, info.FullMethod, p))
 		}
 	}()
 	return next(srv, ss) // the library's own handlers: they return statuses
 }
 
 // panicked logs a panic. Its value may quote the request unless the runtime made it.
-func (e *Edge) panicked(method string, p any) error {
+func (e *Edge) panicked(ctx context.Context, method string, p any) error {
 	what := fmt.Sprintf("a value of type %T", p)
 	var re runtime.Error
 	if err, ok := p.(error); ok && errors.As(err, &re) {
 		what = re.Error()
 	}
-	e.logf("%s panicked with %s\n%s", method, what, debug.Stack())
+	e.log.Warn("a request panicked", "what", method, "who", callerName(ctx), "why", what, "stack", string(debug.Stack()))
 	return control.Refuse("internal")
 }
 
 // toStatus makes a refusal words, in English, and carries its code, its parameters and its
 // RetryAfter as details. Causes go to the log.
-func (e *Edge) toStatus(method string, err error) error {
+func (e *Edge) toStatus(ctx context.Context, method string, err error) error {
 	var refusal *control.Error
 	if !errors.As(err, &refusal) {
 		if _, ok := status.FromError(err); ok {
@@ -147,7 +149,9 @@ func (e *Edge) toStatus(method string, err error) error {
 	}
 	code := statusOf(refusal.Kind())
 	if refusal.Err != nil && (code == codes.Internal || code == codes.Unavailable) {
-		e.logf("%s: %v", method, refusal.Err)
+		e.log.Warn("refused a request", "what", method, "who", callerName(ctx), "why", refusal.Err)
+	} else { // the code alone: its parameters are what the caller wrote
+		e.log.Debug("refused a request", "what", method, "who", callerName(ctx), "why", refusal.Code)
 	}
 	st := status.New(code, words.English().Refusal(refusal.Code, refusal.Values()))
 	info := &errdetails.ErrorInfo{Reason: refusal.Code, Domain: errorDomain, Metadata: refusal.Values()}
@@ -171,7 +175,17 @@ func authorise(ctx context.Context, method string) (context.Context, error) {
 	if !ok || !allowed[method].has(cred.role) {
 		return ctx, denied(method)
 	}
-	return control.Arrived(ctx, fmt.Sprintf("uid %d", cred.uid)), nil
+	return control.Arrived(ctx, callerName(ctx)), nil
+}
+
+// callerName is who calls, for the log: the uid that the kernel has told.
+func callerName(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		if cred, ok := p.AuthInfo.(peerInfo); ok {
+			return fmt.Sprintf("uid %d", cred.uid)
+		}
+	}
+	return "nobody known"
 }
 
 func denied(method string) *control.Error {

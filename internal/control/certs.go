@@ -134,11 +134,10 @@ func (c *certificates) fromFilesLocked() (*tls.Certificate, error) {
 	}
 	c.checked = now
 	if err != nil {
-		err = fmt.Errorf("read the certificate %s with the key %s: %w", c.certFile, c.keyFile, err)
 		if c.current == nil {
-			return nil, err
+			return nil, fmt.Errorf("read the certificate %s with the key %s: %w", c.certFile, c.keyFile, err)
 		}
-		c.s.logf("%v; the portal goes on with the former certificate", err)
+		c.s.log.Warn("the portal goes on with the former certificate, as the new one cannot be read", "what", "certificate.read", "file", c.certFile, "key", c.keyFile, "why", err)
 		return c.current, nil
 	}
 	c.current, c.seen = &pair, seen

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"vpnd/peers"
@@ -108,8 +109,8 @@ func (s *Service) revertDue(ctx context.Context, w *peers.Pending) {
 	_, err := s.ask(ctx, RevertPolicy{Due: w.Version})
 	switch {
 	case err == nil:
-		s.logf("version %d of the policy, applied by %s, was not confirmed in time: version %d is in force again", w.Version, w.By, w.Back)
+		s.log.Warn(fmt.Sprintf("the policy was not confirmed in time: version %d is in force again", w.Back), "what", "policy.revert", "who", w.By, "version", w.Version)
 	case ctx.Err() == nil:
-		s.logf("take version %d of the policy back: %v", w.Version, cause(err))
+		s.log.Warn("the policy that was not confirmed could not be taken back", "what", "policy.revert", "version", w.Version, "why", cause(err))
 	}
 }

@@ -110,7 +110,7 @@ func TestRevertIsRepeated(t *testing.T) {
 		w.try("uid 0", time.Minute)
 		w.store.SetFail(errors.New("the disk is full"))
 		time.Sleep(2 * time.Minute)
-		if n := strings.Count(w.log.String(), "take version 2"); n < 10 || n > 61 {
+		if n := strings.Count(w.log.String(), "could not be taken back"); n < 10 || n > 61 {
 			t.Errorf("%d tries in a minute", n)
 		}
 		w.store.SetFail(nil)

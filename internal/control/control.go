@@ -10,6 +10,7 @@ package control
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -46,7 +47,7 @@ type Config struct {
 	Decider Decider          // nil: a Leader of this node alone
 	Now     func() time.Time // the wall clock
 	Version string
-	Logf    func(format string, args ...any)
+	Log     *slog.Logger      // nil: nothing is logged
 	Pinned  map[string]string // settings that flags of this gateway give, and by which
 	// Attention is what else is wrong with this gateway, for its status; nil: nothing can be.
 	Attention func() []string

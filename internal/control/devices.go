@@ -52,7 +52,7 @@ func (s *Service) AddDevice(ctx context.Context, user, name, publicKey string, t
 	}
 	// The device is there whatever the plane says; its config must not be lost.
 	if err := s.opened(ctx, a.Index, "device_not_yet"); err != nil {
-		s.logf("add the device %s/%s to the data plane: %v", c.User.Name, name, err)
+		s.log.Warn("a device was added, and the data plane has yet to take it", "what", "device.add", "user", c.User.Name, "device", name, "why", err)
 	}
 	return c, nil
 }

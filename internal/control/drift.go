@@ -36,7 +36,7 @@ func (s *Service) auditDrift(ctx context.Context) {
 			return
 		case d := <-s.drift:
 			if _, err := s.ask(ctx, NoteDrift{What: d.What, Was: d.Was, Lost: s.lost.n.Swap(0)}); err != nil && ctx.Err() == nil {
-				s.logf("audit that %s was %s: %v", d.What, d.Was, cause(err))
+				s.log.Warn("a change by hand could not be audited", "what", d.What, "was", d.Was, "why", cause(err))
 			}
 		}
 		select {

@@ -15,7 +15,7 @@ import (
 func (w *world) elsewhere() (*Service, *controltest.Replica, *controltest.Gateway) {
 	w.t.Helper()
 	r, g := controltest.NewReplica(w.store), &controltest.Gateway{}
-	s := New(Config{Store: r, Gateway: g, Sealer: w.sealer, Decider: wire{w.t, w.leader}, Now: w.clock, Logf: w.log.Logf})
+	s := New(Config{Store: r, Gateway: g, Sealer: w.sealer, Decider: wire{w.t, w.leader}, Now: w.clock, Log: w.log.Logger()})
 	if err := r.Wait(w.t.Context(), w.View().Index()); err != nil {
 		w.t.Fatal(err)
 	}

@@ -250,7 +250,7 @@ func (a answers) Decide(context.Context, Request) (Answer, error) { return Answe
 // A device that is removed as soon as it was enrolled is no success.
 func TestEnrolledDeviceIsGone(t *testing.T) {
 	w := newWorld(t)
-	s := New(Config{Store: w.store, Gateway: &controltest.Gateway{}, Sealer: w.sealer, Now: w.clock, Logf: w.log.Logf,
+	s := New(Config{Store: w.store, Gateway: &controltest.Gateway{}, Sealer: w.sealer, Now: w.clock, Log: w.log.Logger(),
 		Decider: answers{Index: w.View().Index(), Device: peers.ID{1}}})
 	f, err := s.EnrolFinish(t.Context(), FinishRequest{Device: "phone"})
 	wantCode(t, err, KindNotFound)
@@ -280,7 +280,7 @@ func TestEnrolledMeanwhile(t *testing.T) {
 	ctx := t.Context()
 	token := w.invited("alice")
 	store := &meanwhile{Store: w.store}
-	leader := NewLeader(Config{Store: store, Sealer: w.sealer, Now: w.clock, Logf: w.log.Logf})
+	leader := NewLeader(Config{Store: store, Sealer: w.sealer, Now: w.clock, Log: w.log.Logger()})
 	r := Request{ID: peers.ID{7}, Base: w.View().Index(), Ask: EnrolBegin{Token: token, Browser: "one"}}
 	if a, err := leader.Decide(ctx, r); err != nil || a.Enrolment.Enrolled || a.Enrolment.Secret == "" {
 		t.Fatalf("%+v, %v", a, err)

@@ -158,7 +158,7 @@ func (s *Service) askPlane(ctx context.Context, a *FlowAnswer, p rules.Packet, f
 	}
 	ok, err := s.gateway.Permits(ctx, dataplane.Flow{Src: p.Src, Dst: p.Dst, Proto: p.Proto, DstPort: p.DstPort})
 	if err != nil {
-		s.logf("ask the data plane about %s to %s: %v", p.Src, p.Dst, err)
+		s.log.Warn("the data plane could not be asked about a flow", "what", "policy.explain", "source", p.Src, "target", p.Dst, "why", err)
 		a.PlaneErr = err.Error()
 		return
 	}

@@ -41,7 +41,7 @@ func newWorld(t testing.TB, network ...netip.Prefix) *world {
 	if err != nil || !first {
 		t.Fatalf("Bootstrap = %v, %v", first, err)
 	}
-	c := Config{Store: w.store, Gateway: w.gateway, Sealer: sealer, Now: clock, Version: "test", Logf: w.log.Logf}
+	c := Config{Store: w.store, Gateway: w.gateway, Sealer: sealer, Now: clock, Version: "test", Log: w.log.Logger()}
 	w.leader = NewLeader(c)
 	c.Decider = wire{t, w.leader}
 	w.Service = New(c)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -14,17 +15,17 @@ type node struct {
 	store   Store
 	sealer  *Sealer
 	clock   func() time.Time
-	logf    func(format string, args ...any)
+	log     *slog.Logger
 	version string // of this vpnd
 }
 
 func newNode(c Config) node {
-	n := node{store: c.Store, sealer: c.Sealer, clock: c.Now, logf: c.Logf, version: c.Version}
+	n := node{store: c.Store, sealer: c.Sealer, clock: c.Now, log: c.Log, version: c.Version}
 	if n.clock == nil {
 		n.clock = time.Now
 	}
-	if n.logf == nil {
-		n.logf = func(string, ...any) {}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
 	}
 	return n
 }
@@ -61,7 +62,7 @@ func (l *Leader) Decide(ctx context.Context, r Request) (Answer, error) {
 	}
 	// What a newer form of the state makes possible is not to be missed by what follows.
 	if err := l.upgrade(ctx); err != nil {
-		l.logf("raise the state's level: %v", cause(err))
+		l.log.Warn("the state's level could not be raised", "what", "state.upgrade", "why", cause(err))
 	}
 	return r.Ask.decide(ctx, &decision{Leader: l, id: r.ID, base: r.Base, actor: r.Actor, source: r.Source})
 }

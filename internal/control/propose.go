@@ -69,7 +69,7 @@ func (s *Service) closed(ctx context.Context, index uint64) []Closed {
 	defer cancel()
 	c := Closed{Gateway: s.store.NodeID(), Done: true}
 	if err := s.gateway.Wait(ctx, index); err != nil {
-		s.logf("the data plane has not carried out command %d: %v", index, err)
+		s.log.Warn("the data plane has not carried out a change yet", "what", "plane.wait", "index", index, "why", err)
 		c.Done, c.Error = false, "not carried out yet: "+err.Error()
 	}
 	return []Closed{c}

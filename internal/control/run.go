@@ -36,7 +36,7 @@ func (s *Service) expire(ctx context.Context) {
 		wait := expireIdle
 		if s.store.Leader() {
 			if err := s.upgrade(ctx); err != nil && ctx.Err() == nil {
-				s.logf("raise the state's level: %v", cause(err))
+				s.log.Warn("the state's level could not be raised", "what", "state.upgrade", "why", cause(err))
 			}
 			due := false
 			if next, ok := firstEnd(v); ok {
@@ -50,7 +50,7 @@ func (s *Service) expire(ctx context.Context) {
 			}
 			if due {
 				if _, err := s.ask(ctx, Expire{}); err != nil && ctx.Err() == nil {
-					s.logf("remove what has ended: %v", cause(err))
+					s.log.Warn("what has ended could not be removed", "what", "state.expire", "why", cause(err))
 				}
 				wait = expireEvery
 			}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"strings"
 
 	"vpnd/peers"
 )
@@ -28,7 +29,8 @@ func (s *Service) findSpellings(ctx context.Context) {
 	}
 	s.spelled.Store(&found)
 	for _, name := range s.spellings(v) {
-		s.logf("the key of %s has a second spelling, which may have been revoked: `vpnctl device rotate %s` gives it a new one", name, name)
+		user, device, _ := strings.Cut(name, "/")
+		s.log.Warn("a key has a second spelling, which may have been revoked; give the device a new one: vpnctl device rotate "+name, "what", "device.key", "user", user, "device", device)
 	}
 }
 

@@ -2,7 +2,6 @@ package control
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +25,8 @@ func TestSecondSpellingsAreSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var logged []string
-	s := New(Config{Store: st, Logf: func(format string, args ...any) { logged = append(logged, fmt.Sprintf(format, args...)) }})
+	var log controltest.Log
+	s := New(Config{Store: st, Log: log.Logger()})
 	if got := s.spellings(s.View()); len(got) != 0 {
 		t.Fatal(got)
 	}
@@ -44,8 +43,8 @@ func TestSecondSpellingsAreSaid(t *testing.T) {
 	up, _ := st.State().View().Upgrade("")
 	propose(up)
 	s.findSpellings(t.Context())
-	if got := strings.Join(s.spellings(s.View()), " "); got != "alice/odd" || len(logged) != 1 || !strings.Contains(logged[0], "vpnctl device rotate alice/odd") {
-		t.Fatalf("found %q, said %q", got, logged)
+	if got := strings.Join(s.spellings(s.View()), " "); got != "alice/odd" || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "vpnctl device rotate alice/odd") {
+		t.Fatalf("found %q, said %q", got, log.String())
 	}
 	propose(peers.DeviceRotate{Device: odd.ID, PublicKey: peers.Key{1: 9}, PresharedKey: peers.Sealed("psk")})
 	if got := s.spellings(s.View()); len(got) != 0 {

@@ -37,7 +37,7 @@ func (s *Service) Status(ctx context.Context) Status {
 	}
 	// No peer has the zero key: what is asked for is the plane alone, not 50,000 peers.
 	if st.Plane, st.PlaneErr = s.gateway.Stats(ctx, dataplane.Key{}); st.PlaneErr != nil {
-		s.logf("read the plane's state: %v", st.PlaneErr)
+		s.log.Warn("the data plane's state could not be read", "what", "plane.read", "why", st.PlaneErr)
 		st.Plane = dataplane.Stats{}
 	}
 	return st

@@ -26,7 +26,7 @@ func TestRestart(t *testing.T) {
 	var st *store.Store
 	open := func(first bool) {
 		t.Helper()
-		st, err = store.Open(t.Context(), store.Config{Dir: dir, Logf: w.log.Logf, Fatal: func(err error) { t.Error(err) }})
+		st, err = store.Open(t.Context(), store.Config{Dir: dir, Log: w.log.Logger(), Fatal: func(err error) { t.Error(err) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func TestRestart(t *testing.T) {
 		if err != nil || got != first {
 			t.Fatalf("Bootstrap = %v, %v; want %v", got, err, first)
 		}
-		w.Service = New(Config{Store: st, Gateway: w.gateway, Sealer: sealer, Now: clock, Logf: w.log.Logf})
+		w.Service = New(Config{Store: st, Gateway: w.gateway, Sealer: sealer, Now: clock, Log: w.log.Logger()})
 	}
 	open(true)
 	t.Cleanup(func() { st.Close() })

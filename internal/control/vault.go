@@ -97,7 +97,7 @@ func (v *Vault) propose(ctx context.Context, doing, name string, body peers.Body
 		return fmt.Errorf("%s %s in the vault: %w", doing, name, Refuse("no_leader"))
 	}
 	if err := v.n.upgrade(ctx); err != nil {
-		v.n.logf("raise the state's level: %v", cause(err))
+		v.n.log.Warn("the state's level could not be raised", "what", "state.upgrade", "why", cause(err))
 	}
 	if _, _, err := proposeTo(ctx, v.n.store, gatewayCommand(v.n.View(), v.n.now(), body)); err != nil {
 		return fmt.Errorf("%s %s in the vault: %w", doing, name, err)

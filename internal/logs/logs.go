@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -60,25 +59,6 @@ func InJournal(f *os.File) bool {
 		return false
 	}
 	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
-}
-
-// Printf writes messages of one level that have no fields, for packages that know no other.
-func Printf(l *slog.Logger, level slog.Level) func(format string, args ...any) {
-	return func(format string, args ...any) {
-		if l.Enabled(context.Background(), level) {
-			l.Log(context.Background(), level, fmt.Sprintf(format, args...))
-		}
-	}
-}
-
-// Request names a request by its method and by the pattern of ours that took it. What the client
-// wrote is not in it: a person who mistakes a token or a code for an address puts it into the path.
-func Request(r *http.Request) string {
-	pattern := strings.TrimPrefix(r.Pattern, r.Method+" ")
-	if pattern == "" || pattern == "/" { // what takes the rest
-		pattern = "(no such path)"
-	}
-	return r.Method + " " + pattern
 }
 
 // lineWriter writes whole lines, with their priority in front.

@@ -53,10 +53,9 @@ func TestLevels(t *testing.T) {
 		l := New(&b, Options{Format: format, Level: slog.LevelWarn, Journal: true})
 		l.Debug("one")
 		l.Info("two")
-		Printf(l, slog.LevelInfo)("three %d", 3)
-		Printf(l, slog.LevelWarn)("four %d", 4)
-		l.Error("five")
-		if got := b.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "four 4") || !strings.Contains(got, "<3>") || !strings.Contains(got, "<4>") {
+		l.Warn("three")
+		l.Error("four")
+		if got := b.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "three") || !strings.Contains(got, "<3>") || !strings.Contains(got, "<4>") {
 			t.Errorf("%s: %q", format, got)
 		}
 	}
@@ -126,6 +125,30 @@ func TestRequest(t *testing.T) {
 		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
 	}
 	want := []string{"POST /api/session", "GET /files/{id}", "GET (no such path)", "DELETE (no such path)"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// What net/http's server writes becomes events, with whence it came, and without a panic's value.
+func TestHTTPErrors(t *testing.T) {
+	var b bytes.Buffer
+	to := HTTPErrors(New(&b, Options{Format: "logfmt", Level: slog.LevelDebug}))
+	to.Printf("http: TLS handshake error from [2001:db8::1]:443: tls: no certificate\n")
+	to.Printf("http: panic serving 192.0.2.1:7: canary\ngoroutine 1 [running]:\nmain.go:3\n")
+	to.Printf("http: panic serving 192.0.2.1:7: runtime error: index out of range\ngoroutine 1")
+	to.Printf("http: Accept error: too many open files; retrying in 5ms")
+	want := []string{
+		`level=DEBUG msg="a TLS handshake failed" what=tls.handshake source=[2001:db8::1]:443 why="tls: no certificate"`,
+		`level=WARN msg="a request panicked" what=http.panic source=192.0.2.1:7 why="its value is not logged" stack="goroutine 1 [running]:\nmain.go:3"`,
+		`level=WARN msg="a request panicked" what=http.panic source=192.0.2.1:7 why="runtime error: index out of range" stack="goroutine 1"`,
+		`level=WARN msg="the web server" what=http.serve why="Accept error: too many open files; retrying in 5ms"`,
+	}
+	var got []string
+	for line := range strings.Lines(b.String()) {
+		_, event, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ") // the time
+		got = append(got, event)
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -100,31 +99,4 @@ func (s failingStable) check(err error) error {
 		runtime.Goexit()
 	}
 	return nil
-}
-
-// newLogger passes what Raft, its log and its transport warn about to logf.
-func newLogger(logf func(string, ...any)) hclog.Logger {
-	if logf == nil {
-		return hclog.NewNullLogger()
-	}
-	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: io.Discard})
-	l.RegisterSink(&sink{logf})
-	return l
-}
-
-// sink gets the library's events as they are, not as its lines.
-type sink struct{ logf func(string, ...any) }
-
-// Accept implements hclog.SinkAdapter.
-func (s *sink) Accept(name string, level hclog.Level, msg string, args ...any) {
-	// Every start of an only voter begins with the heartbeat's.
-	if level < hclog.Warn || strings.HasPrefix(msg, "heartbeat timeout reached") {
-		return
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", name, msg)
-	for i := 0; i+1 < len(args); i += 2 {
-		fmt.Fprintf(&b, ", %v: %v", args[i], args[i+1])
-	}
-	s.logf("%s", b.String())
 }

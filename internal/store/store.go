@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,9 +41,9 @@ var (
 
 // Config is what Open needs.
 type Config struct {
-	Dir    string // made if missing, mode 0700
-	NodeID string // 32 hex digits; empty: the folder's, or a new one made at the first start
-	Logf   func(format string, args ...any)
+	Dir    string       // made if missing, mode 0700
+	NodeID string       // 32 hex digits; empty: the folder's, or a new one made at the first start
+	Log    *slog.Logger // nil: nothing is logged
 	// Fatal is called when this node cannot go on (an unknown command kind, a failing
 	// disk). The store has stopped serving by then.
 	Fatal func(error)
@@ -54,7 +55,7 @@ type Config struct {
 // Store is one node's part of the replicated state.
 type Store struct {
 	id    string
-	logf  func(string, ...any)
+	log   *slog.Logger
 	fatal func(error)
 	fsm   *fsm
 	raft  atomic.Pointer[raft.Raft]
@@ -81,7 +82,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	logger := newLogger(c.Logf)
+	logger := newLogger(c.Log)
 	f, err := openFolder(c.Dir, c.NodeID, logger)
 	if err != nil {
 		return nil, err
@@ -134,11 +135,11 @@ const (
 // start starts Raft.
 func start(c Config, p parts, logger hclog.Logger) (*Store, error) {
 	s := &Store{
-		id: p.id, logf: c.Logf, fatal: c.Fatal, files: p.files,
+		id: p.id, log: c.Log, fatal: c.Fatal, files: p.files,
 		dead: make(chan struct{}), led: make(chan struct{}), changed: make(chan struct{}),
 	}
-	if s.logf == nil {
-		s.logf = func(string, ...any) {}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.fsm = newFSM(peers.New(), s.fail)
 	s.fsm.snapped = c.Snapped
@@ -206,7 +207,7 @@ func newRaft(c *raft.Config, f raft.FSM, l raft.LogStore, st raft.StableStore, s
 // fail stops the node for good and says why, once.
 func (s *Store) fail(err error) {
 	s.die(err, func() {
-		s.logf("store: this node cannot go on: %v", err)
+		s.log.Warn("this node cannot go on", "what", "store.fail", "why", err)
 		if s.fatal != nil {
 			go s.fatal(err) // not on Raft's goroutine, which Close waits for
 		}

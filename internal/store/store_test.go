@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 // open opens a store in dir that the test closes at its end, and waits until it leads.
 func open(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), Config{Dir: dir, Logf: t.Logf, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	s, err := Open(t.Context(), Config{Dir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func TestSnapshotAndRestartGiveTheSameState(t *testing.T) {
 func TestUnknownKindStopsTheNode(t *testing.T) {
 	dir := t.TempDir()
 	fatal := make(chan error, 1)
-	s, err := Open(t.Context(), Config{Dir: dir, Logf: t.Logf, Fatal: func(err error) { fatal <- err }})
+	s, err := Open(t.Context(), Config{Dir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Fatal: func(err error) { fatal <- err }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +209,7 @@ func TestUnknownKindStopsTheNode(t *testing.T) {
 	}
 
 	// The next start finds the command again, and stops again.
-	s, err = Open(t.Context(), Config{Dir: dir, Logf: t.Logf, Fatal: func(err error) { fatal <- err }})
+	s, err = Open(t.Context(), Config{Dir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Fatal: func(err error) { fatal <- err }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,8 +50,7 @@ func measureMemory(text string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	logf := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
-	s, err := store.Open(ctx, store.Config{Dir: job.Data, Logf: logf, Fatal: func(err error) { logf("%v", err) }})
+	s, err := store.Open(ctx, store.Config{Dir: job.Data, Log: log, Fatal: func(err error) { log.Error("the store fails", "why", err) }})
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func TestRun(t *testing.T) {
 				return p
 			}
 			p := start("is ready", "plane         "+w.plane+":", "clients dial  "+gwPublic4+":51820", "vpnctl settings set --endpoint", "app           "+app+"/",
-				"https://"+gwPublic4+":8443/enroll#", "user add NAME", "Stop with Ctrl-C", "answering on")
+				"https://"+gwPublic4+":8443/enroll#", "user add NAME", "Stop with Ctrl-C", "answering")
 			if !strings.Contains(p.log.String(), "alice") && root {
 				t.Error("no first user is named")
 			}
@@ -89,7 +89,7 @@ func TestRun(t *testing.T) {
 				t.Errorf("after Ctrl-C there is still %s", left)
 			}
 
-			p = start("is ready", "Invite the next person", "answering on")
+			p = start("is ready", "Invite the next person", "answering")
 			if strings.Contains(p.log.String(), "/enroll#") {
 				t.Error("the second run invites somebody")
 			}

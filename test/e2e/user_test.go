@@ -85,7 +85,7 @@ func TestUnprivilegedWithoutTUN(t *testing.T) {
 	w.startVpnd()
 	said, _, _ := strings.Cut(w.vpnd.log.String(), "is ready")
 	const reason = "leave to use the TUN device that is there (/dev/net/tun: permission denied"
-	if !strings.Contains(said, "the netstack data plane is used, because the linux plane needs "+reason) {
+	if !strings.Contains(said, "the data plane was chosen what=netstack why=\"the linux plane needs "+reason) {
 		t.Errorf("it does not say first why it takes the netstack plane:\n%s", said)
 	}
 	w.vpnd.stop(t, 15)

@@ -180,7 +180,7 @@ func (w *world) startApp() {
 	}
 	w.app = w.gw.start(nil, args...)
 	eventually(w.t, 10*time.Second, "the app answers", func() error {
-		if !strings.Contains(w.app.log.String(), "answering on") {
+		if !strings.Contains(w.app.log.String(), "answering") {
 			return fmt.Errorf("not yet: %s", w.app.log)
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"vpnd/acl/rules"
@@ -76,6 +77,18 @@ func (g *Gateway) Permits(_ context.Context, f dataplane.Flow) (bool, error) {
 type Log struct {
 	mu sync.Mutex
 	b  bytes.Buffer
+}
+
+// Logger is a log that writes here.
+func (s *Log) Logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// Write implements io.Writer.
+func (s *Log) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
 }
 
 // Logf writes a line.

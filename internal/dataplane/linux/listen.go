@@ -16,7 +16,6 @@ import (
 
 	"vpnd/internal/accept"
 	"vpnd/internal/dataplane"
-	"vpnd/internal/logs"
 )
 
 // listener accepts TCP connections from the tunnel's interface only. Its socket is
@@ -109,7 +108,7 @@ func (l *listener) bind(index int, g dataplane.Gateway) error {
 	if err != nil {
 		return fmt.Errorf("listening for the portal on %s: %w", l.iface, err)
 	}
-	l.cur, l.index = accept.Limit(cur, accept.Limits{Name: "portal inside the tunnel"}, logs.Printf(l.log, slog.LevelWarn)), index
+	l.cur, l.index = accept.Limit(cur, accept.Limits{Name: "portal inside the tunnel"}, l.log), index
 	go l.serve(l.cur, l.conns, l.closed)
 	return nil
 }
