@@ -76,6 +76,11 @@ func (r *Relay) source(network string, c Caller, t Target, to netip.AddrPort) (n
 	if a.Is6() && a.IsLoopback() {
 		return netip.Addr{}, fmt.Errorf("%v: what listens on ::1 alone cannot be told who calls: let it listen on 127.0.0.1", to)
 	}
+	if !a.IsLoopback() {
+		if err := local.Dialable(a, nil); err != nil { // 0.0.0.0, or good on one link alone
+			return netip.Addr{}, err
+		}
+	}
 	if r.opts.Local == nil {
 		return netip.Addr{}, fmt.Errorf("%v is not published on this host", to)
 	}
