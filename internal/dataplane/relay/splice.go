@@ -11,7 +11,7 @@ import (
 
 const (
 	// pipeSize is the most that one splice carries, in bytes.
-	pipeSize = 1 << 18
+	pipeSize = 1 << 19
 	// keptPipes is how many idle pipes are kept for the next who needs one.
 	keptPipes = 64
 )
