@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -66,6 +67,9 @@ func TestInstall(t *testing.T) {
 			}
 			m.serves(20 * time.Second)
 			m.logOnFailure()
+			if out := m.run("vpnctl", "status"); !strings.Contains(out, "\nplane         linux\n") {
+				t.Errorf("another plane than linux, though there is a TUN device:\n%s", out)
+			}
 			t.Run("privileges", func(t *testing.T) { installedPrivileges(t, m) })
 
 			alice := w.person("alice", "phone")
@@ -169,6 +173,44 @@ func installedKill(t *testing.T, m *machine, init string) {
 		t.Errorf("service vpnd status says of a killed service: %s %v", out, err)
 	}
 	m.run("service", "vpnd", "start")
+	m.serves(10 * time.Second)
+	installedInittab(t, m)
+}
+
+// installedInittab puts the line that docs/install.md gives into /etc/inittab: init brings back a
+// vpnd that was killed, and leaves one alone that was stopped.
+func installedInittab(t *testing.T, m *machine) {
+	page, err := os.ReadFile(project(t, "docs/install.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile("(?m)^vpnd:.*$").FindString(string(page))
+	if line == "" {
+		t.Fatal("docs/install.md has no line for /etc/inittab")
+	}
+	m.run("sh", "-c", `cp /etc/inittab /root/inittab && printf '%s\n' "$0" >>/etc/inittab && telinit q`, line)
+	old := m.vpndPID()
+	m.run("kill", "-9", fmt.Sprint(old))
+	eventually(t, 40*time.Second, "init brings vpnd back", func() error {
+		if _, err := m.try("vpnctl", "status"); err != nil {
+			return err
+		}
+		if m.vpndPID() == old {
+			return fmt.Errorf("it was not killed")
+		}
+		return nil
+	})
+	if out := m.run("service", "vpnd", "status"); !strings.Contains(out, "running") {
+		t.Errorf("service vpnd status of what init has started: %s", out)
+	}
+	m.run("service", "vpnd", "stop")
+	for range 45 { // two of init's looks
+		time.Sleep(time.Second)
+		if out, err := m.try("pgrep", "-x", "-u", "vpnd", "vpnd"); err == nil {
+			t.Fatalf("init started a vpnd that was stopped: %s", out)
+		}
+	}
+	m.run("sh", "-c", "mv /root/inittab /etc/inittab && telinit q && service vpnd start")
 	m.serves(10 * time.Second)
 }
 
