@@ -40,6 +40,8 @@ type world struct {
 	protocols string
 	// machine is the gateway where it boots a system of its own with vpnd's package.
 	machine *machine
+	// ctl runs vpnctl where the gateway is neither of these.
+	ctl func(args ...string) string
 }
 
 // Addresses that do not change between worlds.
@@ -190,6 +192,9 @@ func (w *world) startApp() {
 // vpnctl runs vpnctl on the gateway and gives its output.
 func (w *world) vpnctl(args ...string) string {
 	w.t.Helper()
+	if w.ctl != nil {
+		return w.ctl(args...)
+	}
 	if w.machine != nil {
 		return w.machine.run(append([]string{"vpnctl"}, args...)...)
 	}
