@@ -19,6 +19,8 @@ type machine struct {
 	root string // its file system, as we see it
 	boot *process
 	pid  int // of its process 1, in our PID namespace
+	// engine says that it runs containers itself: podman 5 wants cgroups of the second kind, and crun bpf.
+	engine bool
 }
 
 // newMachine boots a host as one of Debian's systems that test/debian has made; it writes
@@ -33,7 +35,7 @@ func (w *world) newMachine(h *host, system string) *machine {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	m := &machine{host: h, root: filepath.Join(dir, "root")}
+	m := &machine{host: h, root: filepath.Join(dir, "root"), engine: system == "containers"}
 	for _, d := range []string{"root", "upper", "work"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			w.t.Fatal(err)
@@ -66,6 +68,10 @@ func (m *machine) start() {
 		"--capability=CAP_NET_ADMIN,CAP_NET_RAW,CAP_NET_BIND_SERVICE,CAP_MKNOD")
 	// The network's sysctls are the machine's own.
 	c.Env = append(os.Environ(), "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
+	if m.engine {
+		c.Env = append(c.Env, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+		c.Args = append(c.Args, "--system-call-filter=bpf")
+	}
 	m.boot = launch(m.t, m.name, c)
 	eventually(m.t, 90*time.Second, "the machine has booted", func() error {
 		select {
