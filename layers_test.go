@@ -30,6 +30,7 @@ var layer = map[string]int{
 	"vpnd/internal/dataplane/line":         0,
 	"vpnd/internal/dataplane/local":        0,
 	"vpnd/internal/dataplane/relay":        1,
+	"vpnd/internal/dataplane/resolve":      1,
 	"vpnd/internal/manpage":                0,
 	"vpnd/internal/manpage/manpagetest":    1,
 	"vpnd/internal/dataplane/linux/nft":    0,
