@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -13,7 +14,7 @@ import (
 )
 
 type settingsCmd struct {
-	Show settingsShowCmd `cmd:"" help:"Show the settings."`
+	Show settingsShowCmd `cmd:"" default:"1" help:"Show the settings, and where each comes from."`
 	Set  settingsSetCmd  `cmd:"" help:"Change settings; what is not named stays."`
 }
 
@@ -32,31 +33,52 @@ func (c *settingsShowCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (a *app) settings(s *vpnv1.Settings) {
-	from := map[string]string{}
+	from := map[string]cell{}
+	longest := 0 // of the texts in the last column
 	for _, o := range s.GetOrigins() {
-		from[o.GetSetting()] = o.GetFrom()
+		c := cell{o.GetFrom(), faint}
+		if o.GetPinned() { // settings set refuses it
+			c = text("pinned by " + o.GetFrom())
+		}
+		from[o.GetSetting()] = c
+		longest = max(longest, utf8.RuneCountInString(clean(c.text)))
 	}
 	t := newTable("SETTING", "VALUE", "FROM")
-	for _, r := range [][2]string{
-		{"endpoint", s.GetEndpoint()},
-		{"url", s.GetUrl()},
-		{"session", length(s.GetSession().AsDuration())},
-		{"network", joined(s.GetNetwork())},
+	for _, r := range []struct {
+		name   string
+		values []string // a line each
+	}{
+		{"endpoint", []string{s.GetEndpoint()}},
+		{"url", []string{s.GetUrl()}},
+		{"session", []string{length(s.GetSession().AsDuration())}},
+		{"network", s.GetNetwork()},
 		{"routes", orNone(s.GetRoutes())},
 		{"dns", orNone(s.GetDns())},
-		{"mtu", mtuText(s.GetMtu())},
-		{"masquerade", onOff(s.GetMasquerade())},
+		{"mtu", []string{mtuText(s.GetMtu())}},
+		{"masquerade", []string{onOff(s.GetMasquerade())}},
 	} {
-		t.add(text(r[0]), text(r[1]), cell{from[r[0]], faint})
+		for i, v := range r.values {
+			name, origin := text(r.name), from[r.name]
+			if i > 0 {
+				name, origin = cell{}, cell{}
+			}
+			// On a terminal that is too narrow for both, where it comes from stands below the value.
+			if a.columns > 0 && i == 0 && len("masquerade")+2+utf8.RuneCountInString(clean(v))+2+longest > a.columns {
+				t.addOver(name, text(v))
+				t.add(cell{}, cell{}, origin)
+				continue
+			}
+			t.add(name, text(v), origin)
+		}
 	}
 	t.draw(a.ui)
 }
 
-func orNone(s []string) string {
+func orNone(s []string) []string {
 	if len(s) == 0 {
-		return "none"
+		return []string{"none"}
 	}
-	return joined(s)
+	return s
 }
 
 func mtuText(mtu uint32) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	vpnv1 "vpnd/proto/vpn/v1"
 )
@@ -32,8 +33,10 @@ func (c *statusCmd) Run(ctx context.Context, a *app) error {
 	}
 	f.addStyled("state", fmt.Sprintf("index %d, %s", r.Index, applied), style)
 	f.add("plane", r.Plane)
-	f.add("", r.PlaneDetail)
-	f.add("people", fmt.Sprintf("%s, %s, %d signed in", number(int(r.Users), "user"), number(int(r.Devices), "device"), r.Sessions))
+	for detail := range strings.SplitSeq(r.PlaneDetail, "; ") {
+		f.add("", detail)
+	}
+	f.add("people", fmt.Sprintf("%s, %s, %s signed in", number(int(r.Users), "user"), number(int(r.Devices), "device"), nobodyOr(r.Sessions)))
 	f.add("policy", fmt.Sprintf("version %d", r.PolicyVersion))
 	if w := r.PendingPolicy; w != nil {
 		f.addStyled("", fmt.Sprintf("to be confirmed by %s until %s, else version %d comes back", w.AppliedBy, absolute(w.Until.AsTime()), w.Back), warn)
@@ -41,9 +44,16 @@ func (c *statusCmd) Run(ctx context.Context, a *app) error {
 	f.add("clients dial", s.GetEndpoint())
 	f.add("public key", r.PublicKey)
 	f.add("network", joined(s.GetNetwork()))
-	f.add("routes", orNone(s.GetRoutes()))
+	f.add("routes", joined(orNone(s.GetRoutes())))
 	f.add("enrolment", s.GetUrl())
-	f.add("CA SHA-256", r.CaFingerprint)
+	print := []string{r.CaFingerprint} // for a program in one piece
+	if a.columns > 0 {
+		print = fingerprint(r.CaFingerprint)
+	}
+	f.add("CA SHA-256", print[0])
+	for _, rest := range print[1:] {
+		f.add("", rest)
+	}
 	f.add("sign-in", r.TunnelUrl+" (inside the tunnel)")
 	f.draw(a.ui)
 	if behind := r.StateTime.AsTime().Sub(a.now()); behind.Seconds() > 5 {
@@ -53,4 +63,12 @@ func (c *statusCmd) Run(ctx context.Context, a *app) error {
 		a.notef("%s", w)
 	}
 	return nil
+}
+
+// nobodyOr is a number of people.
+func nobodyOr(n int32) string {
+	if n == 0 {
+		return "nobody"
+	}
+	return fmt.Sprint(n)
 }

@@ -17,11 +17,18 @@ func text(s string) cell { return cell{text: s} }
 type table struct {
 	heads []string
 	rows  [][]cell
+	over  map[int]bool // rows whose last cell reaches over the columns to its right, which are empty
 }
 
-func newTable(heads ...string) *table { return &table{heads: heads} }
+func newTable(heads ...string) *table { return &table{heads: heads, over: map[int]bool{}} }
 
 func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
+
+// addOver adds a row that ends before the last column, however wide its last cell is.
+func (t *table) addOver(cells ...cell) {
+	t.over[len(t.rows)] = true
+	t.add(cells...)
+}
 
 func (t *table) draw(u *ui) {
 	head := make([]cell, len(t.heads))
@@ -30,10 +37,12 @@ func (t *table) draw(u *ui) {
 	}
 	rows := append([][]cell{head}, t.rows...)
 	width := make([]int, len(t.heads))
-	for _, r := range rows {
+	for n, r := range rows {
 		for i, c := range r {
 			r[i].text = clean(c.text)
-			width[i] = max(width[i], utf8.RuneCountInString(r[i].text))
+			if !t.over[n-1] || i < len(r)-1 {
+				width[i] = max(width[i], utf8.RuneCountInString(r[i].text))
+			}
 		}
 	}
 	for _, r := range rows {
@@ -70,6 +79,35 @@ func (f *facts) draw(u *ui) {
 		width = max(width, len(r.name))
 	}
 	for _, r := range f.rows {
-		u.write(u.paint(faint, r.name) + strings.Repeat(" ", width-len(r.name)) + "  " + u.paint(r.value.style, clean(r.value.text)) + "\n")
+		lead := u.paint(faint, r.name) + strings.Repeat(" ", width-len(r.name)) + "  "
+		for _, line := range wrap(clean(r.value.text), u.columns-width-2) {
+			u.write(lead + u.paint(r.value.style, line) + "\n")
+			lead = strings.Repeat(" ", width+2)
+		}
 	}
+}
+
+// narrow is how few columns are not worth breaking a text for.
+const narrow = 24
+
+// wrap breaks a text at its spaces into lines of at most as many columns; a word that is longer has
+// a line to itself.
+func wrap(s string, columns int) (lines []string) {
+	if columns < narrow {
+		return []string{s}
+	}
+	line, length := "", 0
+	for word := range strings.FieldsSeq(s) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case line == "":
+			line, length = word, n
+		case length+1+n <= columns:
+			line, length = line+" "+word, length+1+n
+		default:
+			lines = append(lines, line)
+			line, length = word, n
+		}
+	}
+	return append(lines, line)
 }
