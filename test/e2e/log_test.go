@@ -73,12 +73,12 @@ func TestLog(t *testing.T) {
 			t.Helper()
 			h.try("sh", "-c", script) // what comes of it is in the log
 		}
+		shell(stranger, "curl -sk -X POST https://"+gwPublic4+":8443/api/v1/enroll/begin -d '{'")
 		shell(stranger, "curl -s http://"+gwPublic4+":8443/")
 		shell(stranger, "curl -sk --tls-max 1.1 https://"+gwPublic4+":8443/")
 		shell(stranger, "echo garbage | nc -w1 "+gwPublic4+" 8443")
 		shell(stranger, "head -c 148 /dev/urandom | nc -u -w1 "+gwPublic4+" 51820")
 		shell(stranger, "for i in $(seq 60); do sleep 3 | nc -w3 "+gwPublic4+" 8443 >/dev/null 2>&1 & done; sleep 4")
-		shell(stranger, "curl -sk -X POST https://"+gwPublic4+":8443/api/v1/enroll/begin -d '{'")
 		// Local programs that do not speak gRPC, or may not ask what they ask.
 		shell(w.gw, "echo garbage | nc -w1 -U "+w.path("run/control.sock"))
 		shell(w.gw, "echo garbage | nc -w1 -U "+w.path("run/whois.sock"))
