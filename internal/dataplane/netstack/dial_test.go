@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"vpnd/internal/dataplane"
-	"vpnd/internal/dataplane/local"
 )
 
 func TestUndialable(t *testing.T) {
@@ -58,8 +57,8 @@ func TestUndialable(t *testing.T) {
 		if (err == nil) != test.want {
 			t.Errorf("%s: %v, want dialled %v", test.addr, err, test.want)
 		}
-		if err != nil && !errors.Is(err, local.ErrUndialable) {
-			t.Errorf("%s: %v is not local.ErrUndialable", test.addr, err)
+		if err != nil && !errors.Is(err, errUndialable) {
+			t.Errorf("%s: %v is not errUndialable", test.addr, err)
 		}
 	}
 }

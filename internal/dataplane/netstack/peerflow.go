@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 	"time"
-
-	"vpnd/internal/dataplane/relay"
 )
 
 // Flows between two devices pass packet by packet, so their end is seen from outside.
@@ -101,9 +99,9 @@ func (f *flow) idle() time.Duration {
 	case f.key.proto == protoTCP:
 		return 0 // the stack's keepalives end it
 	case f.key.proto == protoUDP && f.stream.Load():
-		return relay.UDPStreamIdle
+		return udpStreamIdle
 	case f.key.proto == protoUDP:
-		return relay.UDPIdle
+		return udpIdle
 	}
 	return peerOtherIdle
 }

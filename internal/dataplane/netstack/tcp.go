@@ -9,12 +9,11 @@ import (
 	"syscall"
 	"time"
 
+	proxyproto "github.com/pires/go-proxyproto"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
-
-	"vpnd/internal/dataplane/relay"
 )
 
 const (
@@ -94,11 +93,8 @@ func (p *Plane) dialTCP(ctx context.Context, f *flow) (halfCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := relay.ProxyHeader(relay.Caller{Client: f.key.src, Service: f.key.dst})
-	if err == nil {
-		_, err = c.Write(h)
-	}
-	if err != nil {
+	h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(f.key.src), net.TCPAddrFromAddrPort(f.key.dst))
+	if _, err := h.WriteTo(c); err != nil {
 		c.Close()
 		return nil, err
 	}

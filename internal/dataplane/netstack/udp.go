@@ -9,8 +9,16 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+)
 
-	"vpnd/internal/dataplane/relay"
+// How long a UDP flow lives without a packet: as Linux's conntrack has it unless its sysctls
+// (net.netfilter.nf_conntrack_udp_timeout and …_stream) were changed, so that both planes are
+// alike. A stream is a flow that was answered and still has packets udpYoung after it began
+// (net/netfilter/nf_conntrack_proto_udp.c).
+const (
+	udpIdle       = 30 * time.Second
+	udpStreamIdle = 2 * time.Minute
+	udpYoung      = 2 * time.Second
 )
 
 // touch notes that a packet of f has passed.
@@ -22,7 +30,7 @@ func (f *flow) touch(forwards bool, now time.Time) {
 	if !forwards {
 		f.answered.Store(true)
 	}
-	if f.answered.Load() && !f.stream.Load() && now.UnixNano()-f.began > int64(relay.UDPYoung) {
+	if f.answered.Load() && !f.stream.Load() && now.UnixNano()-f.began > int64(udpYoung) {
 		f.stream.Store(true)
 	}
 }
