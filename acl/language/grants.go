@@ -18,7 +18,7 @@ const MaxNote = 500
 type draft struct {
 	Grant
 	protos []uint8 // of an entry of "acls"; nil: not given
-	ports  []Span  // of an entry of "grants"
+	ports  []Span  // of an entry of "grants"; nil: not given
 	dsts   []draftDst
 }
 
@@ -46,7 +46,7 @@ var grantObject = &object[draft]{
 	what: "a grant",
 	fields: []field[draft]{
 		srcField,
-		{name: "dst", doc: "what: hosts, prefixes, IP sets, users, groups, tags, autogroup:self, \"*\" for everything",
+		{name: "dst", doc: "what: resources, hosts, prefixes, IP sets, users, groups, tags, autogroup:self, \"*\" for everything",
 			required: true, kind: listOf(selectorKind), decode: func(d *decoder, g *draft, v *hujson.Value) {
 				d.strings(`"dst"`, v, func(s string, v *hujson.Value) {
 					if t, ok := d.selector(s, v); ok {
@@ -54,8 +54,9 @@ var grantObject = &object[draft]{
 					}
 				})
 			}},
-		{name: "ip", doc: "protocols and ports: \"tcp:443\", \"udp:1-100\", \"443\", \"icmp\", \"47:*\", \"*\"; without a protocol TCP, UDP and ICMP",
-			required: true, kind: listOf(ipKind), decode: func(d *decoder, g *draft, v *hujson.Value) {
+		{name: "ip", doc: "protocols and ports: \"tcp:443\", \"udp:1-100\", \"443\", \"icmp\", \"47:*\", \"*\"; without a protocol TCP, UDP and ICMP; a grant of resources alone needs none",
+			kind: listOf(ipKind), decode: func(d *decoder, g *draft, v *hujson.Value) {
+				g.ports = []Span{}
 				d.strings(`"ip"`, v, func(s string, v *hujson.Value) {
 					list, err := parseIP(s)
 					if err != nil {

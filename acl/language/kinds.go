@@ -68,5 +68,6 @@ var (
 	mfaKind       = text(`^(off|([0-9]+h)?([0-9]+m)?([0-9]+s)?)$`)
 	hoursKind     = text(`^\s*\S+\s+[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}\s+[A-Za-z0-9/_+-]+\s*$`)
 	expiresKind   = kind{"type": "string", "format": "date-time"}
+	toKind        = text(`^(unix:/.+|(http://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f.:]+\]|[0-9A-Fa-f.:]+)(:[0-9]+)?/?)$`)
 	noteKind      = kind{"type": "string", "maxLength": MaxNote}
 )

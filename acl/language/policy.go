@@ -18,17 +18,18 @@ import (
 
 // Policy is a parsed policy file. It is immutable.
 type Policy struct {
-	src      *source
-	grants   []*Grant // of "acls" and "grants", in the order of the text
-	groups   map[string]*group
-	hosts    map[string]host
-	ipsets   map[string]*IPSet
-	tags     map[string]*tagOwner
-	tests    []*Test
-	stored   bool // read by ParseStored
-	warnings ErrorList
-	ignored  ErrorList       // of a stored policy: what this version refuses
-	refused  map[string]bool // of a stored policy: its hosts and IP sets that are refused
+	src       *source
+	grants    []*Grant // of "acls" and "grants", in the order of the text
+	groups    map[string]*group
+	hosts     map[string]host
+	resources map[string]*Resource
+	ipsets    map[string]*IPSet
+	tags      map[string]*tagOwner
+	tests     []*Test
+	stored    bool // read by ParseStored
+	warnings  ErrorList
+	ignored   ErrorList       // of a stored policy: what this version refuses
+	refused   map[string]bool // of a stored policy: its hosts, IP sets and resources that are refused
 
 	groupsOf layered.Map[[]string] // user -> the groups that she is in, nested ones included; sorted
 	values   int                   // in the text, as measure counts them
@@ -86,7 +87,7 @@ func Parse(text []byte) (*Policy, error) {
 
 func read(text []byte, stored bool) (*Policy, *decoder) {
 	d := &decoder{Faults: Faults{src: newSource(slices.Clone(text))}, stored: stored, zones: map[string]*time.Location{}}
-	p := &Policy{src: d.src, stored: stored, groups: map[string]*group{}, hosts: map[string]host{},
+	p := &Policy{src: d.src, stored: stored, groups: map[string]*group{}, hosts: map[string]host{}, resources: map[string]*Resource{},
 		ipsets: map[string]*IPSet{}, tags: map[string]*tagOwner{}, refused: map[string]bool{}}
 	if len(strings.TrimSpace(string(text))) > 0 {
 		v, ok := d.parseHuJSON()
@@ -104,6 +105,7 @@ var file = &object[Policy]{
 	fields: []field[Policy]{
 		{name: "groups", doc: "named lists of users", kind: mapOf(groupNameKind, listOf(memberKind)), decode: decodeGroups},
 		{name: "hosts", doc: "names for addresses and prefixes", kind: mapOf(hostNameKind, prefixKind), decode: decodeHosts},
+		{name: "resources", doc: "published things, each with an address of its own inside of the tunnel", kind: mapOf(hostNameKind, objectKind(func() node { return resourceObject })), decode: decodeResources},
 		{name: "ipsets", doc: "named sets of prefixes, put together by add and remove", kind: mapOf(ipsetNameKind, listOf(ipsetOpKind)), decode: decodeIPSets},
 		{name: "tagOwners", doc: "the tags there are, and who besides administrators may give each to a device", kind: mapOf(tagNameKind, listOf(ownerKind)), decode: decodeTagOwners},
 		{name: "acls", doc: "what is allowed, in the older form, with ports on each destination", kind: listOf(objectKind(func() node { return aclObject })), decode: decodeACLs},

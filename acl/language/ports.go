@@ -180,6 +180,9 @@ func spans(protos []uint8, ports string) ([]Span, error) {
 
 // mergeSpans sorts spans and makes them disjoint.
 func mergeSpans(list []Span) []Span {
+	if list == nil {
+		return nil
+	}
 	list = slices.Clone(list)
 	slices.SortFunc(list, func(a, b Span) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))

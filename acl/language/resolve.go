@@ -13,6 +13,7 @@ const MaxMembers = 1_000_000
 // selector may be is checked here, too, not where it is read: a bare name may be a host.
 func (d *decoder) resolve(p *Policy) {
 	d.resolveGroups(p)
+	d.resolveResources(p)
 	d.resolveIPSets(p)
 	p.grants = slices.DeleteFunc(p.grants, func(g *Grant) bool {
 		return g == nil || !d.part(g.At, givesNothing, func() { d.resolveGrant(p, g) })
@@ -30,11 +31,36 @@ func (d *decoder) resolve(p *Policy) {
 func (d *decoder) resolveGrant(p *Policy, g *Grant) {
 	for i := range g.Src {
 		d.resolveSelector(p, &g.Src[i])
+		if g.Src[i].Kind == SelectResource {
+			d.Errorf(g.Src[i].At, CodeResourceAsSource, "the resource %q begins no flows: as a source write users, groups, tags, hosts or prefixes", g.Src[i].Name)
+		}
 	}
-	self := false
+	self, missing := false, false
 	for i := range g.Dst {
-		d.resolveSelector(p, &g.Dst[i].Selector)
-		self = self || g.Dst[i].Kind == SelectSelf
+		dst := &g.Dst[i]
+		d.resolveSelector(p, &dst.Selector)
+		self = self || dst.Kind == SelectSelf
+		switch {
+		case dst.Kind == SelectResource:
+			var err error
+			if dst.Spans, err = p.resources[dst.Name].on(dst.Spans); err != nil {
+				d.Err(dst.At, err)
+			}
+		case dst.Spans == nil:
+			missing = true
+		default:
+			d.checkDestination(p, &dst.Selector)
+		}
+	}
+	if i := slices.IndexFunc(g.Dst, func(x destination) bool { return x.Kind == SelectResource }); i >= 0 {
+		for _, src := range g.Src {
+			if src.Kind == SelectPrefix || src.Kind == SelectHost || src.Kind == SelectIPSet {
+				d.Errorf(src.At, CodeResourceFromNetwork, "%q cannot reach the resource %q, which answers devices inside of the tunnel alone: as sources write users, groups, tags or \"*\"", src, g.Dst[i].Name)
+			}
+		}
+	}
+	if missing {
+		d.Errorf(TextRange{g.At.Start, g.At.Start + 1}, CodeMissingKey, "a grant needs \"ip\", unless all of its destinations are resources: protocols and ports like \"tcp:443\", or \"*\"")
 	}
 	if !self {
 		return
@@ -59,9 +85,50 @@ func (d *decoder) resolveTest(p *Policy, t *Test) {
 	}
 }
 
+// checkDestination refuses addresses that no gateway carries anything to.
+func (d *decoder) checkDestination(p *Policy, t *Selector) {
+	prefix := t.Prefix
+	if t.Kind == SelectHost {
+		prefix = p.hosts[t.Name].prefix
+	} else if t.Kind != SelectPrefix {
+		return
+	}
+	why := ""
+	switch a := prefix.Addr(); {
+	case !prefix.IsValid():
+	case a.IsLoopback() && prefix.Bits() >= min(8, a.BitLen()):
+		why = "is the gateway's own loopback: publish what listens there as a resource, with \"to\": \"localhost:PORT\""
+	case a.IsLinkLocalUnicast() && prefix.Bits() >= 10:
+		why = "is link-local, which no gateway forwards"
+	case a.IsMulticast() && prefix.Bits() >= 4:
+		why = "is multicast, which does not pass the tunnel"
+	}
+	if why != "" {
+		d.Errorf(t.At, CodeBadDestination, "%s %s", t, why)
+	}
+}
+
+// resolveResources sees to it that a name is a host's or a resource's, not both.
+func (d *decoder) resolveResources(p *Policy) {
+	for _, name := range p.Resources() {
+		r := p.resources[name]
+		if !d.part(r.At, takesAlong, func() {
+			if _, ok := p.hosts[name]; ok {
+				d.Errorf(r.At, CodeDuplicate, "%q stands in \"hosts\" and in \"resources\": give one of them another name, or take the host out where the resource is meant", name)
+			}
+			if _, ok := p.hosts[r.To.Name]; ok && r.To.Name != "" {
+				d.Errorf(r.To.At, CodeUnknownName, "the target %q is looked up by DNS, not in \"hosts\": write the host's address here", r.To.Name)
+			}
+		}) {
+			delete(p.resources, name)
+			p.refused[name] = true
+		}
+	}
+}
+
 // resolveSelector finds what a name stands for.
 func (d *decoder) resolveSelector(p *Policy, t *Selector) {
-	if p.refused[t.Name] && (t.Kind == SelectName || t.Kind == SelectHost || t.Kind == SelectIPSet) {
+	if p.refused[t.Name] && (t.Kind == SelectName || t.Kind == SelectResource || t.Kind == SelectHost || t.Kind == SelectIPSet) {
 		d.Errorf(t.At, CodeRefusedPart, "it names %q, which is refused", t.Name)
 		return
 	}
@@ -69,6 +136,8 @@ func (d *decoder) resolveSelector(p *Policy, t *Selector) {
 	case SelectName:
 		if _, ok := p.hosts[t.Name]; ok || t.Name == AppHost {
 			t.Kind = SelectHost
+		} else if p.resources[t.Name] != nil {
+			t.Kind = SelectResource
 		} else {
 			t.Kind, t.Name = SelectUser, Fold(t.Name)
 		}

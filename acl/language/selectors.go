@@ -10,17 +10,18 @@ import (
 type SelectorKind uint8
 
 const (
-	SelectAny     SelectorKind = iota // *
-	SelectMembers                     // autogroup:member: every device that has no tags
-	SelectTagged                      // autogroup:tagged: every device that has
-	SelectSelf                        // autogroup:self: the user's own devices without tags
-	SelectUser                        // alice, alice@
-	SelectGroup                       // group:ops
-	SelectTag                         // tag:server
-	SelectHost                        // db, app
-	SelectIPSet                       // ipset:lan
-	SelectPrefix                      // 10.0.0.0/8, 10.1.2.3
-	SelectName                        // a bare name, which "hosts" makes a host and nothing makes a user
+	SelectAny      SelectorKind = iota // *
+	SelectMembers                      // autogroup:member: every device that has no tags
+	SelectTagged                       // autogroup:tagged: every device that has
+	SelectSelf                         // autogroup:self: the user's own devices without tags
+	SelectUser                         // alice, alice@
+	SelectGroup                        // group:ops
+	SelectTag                          // tag:server
+	SelectHost                         // db, app
+	SelectIPSet                        // ipset:lan
+	SelectResource                     // what "resources" defines
+	SelectPrefix                       // 10.0.0.0/8, 10.1.2.3
+	SelectName                         // a bare name, which "hosts" makes a host, "resources" a resource, and nothing a user
 )
 
 // Selector is one source or destination.

@@ -24,6 +24,11 @@ func (d *differ) name() {
 		for _, a := range r.Options().Gateway {
 			d.names[netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen())] = language.AppHost
 		}
+		for name, addrs := range r.Options().Services {
+			for _, a := range addrs {
+				d.names[netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen())] = name
+			}
+		}
 		for p, x := range r.AllEnrolled() {
 			d.names[p] = x.Subject.Device
 		}

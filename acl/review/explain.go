@@ -84,6 +84,11 @@ func (x explainer) nameOf(a netip.Addr) string {
 	if slices.ContainsFunc(x.Options().Gateway, func(g netip.Addr) bool { return g.Unmap() == a }) {
 		return language.AppHost
 	}
+	for name, addrs := range x.Options().Services {
+		if x.Policy().Resource(name) != nil && slices.ContainsFunc(addrs, func(s netip.Addr) bool { return s.Unmap() == a }) {
+			return name
+		}
+	}
 	for _, name := range x.Policy().Hosts() {
 		if p, ok := x.Policy().HostPrefix(name); ok && p.IsSingleIP() && p.Addr() == a {
 			return name

@@ -108,7 +108,7 @@ var (
 	ErrNotOne = errors.New("more than one address")
 )
 
-// Addresses are those of a host of the policy, of "app", of an address; of a network its
+// Addresses are those of a resource or a host of the policy, of "app", of an address; of a network its
 // first one, and network says so. ErrNoHost means that the name may be a user's.
 func Addresses(r *rules.Ruleset, name string) (addrs []netip.Addr, network bool, err error) {
 	t, err := language.ParseSelector(name)
@@ -119,6 +119,12 @@ func Addresses(r *rules.Ruleset, name string) (addrs []netip.Addr, network bool,
 	case language.SelectName, language.SelectHost:
 		if t.Name == language.AppHost {
 			for _, a := range r.Options().Gateway {
+				addrs = append(addrs, a.Unmap())
+			}
+			return addrs, false, nil
+		}
+		if list := r.Options().Services[t.Name]; r.Policy().Resource(t.Name) != nil && len(list) > 0 {
+			for _, a := range list {
 				addrs = append(addrs, a.Unmap())
 			}
 			return addrs, false, nil

@@ -9,15 +9,16 @@ import (
 
 // AddressBook finds the prefixes that selectors stand for.
 type AddressBook struct {
-	policy *language.Policy
-	hosts  map[string][]netip.Prefix
-	sets   map[string]ranges.Set
-	lists  map[string][]netip.Prefix // of IP sets
-	budget *Budget
+	policy   *language.Policy
+	hosts    map[string][]netip.Prefix
+	services map[string][]netip.Prefix
+	sets     map[string]ranges.Set
+	lists    map[string][]netip.Prefix // of IP sets
+	budget   *Budget
 }
 
 func newAddressBook(p *language.Policy, o Options, budget *Budget) *AddressBook {
-	b := &AddressBook{policy: p, hosts: map[string][]netip.Prefix{}, sets: map[string]ranges.Set{}, lists: map[string][]netip.Prefix{}, budget: budget}
+	b := &AddressBook{policy: p, hosts: map[string][]netip.Prefix{}, services: map[string][]netip.Prefix{}, sets: map[string]ranges.Set{}, lists: map[string][]netip.Prefix{}, budget: budget}
 	for _, a := range o.Gateway {
 		a = a.Unmap()
 		b.hosts[language.AppHost] = append(b.hosts[language.AppHost], netip.PrefixFrom(a, a.BitLen()))
@@ -25,6 +26,12 @@ func newAddressBook(p *language.Policy, o Options, budget *Budget) *AddressBook 
 	for _, name := range p.Hosts() {
 		if x, ok := p.HostPrefix(name); ok {
 			b.hosts[name] = []netip.Prefix{x}
+		}
+	}
+	for _, name := range p.Resources() {
+		for _, a := range o.Services[name] {
+			a = a.Unmap()
+			b.services[name] = append(b.services[name], netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
 	for _, name := range p.IPSets() {
@@ -97,7 +104,7 @@ func (b *AddressBook) element(t language.Selector) ranges.Set {
 
 // Has tells whether a selector stands for addresses rather than for devices.
 func (b *AddressBook) Has(t language.Selector) bool {
-	return t.Kind == language.SelectPrefix || t.Kind == language.SelectHost || t.Kind == language.SelectIPSet
+	return isPlace(t) || t.Kind == language.SelectResource
 }
 
 // Of are the prefixes of such a selector.
@@ -107,6 +114,8 @@ func (b *AddressBook) Of(t language.Selector) []netip.Prefix {
 		return []netip.Prefix{t.Prefix}
 	case language.SelectHost:
 		return b.hosts[t.Name]
+	case language.SelectResource:
+		return b.services[t.Name]
 	default:
 		return b.lists[t.Name]
 	}

@@ -72,14 +72,16 @@ func Compile(p *language.Policy, o Options, subjects []Subject) (*Ruleset, error
 		b.scratch.Or(pr.dstSets[x.value])
 		dstPlaced[i] = mapped[ZoneID]{x.prefix, b.zone(b.scratch, false)}
 	}
+	services := c.placeServices(b)
 	devices := c.enrol(b, subjects)
 	if list := pr.overspent(); list != nil {
 		return nil, list
 	}
-	c.number(b, devices, srcPlaced, dstPlaced)
+	c.number(b, devices, srcPlaced, dstPlaced, services)
 
 	srcPlaced = outside(pr, srcPlaced, c.srcIn, func(n uint32) RoleID { return srcPlaced[n].value })
 	dstPlaced = outside(pr, dstPlaced, c.dstIn, func(n uint32) ZoneID { return dstPlaced[n].value })
+	dstPlaced = mergePlaced(dstPlaced, services)
 	c.src, c.dst = tableOf(srcPlaced), tableOf(dstPlaced)
 	flatten(srcPlaced, func(x netip.Prefix, v RoleID) bool {
 		c.sources = append(c.sources, PrefixRole{x, v})
@@ -222,7 +224,7 @@ func (pr *program) selected(by map[deviceKey][]uint32, s *Subject, into bitset.S
 
 // number sorts what the builder met, and numbers it so that the order of devices and
 // of the text do not show.
-func (c *compiled) number(b *builder, devices []*Enrolled, src []mapped[RoleID], dst []mapped[ZoneID]) {
+func (c *compiled) number(b *builder, devices []*Enrolled, src []mapped[RoleID], dst ...[]mapped[ZoneID]) {
 	roles, newRole := renumber(b.t.roles, func(s bitset.Set) bitset.Set { return s })
 	zones, newZone := renumber(b.t.zones, func(z zone) bitset.Set { return z.set })
 	classes, newClass := renumber(b.t.classes, func(x class) bitset.Set { return x.set })
@@ -247,8 +249,10 @@ func (c *compiled) number(b *builder, devices []*Enrolled, src []mapped[RoleID],
 	for i := range src {
 		src[i].value = RoleID(newRole[src[i].value])
 	}
-	for i := range dst {
-		dst[i].value = ZoneID(newZone[dst[i].value])
+	for _, list := range dst {
+		for i := range list {
+			list[i].value = ZoneID(newZone[list[i].value])
+		}
 	}
 	for _, d := range devices {
 		d.Role, d.Zone = RoleID(newRole[d.Role]), ZoneID(newZone[d.Zone])

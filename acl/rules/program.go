@@ -31,6 +31,7 @@ type program struct {
 	dstPrefixes  []mapped[uint32]
 	srcSets      []bitset.Set
 	dstSets      []bitset.Set
+	services     []service
 	self         []uint32 // the rules that lead to autogroup:self; sorted
 	everywhere   []uint32 // the rules that lead to every address; sorted
 	rulesOfGrant [][]uint32
@@ -108,8 +109,12 @@ func newProgram(p *language.Policy, o Options, f *language.Faults) *program {
 		pr.network = append(pr.network, n.Masked())
 	}
 	pr.normalise(f)
+	if _, yes := pr.budget.Spent(); yes {
+		return pr
+	}
+	pr.checkUpper(f)
 	book := newAddressBook(p, o, pr.budget)
-	srcOf, dstOf := map[netip.Prefix][]uint32{}, map[netip.Prefix][]uint32{}
+	srcOf, dstOf, to := map[netip.Prefix][]uint32{}, map[netip.Prefix][]uint32{}, map[string][]uint32{}
 	for i := range pr.rules {
 		r, n := &pr.rules[i], uint32(i)
 		if !pr.spend(n, perRange*(len(r.Spans)+len(r.Src)+len(r.Dst))) {
@@ -131,6 +136,8 @@ func newProgram(p *language.Policy, o Options, f *language.Faults) *program {
 			case t.Kind == language.SelectAny:
 				pr.addPrefixes(dstOf, Everywhere[:], n)
 				pr.everywhere = append(pr.everywhere, n)
+			case t.Kind == language.SelectResource:
+				appendRule(to, t.Name, n)
 			case book.Has(t):
 				if !pr.addPrefixes(dstOf, book.Of(t), n) {
 					return pr
@@ -147,6 +154,7 @@ func newProgram(p *language.Policy, o Options, f *language.Faults) *program {
 	sortEvents(pr.events)
 	pr.srcPrefixes, pr.srcSets = pr.nest(srcOf)
 	pr.dstPrefixes, pr.dstSets = pr.nest(dstOf)
+	pr.publish(to)
 	return pr
 }
 
@@ -201,6 +209,7 @@ func (pr *program) normalise(f *language.Faults) {
 	type part struct {
 		key   string
 		spans []language.Span
+		src   []language.Selector // nil: the grant's
 		dst   []language.Selector
 	}
 	type whole struct {
@@ -211,6 +220,7 @@ func (pr *program) normalise(f *language.Faults) {
 		parts     []part
 	}
 	session := pr.options.Session
+	published := byPorts(pr.policy)
 	var all []whole
 	for _, g := range pr.policy.Grants() {
 		w := whole{grant: g, Condition: Condition{mfa: session, hours: g.Hours, expires: g.Expires}, src: sortSelectors(g.Src)}
@@ -249,6 +259,21 @@ func (pr *program) normalise(f *language.Faults) {
 		}
 		b.WriteString(w.Condition.Text(session))
 		w.key = b.String()
+		for _, x := range w.parts {
+			if !slices.ContainsFunc(x.dst, func(t language.Selector) bool { return t.Kind == language.SelectAny }) {
+				continue
+			}
+			// Everything is every resource, too, on its own ports.
+			devices := slices.DeleteFunc(slices.Clone(w.src), isPlace)
+			for _, p := range published {
+				if common := p.resources[0].Common(x.spans); len(common) > 0 && len(devices) > 0 {
+					if !pr.budget.Spend(perRange*(len(p.selectors)+len(common)), g.At) {
+						return
+					}
+					w.parts = append(w.parts, part{spans: common, src: devices, dst: p.selectors})
+				}
+			}
+		}
 		all = append(all, w)
 	}
 	// Equal grants stay in the order of the text: the first one speaks for all.
@@ -279,7 +304,11 @@ func (pr *program) normalise(f *language.Faults) {
 		var numbers []uint32
 		for _, x := range w.parts {
 			numbers = append(numbers, uint32(len(pr.rules)))
-			pr.rules = append(pr.rules, rule{Grant: i, cond: c, Spans: x.spans, Src: w.src, Dst: x.dst})
+			src := w.src
+			if x.src != nil {
+				src = x.src
+			}
+			pr.rules = append(pr.rules, rule{Grant: i, cond: c, Spans: x.spans, Src: src, Dst: x.dst})
 		}
 		pr.rulesOfGrant = append(pr.rulesOfGrant, numbers)
 	}

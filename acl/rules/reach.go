@@ -36,6 +36,8 @@ func (r *Ruleset) Reaches(a netip.Addr, s Session, now time.Time) []Reach {
 			var prefixes []netip.Prefix
 			if t.Kind == language.SelectAny {
 				prefixes = Everywhere[:]
+			} else if t.Kind == language.SelectResource {
+				out = c.reachService(out, role, t.Name, is4, s, now)
 			} else if book.Has(t) {
 				prefixes = book.Of(t)
 			}
@@ -48,7 +50,7 @@ func (r *Ruleset) Reaches(a netip.Addr, s Session, now time.Time) []Reach {
 	}
 	role := bitset.New(all)
 	for _, t := range c.named(role) {
-		if t.Kind != language.SelectAny && !book.Has(t) {
+		if t.Kind != language.SelectAny && t.Kind != language.SelectResource && !book.Has(t) {
 			out = c.reachDevices(out, role, t, s, now)
 		}
 	}
@@ -89,6 +91,22 @@ func (c *compiled) reachPrefix(out []Reach, role bitset.Set, name string, p neti
 	}
 	at := circumstances{now: now, srcDev: true, src: s}
 	return c.reachRules(out, role, c.dstSets[n], Reach{Name: name, Prefix: p}, p.Addr().Is4(), &at)
+}
+
+// reachService lists the ports of a resource at its service address of one family.
+func (c *compiled) reachService(out []Reach, role bitset.Set, name string, is4 bool, s Session, now time.Time) []Reach {
+	i, ok := slices.BinarySearchFunc(c.services, name, func(s service, name string) int { return cmp.Compare(s.resource.Name, name) })
+	if !ok {
+		return out
+	}
+	at := circumstances{now: now, srcDev: true, src: s}
+	for _, a := range c.services[i].addrs {
+		if a.Is4() == is4 {
+			like := Reach{Name: name, Prefix: netip.PrefixFrom(a, a.BitLen()), Resource: true}
+			out = c.reachRules(out, role, c.services[i].rules, like, is4, &at)
+		}
+	}
+	return out
 }
 
 // reachDevices lists the port ranges of devices that a grant selects.

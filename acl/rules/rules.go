@@ -25,6 +25,9 @@ type Options struct {
 	Network []netip.Prefix // the tunnel's prefixes
 	Gateway []netip.Addr   // the gateway's tunnel addresses: the host "app"
 	Session time.Duration  // session length: the default, and the most, of a grant's mfa
+	// Services are the service addresses of the policy's resources, at most one of each
+	// family; one that has none is reached by nobody.
+	Services map[string][]netip.Addr
 
 	// Users are the names of all users, so that a name that nobody has can be warned
 	// about. If nil, only the owners of the subjects are known.

@@ -70,7 +70,8 @@ func (r *Ruleset) Device(a netip.Addr) (role RoleID, zone ZoneID, ok bool) {
 func (r *Ruleset) Sources() []PrefixRole { return slices.Clone(r.c.sources) }
 
 // Destinations returns the zones of addresses that are not devices, sorted and disjoint.
-// Of the tunnel's own prefixes, only the gateway's addresses can be among them.
+// Of the tunnel's own prefixes, only the gateway's addresses and those of resources can be
+// among them.
 func (r *Ruleset) Destinations() []PrefixZone { return slices.Clone(r.c.destinations) }
 
 // Zones yields every zone with its sorted disjoint port ranges, in order of id.
@@ -95,10 +96,11 @@ func (r *Ruleset) Shape() uint64 { return r.c.shape }
 
 // Reach is one thing that a source may reach now, or could.
 type Reach struct {
-	Name   string // the host, tag, user or prefix as the policy names it
-	Prefix netip.Prefix
-	Proto  uint8 // 0 = any
-	First  uint16
-	Last   uint16
+	Name     string // the resource, host, tag, user or prefix as the policy names it
+	Resource bool   // Name is a resource's, and Prefix its service address
+	Prefix   netip.Prefix
+	Proto    uint8 // 0 = any
+	First    uint16
+	Last     uint16
 	Verdict
 }

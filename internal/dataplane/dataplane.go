@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vpnd/acl/language"
 	"vpnd/acl/rules"
 )
 
@@ -57,12 +58,33 @@ type Gateway struct {
 	MTU        int            // of the tunnel, in bytes; 0: what the host's own line carries
 }
 
+// Service is a published resource at its service addresses, which lie in the upper half of
+// the tunnel's network, on no interface: who may open what there is the Ruleset's to say, by
+// the service address; this says where it leads.
+type Service struct {
+	Name  string          // the resource's
+	Addrs []netip.Addr    // at most one of each family
+	Ports []language.Span // TCP and UDP, sorted and disjoint; nothing else leads anywhere
+	// ToPort is the target's port for the only port of Ports; 0: every port is the target's, too.
+	ToPort uint16
+	// Hosts are the target's addresses, the one to take first; empty while nobody knows where
+	// it is, or where Path is the target: then flows that are permitted are refused.
+	Hosts []netip.Addr
+	Path  string // of a unix socket of the gateway's own host
+	// ProxyV2 tells a TCP target who is calling, by the PROXY protocol.
+	ProxyV2 bool
+	// FromGateway dials a target on the gateway's own host from the gateway's tunnel address
+	// instead of one of 127/8 that stands for the device.
+	FromGateway bool
+}
+
 // State is the whole desired state.
 type State struct {
 	Gateway  Gateway
 	Devices  []Device
 	Sessions []Session
 	Rules    *rules.Ruleset
+	Services []Service // sorted by name
 }
 
 // Change is a difference to the desired state. Where the same device stands in both
@@ -77,6 +99,8 @@ type Change struct {
 	// Rules is the policy; nil: as before. One that With or Regroup have made of the former
 	// says something else of devices in PutDevices alone.
 	Rules *rules.Ruleset
+	// Services are all of them; nil: as before. A target that moved moves new flows alone.
+	Services []Service
 }
 
 // Flow names a flow by its first packet.
@@ -154,6 +178,10 @@ type Config struct {
 	// Own lists the daemon's own listeners, which netstack never dials.
 	Own    []netip.AddrPort
 	Recall Recall
+	// LocalTarget tells whether a service may lead to what is on this host: to a socket's path
+	// (then target is not valid), or to an address and port; nil: to nothing. Its error says
+	// to people what to do.
+	LocalTarget func(network string, target netip.AddrPort, path string) error
 	// OnDrift is called, outside of any lock, for each thing that was put right.
 	OnDrift func(Drift)
 	// Log is the daemon's log.
