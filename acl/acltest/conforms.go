@@ -3,6 +3,7 @@ package acltest
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"regexp"
 
 	"github.com/tailscale/hujson"
@@ -74,6 +75,17 @@ func conforms(schema map[string]any, v any, path string) error {
 			if err := conforms(schema["items"].(map[string]any), x, fmt.Sprintf("%s/%d", path, i)); err != nil {
 				return err
 			}
+		}
+	case "integer":
+		n, ok := v.(float64)
+		if !ok || n != math.Trunc(n) {
+			return fmt.Errorf("%s is no whole number", path)
+		}
+		if least, ok := schema["minimum"].(float64); ok && n < least {
+			return fmt.Errorf("%s is less than %v", path, least)
+		}
+		if most, ok := schema["maximum"].(float64); ok && n > most {
+			return fmt.Errorf("%s is more than %v", path, most)
 		}
 	case "string":
 		s, ok := v.(string)

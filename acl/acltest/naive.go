@@ -49,6 +49,9 @@ func (w *World) nobody(a netip.Addr, device *rules.Subject) bool {
 }
 
 func (w *World) grants(g Grant, p rules.Packet, src, dst *rules.Subject) bool {
+	if name := w.resourceAt(p.Dst); name != "" {
+		return w.grantsResource(g, name, p, src)
+	}
 	if w.nobody(p.Src, src) || w.nobody(p.Dst, dst) {
 		return false
 	}
@@ -65,19 +68,27 @@ func (w *World) grants(g Grant, p rules.Packet, src, dst *rules.Subject) bool {
 			}
 			continue
 		}
-		for _, ip := range g.IP {
-			proto, ports, both := strings.Cut(ip, ":")
-			switch {
-			case !both && (ip[0] >= '0' && ip[0] <= '9' || ip == "*"):
-				proto, ports = "", ip
-			case !both:
-				ports = "*"
-			case proto == "*":
-				proto = ""
-			}
-			if covers(proto, ports, p) {
-				return true
-			}
+		if coversAny(g.IP, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// coversAny tells whether one of a grant's protocols and ports is the packet's.
+func coversAny(list []string, p rules.Packet) bool {
+	for _, ip := range list {
+		proto, ports, both := strings.Cut(ip, ":")
+		switch {
+		case !both && (ip[0] >= '0' && ip[0] <= '9' || ip == "*"):
+			proto, ports = "", ip
+		case !both:
+			ports = "*"
+		case proto == "*":
+			proto = ""
+		}
+		if covers(proto, ports, p) {
+			return true
 		}
 	}
 	return false
@@ -159,6 +170,8 @@ func (w *World) matches(t string, a netip.Addr, device *rules.Subject) bool {
 		return w.matches(t[len("host:"):], a, device)
 	case t == "app":
 		return slices.Contains(w.Options.Gateway, a)
+	case w.Resources[t].To != "":
+		return w.resourceAt(a) == t
 	case w.Hosts[t] != "":
 		return contains(w.Hosts[t], a)
 	case strings.ContainsAny(t, "./:"):
@@ -263,5 +276,5 @@ func (w *World) Sends(selector string, a netip.Addr) bool {
 // Receives tells whether a selector of a grant or a test has a packet's destination.
 func (w *World) Receives(selector string, p rules.Packet) bool {
 	src, dst := w.deviceAt(p.Src), w.deviceAt(p.Dst)
-	return !w.nobody(p.Dst, dst) && w.to(selector, p, src, dst)
+	return (w.resourceAt(p.Dst) != "" || !w.nobody(p.Dst, dst)) && w.to(selector, p, src, dst)
 }

@@ -17,6 +17,10 @@ func (w *World) Addrs() []netip.Addr {
 		list = append(list, s.Addrs...)
 	}
 	list = append(list, w.Options.Gateway...)
+	for _, addrs := range w.Options.Services {
+		list = append(list, addrs...)
+		list = append(list, addrs[0].Next())
+	}
 	edges := func(s string) {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {

@@ -44,6 +44,15 @@ type World struct {
 	Sets     map[string][]string // of ipsets
 	Tags     []string
 	Grants   []Grant
+	// Resources are targets and ports, as the policy writes both; Options.Services has where
+	// they are inside of the tunnel.
+	Resources map[string]Resource
+}
+
+// Resource is a resource as a World keeps it.
+type Resource struct {
+	To    string
+	Ports []string // "tcp:443"
 }
 
 // Text is the policy in HuJSON.
@@ -61,6 +70,11 @@ func (w *World) Text() []byte {
 	b.WriteString("  \"hosts\": {\n")
 	for _, k := range sortedKeys(w.Hosts) {
 		fmt.Fprintf(&b, "    %q: %q,\n", k, w.Hosts[k])
+	}
+	b.WriteString("  },\n")
+	b.WriteString("  \"resources\": {\n")
+	for _, k := range sortedKeys(w.Resources) {
+		fmt.Fprintf(&b, "    %q: {\"to\": %q, \"ports\": %s},\n", k, w.Resources[k].To, list(w.Resources[k].Ports))
 	}
 	b.WriteString("  },\n")
 	section("ipsets", w.Sets)
@@ -96,7 +110,10 @@ func (w *World) Text() []byte {
 		if g.ACL {
 			continue
 		}
-		fmt.Fprintf(&b, "    {\"src\": %s, \"dst\": %s, \"ip\": %s", list(g.Src), list(g.Dst), list(g.IP))
+		fmt.Fprintf(&b, "    {\"src\": %s, \"dst\": %s", list(g.Src), list(g.Dst))
+		if len(g.IP) > 0 {
+			fmt.Fprintf(&b, ", \"ip\": %s", list(g.IP))
+		}
 		if g.MFA != "" {
 			fmt.Fprintf(&b, ", \"mfa\": %q", g.MFA)
 		}
@@ -288,5 +305,6 @@ func Random(rng *rand.Rand, n int) *World {
 		}
 		w.Grants = append(w.Grants, g)
 	}
+	w.publish(rng)
 	return w
 }

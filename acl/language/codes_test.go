@@ -51,7 +51,7 @@ func TestCodesAreListed(t *testing.T) {
 
 // elsewhere are the codes of faults that the text does not have by itself: acl/review's tests
 // have a case for each.
-var elsewhere = []Code{CodeOverBudget, CodeTestFailed}
+var elsewhere = []Code{CodeOverBudget, CodeServiceAddress, CodeTestFailed}
 
 // Of a stored policy a part is refused, and what names it with it.
 const namesRefused = `{"hosts": {"db": "10.1.2.300"}, "grants": [{"src": ["*"], "dst": ["db"], "ip": ["*"]}]}`
@@ -69,7 +69,9 @@ func TestFaultsHaveCodes(t *testing.T) {
 		`{"groups": {"group:a": ["group:a"]}}`: CodeCycle,
 		`{"groups": {"group:a": ["tag:x"]}}`:   CodeWrongMember,
 		`{"hosts": {"app": "10.1.2.3"}}`:       CodeReservedName,
-		`{"hosts": {"db": "10.1.2.300"}}`:      CodeBadAddress,
+		`{"resources": {"a": {"to": "db:1"}, "b": {"to": "db:1"}}, "grants": [{"src": ["a"], "dst": ["b"]}]}`: CodeResourceAsSource,
+		`{"resources": {"b": {"to": "db:1"}}, "grants": [{"src": ["10.1.0.0/16"], "dst": ["b"]}]}`:            CodeResourceFromNetwork,
+		`{"hosts": {"db": "10.1.2.300"}}`:                                                                             CodeBadAddress,
 		`{"grants": [{"src": ["group:x"], "dst": ["*"], "ip": ["*"]}]}`:                                               CodeUnknownGroup,
 		`{"grants": [{"src": ["tag:x"], "dst": ["*"], "ip": ["*"]}]}`:                                                 CodeUnknownTag,
 		`{"grants": [{"src": ["autogroup:self"], "dst": ["*"], "ip": ["*"]}]}`:                                        CodeSelfAsSource,

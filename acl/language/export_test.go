@@ -17,10 +17,11 @@ var AcceptedTexts = acceptedTexts
 
 // The objects of the grammar.
 var (
-	File   = Word{file.names(), file.foreign}
-	AGrant = Word{grantObject.names(), grantObject.foreign}
-	AnACL  = Word{aclObject.names(), aclObject.foreign}
-	ATest  = Word{testObject.names(), testObject.foreign}
+	File      = Word{file.names(), file.foreign}
+	AGrant    = Word{grantObject.names(), grantObject.foreign}
+	AnACL     = Word{aclObject.names(), aclObject.foreign}
+	AResource = Word{resourceObject.names(), resourceObject.foreign}
+	ATest     = Word{testObject.names(), testObject.foreign}
 )
 
 // Forms are the words for groups that are made here and for protocols; foreign are those of other products.

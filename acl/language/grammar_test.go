@@ -26,7 +26,7 @@ func TestDocComplete(t *testing.T) {
 			tables[p.Info] = append(tables[p.Info], p.Cells()...)
 		}
 	}
-	for _, names := range [][]string{language.File.Fields, language.AGrant.Fields, language.AnACL.Fields, language.ATest.Fields} {
+	for _, names := range [][]string{language.File.Fields, language.AGrant.Fields, language.AnACL.Fields, language.AResource.Fields, language.ATest.Fields} {
 		for _, n := range names {
 			if !strings.Contains(policies.String(), strconv.Quote(n)+":") {
 				t.Errorf("no example has %q", n)

@@ -80,7 +80,7 @@ func TestSchemaAgrees(t *testing.T) {
 		t.Errorf("only %d ways to break it were tried", broken)
 	}
 	// Every field of the grammar stands in everyField, so none is left out above.
-	for _, names := range [][]string{language.File.Fields, language.AGrant.Fields, language.AnACL.Fields, language.ATest.Fields} {
+	for _, names := range [][]string{language.File.Fields, language.AGrant.Fields, language.AnACL.Fields, language.AResource.Fields, language.ATest.Fields} {
 		for _, n := range names {
 			if !strings.Contains(everyField, `"`+n+`"`) {
 				t.Errorf("everyField has no %q", n)
@@ -93,6 +93,10 @@ func TestSchemaAgrees(t *testing.T) {
 const everyField = `{
 	"groups": {"group:a": ["alice"]},
 	"hosts": {"db": "10.1.2.3"},
+	"resources": {
+		"wiki": {"to": "http://localhost:3000", "port": 8080, "title": "Wiki", "note": "why", "from": "gateway"},
+		"nas": {"to": "nas.lan", "ports": ["tcp:445"], "proxy": "v2"}
+	},
 	"ipsets": {"ipset:a": ["add 10.0.0.0/8"]},
 	"tagOwners": {"tag:a": ["alice"]},
 	"acls": [{"action": "accept", "src": ["alice"], "proto": "tcp", "dst": ["db:443"]}],
@@ -112,6 +116,9 @@ func mutate(v any, check func(what string)) {
 		for _, k := range keys {
 			old := v[k]
 			v[k] = 7.0
+			if k == "port" {
+				v[k] = 70000.0
+			}
 			check(k + " a number")
 			v[k] = nil
 			check(k + " null")
@@ -121,13 +128,13 @@ func mutate(v any, check func(what string)) {
 			}
 			v[k] = old
 			mutate(old, check)
-			if k == "action" || k == "src" || k == "dst" || k == "ip" {
+			if k == "action" || k == "src" || k == "dst" || k == "to" { // a grant of resources needs no "ip"
 				delete(v, k)
 				check(k + " left out")
 				v[k] = old
 			}
-			if k == "db" {
-				continue // hosts may have any name
+			if k == "db" || k == "wiki" || k == "nas" {
+				continue // hosts and resources may have any name
 			}
 			delete(v, k)
 			v["x"+k] = old

@@ -40,7 +40,7 @@ func hostiles() []hostile {
 		{"unknown groups", repeat(`{"groups": {"group:g": []}, "grants": [{"src": ["group:x"`, `, "group:x#"`, `], "dst": [], "ip": []}]}`), "faults more"},
 		{"grants", repeat(`{"grants": [`, `{"src":["a#"],"dst":["*"],"ip":["#"]},`, `]}`), "more than 10000 entries"},
 		{"ports", hostileList(`{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["1"`, `]}]}`, 60_000, func(i int) string { return fmt.Sprintf("tcp:%d", 65535-i) }), ""},
-		{"prefixes", hostileList(`{"grants": [{"src": ["*"], "ip": ["*"], "dst": ["10.0.0.0/8"`, `]}]}`, 60_000, func(i int) string { return fmt.Sprintf("10.%d.%d.0/24", i%256, i/256) }), ""},
+		{"prefixes", hostileList(`{"grants": [{"src": ["*"], "ip": ["*"], "dst": ["11.0.0.0/8"`, `]}]}`, 60_000, func(i int) string { return fmt.Sprintf("11.%d.%d.0/24", i%256, i/256) }), ""},
 		{"far prefixes", hostileList(`{"grants": [{"src": ["*"], "ip": ["*"], "dst": ["::/0"`, `]}]}`, 40_000, func(i int) string { return fmt.Sprintf("%x::1", i+1) }), ""},
 		{"nested ranges", hostileRanges(9000), ""},
 		{"hosts", hostileHosts(9000), "up to here the policy takes"},

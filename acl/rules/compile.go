@@ -48,6 +48,9 @@ func Compile(p *language.Policy, o Options, subjects []Subject) (*Ruleset, error
 	if o.Session <= 0 {
 		return nil, fmt.Errorf("compiling the policy: the session length is %s, it must be more than nothing", o.Session)
 	}
+	if o.Services == nil {
+		o.Services = provisional(p, o.Network)
+	}
 	f := p.Faults()
 	pr := newProgram(p, o, f)
 	if list := f.Sorted(); list.Fatal() {

@@ -26,7 +26,8 @@ type Options struct {
 	Gateway []netip.Addr   // the gateway's tunnel addresses: the host "app"
 	Session time.Duration  // session length: the default, and the most, of a grant's mfa
 	// Services are the service addresses of the policy's resources, at most one of each
-	// family; one that has none is reached by nobody.
+	// family; one that has none is reached by nobody. If nil, as where there is no gateway to
+	// ask, they get the first ones of the upper half, in the order of their names.
 	Services map[string][]netip.Addr
 
 	// Users are the names of all users, so that a name that nobody has can be warned

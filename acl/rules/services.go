@@ -36,6 +36,25 @@ func (pr *program) publish(to map[string][]uint32) {
 	}
 }
 
+// provisional gives the resources of a policy the first addresses of each upper half.
+func provisional(p *language.Policy, network []netip.Prefix) map[string][]netip.Addr {
+	services := map[string][]netip.Addr{}
+	for _, n := range network {
+		u := Upper(n)
+		if !u.IsValid() {
+			continue
+		}
+		a := u.Addr()
+		for _, name := range p.Resources() {
+			if a = a.Next(); !u.Contains(a) {
+				break
+			}
+			services[name] = append(services[name], a)
+		}
+	}
+	return services
+}
+
 // placeServices gives every service address a zone.
 func (c *compiled) placeServices(b *builder) []mapped[ZoneID] {
 	var list []mapped[ZoneID]
