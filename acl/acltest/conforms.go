@@ -15,7 +15,7 @@ import (
 func conforms(schema map[string]any, v any, path string) error {
 	for key := range schema {
 		switch key {
-		case "$schema", "title", "description", "type", "properties", "required", "additionalProperties", "propertyNames", "items", "anyOf", "pattern", "const", "maxLength", "format",
+		case "$schema", "title", "description", "type", "properties", "required", "additionalProperties", "propertyNames", "items", "anyOf", "pattern", "const", "maxLength", "minimum", "maximum", "format",
 			"allowComments", "allowTrailingCommas":
 		default:
 			return fmt.Errorf("the schema says %q, which this test does not know", key)

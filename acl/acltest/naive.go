@@ -276,5 +276,8 @@ func (w *World) Sends(selector string, a netip.Addr) bool {
 // Receives tells whether a selector of a grant or a test has a packet's destination.
 func (w *World) Receives(selector string, p rules.Packet) bool {
 	src, dst := w.deviceAt(p.Src), w.deviceAt(p.Dst)
-	return (w.resourceAt(p.Dst) != "" || !w.nobody(p.Dst, dst)) && w.to(selector, p, src, dst)
+	if name := w.resourceAt(p.Dst); name != "" {
+		return selector == name || selector == "*"
+	}
+	return !w.nobody(p.Dst, dst) && w.to(selector, p, src, dst)
 }

@@ -2,6 +2,7 @@ package acltest
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -11,7 +12,11 @@ import (
 )
 
 // publish adds resources to a random world, some of which share targets, ports and grants.
-func (w *World) publish(rng *rand.Rand) {
+// They are drawn from the text, so that the rest of a world is what it was without them.
+func (w *World) publish() {
+	h := fnv.New64()
+	h.Write(w.Text())
+	rng := rand.New(rand.NewPCG(h.Sum64(), 9))
 	pick := func(list []string) string { return list[rng.IntN(len(list))] }
 	w.Resources, w.Options.Services = map[string]Resource{}, map[string][]netip.Addr{}
 	ports := []string{"tcp:443", "tcp:80-90", "udp:443", "tcp:*", "udp:1-100", "tcp:22"}
@@ -45,6 +50,9 @@ func (w *World) publish(rng *rand.Rand) {
 		w.Grants = append(w.Grants, g)
 	}
 }
+
+// IsService tells whether an address is a resource's inside of the tunnel.
+func (w *World) IsService(a netip.Addr) bool { return w.resourceAt(a) != "" }
 
 // resourceAt is the resource with a service address.
 func (w *World) resourceAt(a netip.Addr) string {

@@ -305,6 +305,6 @@ func Random(rng *rand.Rand, n int) *World {
 		}
 		w.Grants = append(w.Grants, g)
 	}
-	w.publish(rng)
+	w.publish()
 	return w
 }

@@ -2,6 +2,7 @@ package review
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 
 	"vpnd/acl/internal/ranges"
@@ -33,8 +34,9 @@ type tester struct {
 	budget *rules.Budget
 	at     language.TextRange // of the test under way
 	// The pieces of the address space that have roles and zones.
-	from []rules.PrefixRole
-	to   []rules.PrefixZone
+	from     []rules.PrefixRole
+	to       []rules.PrefixZone
+	services map[netip.Addr]bool // service addresses of resources
 }
 
 func (t *tester) spend(bytes int) bool { return t.budget.Spend(bytes, t.at) }
@@ -76,7 +78,12 @@ func RunTests(r *rules.Ruleset, subjects []rules.Subject) language.ErrorList {
 	f := r.Policy().Faults()
 	t := &tester{r: r, f: f, book: r.AddressBook(), subjects: subjects,
 		byUser: map[string][]int{}, known: map[knownEnds][]end{}, budget: rules.NewBudget(rules.MaxTestBytes),
-		from: r.Sources(), to: r.Destinations()}
+		from: r.Sources(), to: r.Destinations(), services: map[netip.Addr]bool{}}
+	for _, addrs := range r.Options().Services {
+		for _, a := range addrs {
+			t.services[a.Unmap()] = true
+		}
+	}
 	for i, s := range subjects {
 		if len(s.Tags) == 0 {
 			u := language.Fold(s.User)
@@ -126,6 +133,9 @@ func (t *tester) check(src language.Selector, dst language.TestDst, protos []uin
 	for _, s := range t.ends(src, asSource) {
 		for _, d := range t.destinations(dst.Selector, s) {
 			if s.is4 && !s.is6 && !d.is4 || s.is6 && !s.is4 && !d.is6 {
+				continue
+			}
+			if accept && d.service && dst.Kind == language.SelectAny {
 				continue
 			}
 			covered, by := t.covered(s, d, protos)

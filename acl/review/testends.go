@@ -14,13 +14,14 @@ import (
 // end is one source or destination that a test's selector comes to: a device, a piece of
 // the address space, or a device that does not exist yet.
 type end struct {
-	label  string
-	rules  bitset.Set
-	user   string // of an untagged device
-	is4    bool
-	is6    bool // both: a device that does not exist yet
-	device bool
-	addr   netip.Addr // of a device that exists
+	label   string
+	rules   bitset.Set
+	user    string // of an untagged device
+	is4     bool
+	is6     bool // both: a device that does not exist yet
+	device  bool
+	service bool       // of a resource
+	addr    netip.Addr // of a device that exists
 }
 
 // side tells sources from destinations.
@@ -86,10 +87,10 @@ func (t *tester) ends(x language.Selector, as side) []end {
 		list = append(list, t.hypothetical(as, rules.Subject{Tags: []string{x.Name}}, "a device with "+x.Name))
 	case language.SelectAny:
 		if as == asDestination {
-			list = t.addresses(list, as, rules.Everywhere[:])
+			list = t.addresses(list, as, rules.Everywhere[:], true)
 		}
 	default:
-		list = t.addresses(list, as, t.book.Of(x))
+		list = t.addresses(list, as, t.book.Of(x), false)
 	}
 	list = t.distinct(list)
 	t.known[key] = list
@@ -153,7 +154,11 @@ func (t *tester) hypothetical(as side, s rules.Subject, label string) end {
 
 // addresses appends what prefixes hold: the devices among them, and the pieces of the
 // rest that have the same rules. The tunnel's addresses that no device has are nobody.
-func (t *tester) addresses(list []end, as side, prefixes []netip.Prefix) []end {
+//
+// Resources lie there, too, and no prefix leads to them. Everything does: whoever reaches
+// everything reaches each resource on its own ports, so that a "deny" of everything is held
+// against them, and an "accept" is not.
+func (t *tester) addresses(list []end, as side, prefixes []netip.Prefix, everything bool) []end {
 	for _, p := range prefixes {
 		if !t.spend(perEnd) {
 			break
@@ -178,9 +183,13 @@ func (t *tester) addresses(list []end, as side, prefixes []netip.Prefix) []end {
 			if !t.spend(perEntry) {
 				return
 			}
+			service := t.services[x.Addr()] && x.IsSingleIP()
+			if service && x != p && !everything {
+				return
+			}
 			if x.Addr().Is4() == is4 && x.Overlaps(p) && t.spend(perEnd+2*perEntry*len(rest)) {
 				rest = ranges.Subtract(rest, []ranges.Range{ranges.Of(x)})
-				list = append(list, end{label: language.PrefixText(narrower(x, p)), rules: of, is4: is4, is6: !is4})
+				list = append(list, end{label: language.PrefixText(narrower(x, p)), rules: of, is4: is4, is6: !is4, service: service})
 			}
 		}
 		if as == asSource {
@@ -212,7 +221,7 @@ func (t *tester) distinct(list []end) []end {
 	seen := map[string]bool{}
 	var key []byte
 	return slices.DeleteFunc(list, func(e end) bool {
-		key = fmt.Append(e.rules.AppendKey(key[:0]), " ", e.is4, e.is6, e.device)
+		key = fmt.Append(e.rules.AppendKey(key[:0]), " ", e.is4, e.is6, e.device, e.service)
 		if len(t.r.RulesToSelf()) > 0 {
 			key = append(key, e.user...)
 		}
