@@ -30,8 +30,8 @@ func commands() []Body {
 		InvitationAdd{id("alice"), inv}, InvitationRemove{inv.ID}, EnrolBegin{inv.ID, hash("b"), Sealed("secret")},
 		EnrolFinish{inv.ID, hash("b"), 59_000_000, d}, DeviceAdd{id("alice"), d}, DeviceEnable{d.ID, true},
 		DeviceRemove{d.ID}, DeviceRotate{d.ID, key("new"), Sealed("psk")}, Login{d.ID, 59_000_001},
-		Failure{id("alice")}, SessionEnd{d.ID, id("alice")}, Expire{}, PolicyApply{"{}", 1, "note"},
-		Note{"a", "b", "c"}, TimeReset{}, PolicyTry{"{}", 1, "note", time.Minute}, PolicyConfirm{2}, PolicyRevert{2, true}, Upgrade{Level: newestLevel},
+		Failure{id("alice")}, SessionEnd{d.ID, id("alice")}, Expire{}, PolicyApplyV1{"{}", 1, "note"},
+		Note{"a", "b", "c"}, TimeReset{}, PolicyTryV1{"{}", 1, "note", time.Minute}, PolicyConfirm{2}, PolicyRevert{2, true}, Upgrade{Level: newestLevel},
 		VaultPut{"acme/a.example", Sealed("value")}, VaultRemove{"acme"}, VaultLock{"order", id("node"), time.Minute}, VaultUnlock{"order", id("node")},
 	}
 }

@@ -95,7 +95,7 @@ func FuzzRestore(f *testing.F) {
 	c.ask("login", Login{id("alice/laptop"), c.step(0)})
 	c.ask("refused", Login{id("alice/laptop"), c.step(0)})
 	must(c, DeviceRemove{id("bob/phone")})
-	c.ask("try", PolicyTry{"// two\n{}", 1, "note", time.Minute})
+	c.ask("try", PolicyTryV1{"// two\n{}", 1, "note", time.Minute})
 	former := split(f, c.snapshot())
 	must(c, Upgrade{Level: newestLevel})
 	mtu := uint16(1400)

@@ -23,10 +23,10 @@ const (
 	kindFailure
 	kindSessionEnd
 	kindExpire
-	kindPolicyApply
+	kindPolicyApplyV1
 	kindNote
 	kindTimeReset
-	kindPolicyTry
+	kindPolicyTryV1
 	kindPolicyConfirm
 	kindPolicyRevert
 	kindUpgrade
@@ -35,6 +35,7 @@ const (
 	kindVaultRemove
 	kindVaultLock
 	kindVaultUnlock
+	kindPolicyApply
 )
 
 // kinds has every kind that was ever released: how its body is read, and the level of the
@@ -62,10 +63,10 @@ var kinds = map[kind]struct {
 	kindFailure:          {decodeBody[Failure], levelFirst},
 	kindSessionEnd:       {decodeBody[SessionEnd], levelFirst},
 	kindExpire:           {decodeBody[Expire], levelFirst},
-	kindPolicyApply:      {decodeBody[PolicyApply], levelFirst},
+	kindPolicyApplyV1:    {decodeBody[PolicyApplyV1], levelFirst},
 	kindNote:             {decodeBody[Note], levelFirst},
 	kindTimeReset:        {decodeBody[TimeReset], levelFirst},
-	kindPolicyTry:        {decodeBody[PolicyTry], levelFirst},
+	kindPolicyTryV1:      {decodeBody[PolicyTryV1], levelFirst},
 	kindPolicyConfirm:    {decodeBody[PolicyConfirm], levelFirst},
 	kindPolicyRevert:     {decodeBody[PolicyRevert], levelFirst},
 	kindUpgrade:          {decodeBody[Upgrade], levelFirst},
@@ -74,6 +75,7 @@ var kinds = map[kind]struct {
 	kindVaultRemove:      {decodeBody[VaultRemove], levelVault},
 	kindVaultLock:        {decodeBody[VaultLock], levelVault},
 	kindVaultUnlock:      {decodeBody[VaultUnlock], levelVault},
+	kindPolicyApply:      {decodeBody[PolicyApply], levelResources},
 }
 
 func decodeBody[B Body](raw []byte) (Body, error) {
@@ -101,10 +103,10 @@ func (Login) kind() kind            { return kindLogin }
 func (Failure) kind() kind          { return kindFailure }
 func (SessionEnd) kind() kind       { return kindSessionEnd }
 func (Expire) kind() kind           { return kindExpire }
-func (PolicyApply) kind() kind      { return kindPolicyApply }
+func (PolicyApplyV1) kind() kind    { return kindPolicyApplyV1 }
 func (Note) kind() kind             { return kindNote }
 func (TimeReset) kind() kind        { return kindTimeReset }
-func (PolicyTry) kind() kind        { return kindPolicyTry }
+func (PolicyTryV1) kind() kind      { return kindPolicyTryV1 }
 func (PolicyConfirm) kind() kind    { return kindPolicyConfirm }
 func (PolicyRevert) kind() kind     { return kindPolicyRevert }
 func (Upgrade) kind() kind          { return kindUpgrade }
@@ -113,3 +115,4 @@ func (VaultPut) kind() kind         { return kindVaultPut }
 func (VaultRemove) kind() kind      { return kindVaultRemove }
 func (VaultLock) kind() kind        { return kindVaultLock }
 func (VaultUnlock) kind() kind      { return kindVaultUnlock }
+func (PolicyApply) kind() kind      { return kindPolicyApply }

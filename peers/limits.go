@@ -37,5 +37,8 @@ const (
 	maxVaultLocks  = 100      // that have not ended
 	minVaultLock   = time.Second
 	maxVaultLock   = 10 * time.Minute
-	minPrefixHosts = 3 // bits: a network smaller than 8 addresses has no room for devices
+	maxResources   = 10_000  // of a policy
+	maxResource    = 128     // bytes of a resource's name
+	maxPlaces      = 1 << 20 // that were ever given
+	minPrefixHosts = 3       // bits: a network smaller than 8 addresses has no room for devices
 )

@@ -13,25 +13,28 @@ type PolicyVersion struct {
 	At      time.Time
 	By      string
 	Note    string
+	// Resources are the names of its resources, sorted; from level 4 on.
+	Resources []string
 }
 
 type wirePolicy struct {
-	Version uint64 `cbor:"1,keyasint"`
-	Text    string `cbor:"2,keyasint,omitempty"`
-	At      stamp  `cbor:"3,keyasint"`
-	By      string `cbor:"4,keyasint,omitempty"`
-	Note    string `cbor:"5,keyasint,omitempty"`
+	Version   uint64   `cbor:"1,keyasint"`
+	Text      string   `cbor:"2,keyasint,omitempty"`
+	At        stamp    `cbor:"3,keyasint"`
+	By        string   `cbor:"4,keyasint,omitempty"`
+	Note      string   `cbor:"5,keyasint,omitempty"`
+	Resources []string `cbor:"6,keyasint,omitempty"`
 }
 
 // MarshalCBOR gives the canonical encoding.
 func (p PolicyVersion) MarshalCBOR() ([]byte, error) {
-	return encMode.Marshal(wirePolicy{p.Version, p.Text, stampOf(p.At), p.By, p.Note})
+	return encMode.Marshal(wirePolicy{p.Version, p.Text, stampOf(p.At), p.By, p.Note, p.Resources})
 }
 
 // UnmarshalCBOR reads what MarshalCBOR wrote.
 func (p *PolicyVersion) UnmarshalCBOR(b []byte) error {
 	w, err := unwire[wirePolicy](b)
-	*p = PolicyVersion{w.Version, w.Text, w.At.time(), w.By, w.Note}
+	*p = PolicyVersion{w.Version, w.Text, w.At.time(), w.By, w.Note, w.Resources}
 	return err
 }
 
@@ -62,46 +65,88 @@ func (p *Pending) UnmarshalCBOR(b []byte) error {
 	return err
 }
 
-// PolicyApply makes a text, parsed and tested before it was proposed, the policy.
+// PolicyApply makes a text, parsed and tested before it was proposed, the policy, and gives
+// its resources their places. With For it is taken back unless PolicyConfirm comes from the
+// same actor within that.
 type PolicyApply struct {
-	Text string `cbor:"1,keyasint,omitempty"`
-	Base uint64 `cbor:"2,keyasint,omitempty"` // the version it was made from; another current one is ErrConflict
-	Note string `cbor:"3,keyasint,omitempty"`
+	Text      string        `cbor:"1,keyasint,omitempty"`
+	Base      uint64        `cbor:"2,keyasint,omitempty"` // the version it was made from; another current one is ErrConflict
+	Note      string        `cbor:"3,keyasint,omitempty"`
+	For       time.Duration `cbor:"4,keyasint,omitempty"` // 0: for good
+	Resources []string      `cbor:"5,keyasint,omitempty"` // the names of the text's resources, sorted
 }
 
 func (c PolicyApply) apply(t *tx) (Result, error) {
+	if c.For != 0 {
+		if err := checkConfirm(c.For); err != nil {
+			return Result{}, err
+		}
+	}
 	if err := t.checkPolicy(c.Text, c.Base, c.Note); err != nil {
 		return Result{}, err
 	}
-	p := t.addPolicy(c.Text, c.Note)
+	if err := t.checkResources(c.Resources); err != nil {
+		return Result{}, err
+	}
+	if c.For != 0 {
+		return t.tryPolicy(c.Text, c.Base, c.Note, c.For, c.Resources), nil
+	}
+	p := t.addPolicy(c.Text, c.Note, c.Resources)
 	t.audit("policy.apply", policyTarget(p), c.Note)
 	return Result{Policy: p}, nil
 }
 
-// PolicyTry is PolicyApply of a text that is taken back unless PolicyConfirm comes from the
-// same actor within For.
-type PolicyTry struct {
+// PolicyApplyV1 is PolicyApply of a text without resources, for good.
+type PolicyApplyV1 struct {
+	Text string `cbor:"1,keyasint,omitempty"`
+	Base uint64 `cbor:"2,keyasint,omitempty"`
+	Note string `cbor:"3,keyasint,omitempty"`
+}
+
+func (c PolicyApplyV1) apply(t *tx) (Result, error) {
+	if err := t.checkPolicy(c.Text, c.Base, c.Note); err != nil {
+		return Result{}, err
+	}
+	p := t.addPolicy(c.Text, c.Note, nil)
+	t.audit("policy.apply", policyTarget(p), c.Note)
+	return Result{Policy: p}, nil
+}
+
+// PolicyTryV1 is PolicyApply of a text without resources, to be confirmed.
+type PolicyTryV1 struct {
 	Text string        `cbor:"1,keyasint,omitempty"`
 	Base uint64        `cbor:"2,keyasint,omitempty"`
 	Note string        `cbor:"3,keyasint,omitempty"`
 	For  time.Duration `cbor:"4,keyasint,omitempty"`
 }
 
-func (c PolicyTry) apply(t *tx) (Result, error) {
-	if c.For < minConfirm || c.For > maxConfirm {
-		return Result{}, refuse("policy_confirm_length", c.For, minConfirm, maxConfirm)
+func (c PolicyTryV1) apply(t *tx) (Result, error) {
+	if err := checkConfirm(c.For); err != nil {
+		return Result{}, err
 	}
 	if err := t.checkPolicy(c.Text, c.Base, c.Note); err != nil {
 		return Result{}, err
 	}
-	p := t.addPolicy(c.Text, c.Note)
-	t.m.Pending = &Pending{Version: p.Version, Back: c.Base, Until: t.m.Time.time().Add(c.For), By: t.actor}
+	return t.tryPolicy(c.Text, c.Base, c.Note, c.For, nil), nil
+}
+
+func checkConfirm(d time.Duration) error {
+	if d < minConfirm || d > maxConfirm {
+		return refuse("policy_confirm_length", d, minConfirm, maxConfirm)
+	}
+	return nil
+}
+
+// tryPolicy puts a text in force until it is confirmed or taken back.
+func (t *tx) tryPolicy(text string, base uint64, note string, d time.Duration, resources []string) Result {
+	p := t.addPolicy(text, note, resources)
+	t.m.Pending = &Pending{Version: p.Version, Back: base, Until: t.m.Time.time().Add(d), By: t.actor}
 	detail := fmt.Sprintf("to be confirmed until %s", clock(t.m.Pending.Until))
-	if c.Note != "" {
-		detail = c.Note + "; " + detail
+	if note != "" {
+		detail = note + "; " + detail
 	}
 	t.audit("policy.apply", policyTarget(p), detail)
-	return Result{Policy: p}, nil
+	return Result{Policy: p}
 }
 
 // PolicyConfirm keeps the version that waits for it. It is for the actor who applied it,
@@ -148,13 +193,14 @@ func (c PolicyRevert) apply(t *tx) (Result, error) {
 	}
 	t.m.Pending = nil
 	back := get[PolicyVersion](t, tablePolicies, byID, orderKey(w.Back))
-	p := t.addPolicy(back.Text, fmt.Sprintf("version %d again: version %d was %s", w.Back, w.Version, why))
+	// Its places were kept for 30 days, and a version waits for a day at most.
+	p := t.addPolicy(back.Text, fmt.Sprintf("version %d again: version %d was %s", w.Back, w.Version, why), back.Resources)
 	t.audit("policy.revert", policyTarget(p), fmt.Sprintf("version %d of %s was %s; version %d is in force again", w.Version, w.By, why, w.Back))
 	return Result{Policy: p}, nil
 }
 
 // checkPolicy checks what is to become the policy. That nothing may be applied while a
-// version waits for its confirmation came with PolicyTry: no log without one has such a
+// version waits for its confirmation came with PolicyTryV1: no log without one has such a
 // refusal, so the older kinds mean in old logs what they meant.
 func (t *tx) checkPolicy(text string, base uint64, note string) error {
 	if err := checkText("policy", text, maxPolicy); err != nil {
@@ -187,11 +233,12 @@ func (t *tx) policy() *PolicyVersion {
 	return get[PolicyVersion](t, tablePolicies, byID, orderKey(t.m.Policy))
 }
 
-func (t *tx) addPolicy(text, note string) *PolicyVersion {
+func (t *tx) addPolicy(text, note string, resources []string) *PolicyVersion {
 	t.m.Policy++
 	t.m.policyAt = t.index
-	p := &PolicyVersion{Version: t.m.Policy, Text: text, At: t.m.Time.time(), By: t.actor, Note: note}
+	p := &PolicyVersion{Version: t.m.Policy, Text: text, At: t.m.Time.time(), By: t.actor, Note: note, Resources: resources}
 	t.put(tablePolicies, p)
+	t.publish(resources)
 	return p
 }
 

@@ -11,11 +11,11 @@ import (
 func TestPolicyApply(t *testing.T) {
 	c := newCluster(t)
 	v := c.View()
-	refused(c, PolicyApply{"{ }", 0, ""}, ErrConflict)
-	refused(c, PolicyApply{"{ }", 2, ""}, ErrConflict)
-	refused(c, PolicyApply{strings.Repeat(" ", maxPolicy+1), 1, ""}, ErrLimit)
-	refused(c, PolicyApply{"{}", 1, "two\nlines"}, ErrInvalid)
-	r := must(c, PolicyApply{"// second\n{}", 1, "because"})
+	refused(c, PolicyApplyV1{"{ }", 0, ""}, ErrConflict)
+	refused(c, PolicyApplyV1{"{ }", 2, ""}, ErrConflict)
+	refused(c, PolicyApplyV1{strings.Repeat(" ", maxPolicy+1), 1, ""}, ErrLimit)
+	refused(c, PolicyApplyV1{"{}", 1, "two\nlines"}, ErrInvalid)
+	r := must(c, PolicyApplyV1{"// second\n{}", 1, "because"})
 	if r.Policy.Version != 2 || c.View().Policy() != r.Policy || r.Policy.Note != "because" {
 		t.Errorf("applied %+v", r.Policy)
 	}
@@ -42,7 +42,7 @@ func (c *cluster) as(actor string, b Body) Result {
 
 func TestPolicyConfirmed(t *testing.T) {
 	c := newCluster(t)
-	r := c.as("uid 0", PolicyTry{"// two\n{}", 1, "why", time.Minute})
+	r := c.as("uid 0", PolicyTryV1{"// two\n{}", 1, "why", time.Minute})
 	if r.Err != nil || r.Policy.Version != 2 || c.View().Policy().Text != "// two\n{}" {
 		t.Fatalf("tried: %+v", r)
 	}
@@ -50,7 +50,7 @@ func TestPolicyConfirmed(t *testing.T) {
 		t.Errorf("waits: %+v", w)
 	}
 	// Nothing else is applied meanwhile, by anybody; the error says who and until when.
-	for _, b := range []Body{PolicyApply{"{}", 2, ""}, PolicyApply{"{}", 1, ""}, PolicyTry{"{}", 2, "", time.Minute}} {
+	for _, b := range []Body{PolicyApplyV1{"{}", 2, ""}, PolicyApplyV1{"{}", 1, ""}, PolicyTryV1{"{}", 2, "", time.Minute}} {
 		err := refused(c, b, ErrConflict).Err.Error()
 		if want := `policy_waits version=2 by="uid 0" until=2026-11-23T12:01:00Z`; err != want {
 			t.Errorf("%T: %q, want %q", b, err, want)
@@ -65,7 +65,7 @@ func TestPolicyConfirmed(t *testing.T) {
 	}
 	refused(c, PolicyRevert{2, true}, ErrNotFound)
 	refused(c, PolicyConfirm{2}, ErrNotFound)
-	must(c, PolicyApply{"{}", 2, ""})
+	must(c, PolicyApplyV1{"{}", 2, ""})
 	if got := actions(c); got != "cluster.init cluster.upgrade policy.apply policy.confirm policy.apply" {
 		t.Errorf("audited: %s", got)
 	}
@@ -82,7 +82,7 @@ func actions(c *cluster) string {
 func TestPolicyTakenBack(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		c := newCluster(t)
-		c.as("uid 0", PolicyTry{"// two\n{}", 1, "", time.Minute})
+		c.as("uid 0", PolicyTryV1{"// two\n{}", 1, "", time.Minute})
 		// A replica that was restored in between knows of it.
 		restored := New()
 		if err := restored.Restore(bytes.NewReader(c.snapshot())); err != nil {
@@ -106,24 +106,24 @@ func TestPolicyTakenBack(t *testing.T) {
 		if e.Action != "policy.revert" || e.Target != "version 3" || !strings.Contains(e.Detail, "version 2 of uid 0") || !strings.Contains(e.Detail, "version 1 is in force again") {
 			t.Errorf("audited: %+v", e)
 		}
-		must(c, PolicyApply{"{}", 3, ""})
+		must(c, PolicyApplyV1{"{}", 3, ""})
 	}
 }
 
 func TestPolicyTryRefuses(t *testing.T) {
 	c := newCluster(t)
 	for _, d := range []time.Duration{-time.Second, 0, time.Second - 1, 24*time.Hour + 1} {
-		refused(c, PolicyTry{"{}", 1, "", d}, ErrInvalid)
+		refused(c, PolicyTryV1{"{}", 1, "", d}, ErrInvalid)
 	}
-	refused(c, PolicyTry{"{}", 7, "", time.Minute}, ErrConflict)
-	refused(c, PolicyTry{"\x00", 1, "", time.Minute}, ErrInvalid)
+	refused(c, PolicyTryV1{"{}", 7, "", time.Minute}, ErrConflict)
+	refused(c, PolicyTryV1{"\x00", 1, "", time.Minute}, ErrInvalid)
 }
 
 // A clock that ran ahead and was set back does not keep a policy waiting for years.
 func TestTimeResetEndsTheWait(t *testing.T) {
 	c := newCluster(t)
 	c.now = c.now.AddDate(5, 0, 0)
-	must(c, PolicyTry{"{}", 1, "", time.Minute})
+	must(c, PolicyTryV1{"{}", 1, "", time.Minute})
 	c.now = c.now.AddDate(-5, 0, 0)
 	must(c, TimeReset{})
 	must(c, PolicyRevert{2, false})
@@ -131,7 +131,7 @@ func TestTimeResetEndsTheWait(t *testing.T) {
 
 func TestRestoreRefusesAPendingPolicyThatIsNotThere(t *testing.T) {
 	c := newCluster(t)
-	must(c, PolicyTry{"{}", 1, "", time.Minute})
+	must(c, PolicyTryV1{"{}", 1, "", time.Minute})
 	for _, w := range []Pending{{Version: 1, Back: 1}, {Version: 2, Back: 7}} {
 		v := *c.View()
 		v.m.Pending = &w

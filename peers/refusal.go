@@ -168,6 +168,9 @@ var refusals = []RefusalCode{
 	{"vault_lock_length", ErrInvalid, []string{"length", "least", "most"}},
 	{"vault_locked", ErrLocked, []string{"name", "until"}},
 	{"vault_locks_limit", ErrLimit, []string{"most"}},
+	{"resources_limit", ErrLimit, []string{"resources", "most"}},
+	{"resource_name_invalid", ErrInvalid, []string{"name"}},
+	{"resources_full", ErrLimit, []string{"resources", "most", "network"}},
 }
 
 // Error gives code and parameters, for logs.

@@ -48,11 +48,11 @@ func randomLog(t testing.TB, seed uint64, n int) [][]byte {
 			UserAdd{u, user, &inv}, UserAdd{u, user, nil}, UserEnable{u, r.IntN(4) > 0}, UserRemove{u}, UserUnlock{u}, TOTPReset{u},
 			InvitationAdd{u, inv}, InvitationRemove{open}, DeviceAdd{u, added}, DeviceEnable{d, r.IntN(4) > 0}, DeviceRemove{d},
 			DeviceRotate{d, key(fresh), Sealed("rotated " + fresh)}, SessionEnd{Device: d}, SessionEnd{User: u}, Expire{},
-			PolicyApply{"// " + fresh + "\n{}", c.View().Policy().Version - uint64(r.IntN(2)), ""}, Note{"note", fresh, ""},
+			PolicyApplyV1{"// " + fresh + "\n{}", c.View().Policy().Version - uint64(r.IntN(2)), ""}, Note{"note", fresh, ""},
 			Init{s, "{}"},
 			VaultPut{pick("value", 20) + "/a", Sealed(fresh)}, VaultPut{pick("value", 20), Sealed(fresh)}, VaultRemove{pick("value", 20)},
 			VaultLock{pick("lock", 2), id(pick("node", 3)), time.Duration(1+r.IntN(300)) * time.Second}, VaultUnlock{pick("lock", 2), id(pick("node", 3))},
-			PolicyTry{"// tried " + fresh + "\n{}", c.View().Policy().Version, "", time.Duration(r.IntN(300)) * time.Second},
+			PolicyTryV1{"// tried " + fresh + "\n{}", c.View().Policy().Version, "", time.Duration(r.IntN(300)) * time.Second},
 			PolicyConfirm{c.View().Policy().Version - uint64(r.IntN(2))}, PolicyRevert{c.View().Policy().Version, r.IntN(2) == 0},
 		}
 		// What people do most.

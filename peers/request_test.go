@@ -19,7 +19,7 @@ func TestRepeatedRequestGetsTheFirstAnswer(t *testing.T) {
 	if first.Err != nil || !errors.Is(wrong.Err, ErrExists) {
 		t.Fatal(first.Err, wrong.Err)
 	}
-	policy := c.ask("policy", PolicyApply{"{ }", 1, ""})
+	policy := c.ask("policy", PolicyApplyV1{"{ }", 1, ""})
 	must(c, UserRemove{id("alice")})
 	for round := range 2 {
 		c.now = c.now.Add(time.Hour)
@@ -30,7 +30,7 @@ func TestRepeatedRequestGetsTheFirstAnswer(t *testing.T) {
 		if r := c.ask("again", UserAdd{id("bob"), "alice", nil}); !errors.Is(r.Err, ErrExists) || r.Err.Error() != wrong.Err.Error() {
 			t.Errorf("round %d: the repeat gets %v, want %v", round, r.Err, wrong.Err)
 		}
-		if r := c.ask("policy", PolicyApply{"{ }", 1, ""}); r.Err != nil || r.Policy.Version != policy.Policy.Version || r.Policy.Text != "{ }" {
+		if r := c.ask("policy", PolicyApplyV1{"{ }", 1, ""}); r.Err != nil || r.Policy.Version != policy.Policy.Version || r.Policy.Text != "{ }" {
 			t.Errorf("round %d: the repeat gets %+v", round, r.Policy)
 		}
 		if !bytes.Equal(before, c.contents()) {

@@ -70,6 +70,15 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 			})
 		},
 		func() error { return readTable(t, dec, tableVaultLocks, h.VaultLocks, checkVaultLock) },
+		func() error {
+			if h.Places > 0 && h.Settings == nil {
+				return errors.New("there are places without a network")
+			}
+			if h.Places == 0 {
+				return nil
+			}
+			return readTable(t, dec, tablePlaces, h.Places, checkPlace(h.Settings.Network))
+		},
 	} {
 		if err := read(); err != nil {
 			return nil, meta{}, err
@@ -90,7 +99,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy, Pending: h.Pending,
 		Level: h.Format, Vpnd: h.Vpnd, Forgot: h.Forgot,
 		users: int(h.Users), devices: int(h.Devices), sessions: int(h.Sessions), audits: int(h.Audit),
-		vault: int(h.Vault), vaultSize: vaultSize, vaultLocks: int(h.VaultLocks),
+		vault: int(h.Vault), vaultSize: vaultSize, vaultLocks: int(h.VaultLocks), nextPlace: uint32(h.Places),
 		policyAt: h.Index, settingsAt: h.Index,
 	}, nil
 }
@@ -127,6 +136,9 @@ func readHeader(dec *cbor.Decoder) (header, error) {
 	if h.Format < levelVault && (h.Vault != 0 || h.VaultLocks != 0) {
 		return header{}, fmt.Errorf("reading its header: it has a vault, which format %d has not", h.Format)
 	}
+	if h.Format < levelResources && h.Places != 0 {
+		return header{}, fmt.Errorf("reading its header: it has places of resources, which format %d has not", h.Format)
+	}
 	if h.Settings != nil {
 		if err := checkNetwork(h.Settings.Network); err != nil {
 			return header{}, fmt.Errorf("reading its network: %w", err)
@@ -144,7 +156,7 @@ func checkUnique(t *tx, h header) error {
 	}{
 		{tableUsers, h.Users}, {tableDevices, h.Devices}, {tableInvitations, h.Invitations}, {tableSessions, h.Sessions},
 		{tablePolicies, h.Policies}, {tableAudit, h.Audit}, {tableRetired, h.Retired}, {tableReleased, h.Released}, {tableRequests, h.Remembered},
-		{tableVault, h.Vault}, {tableVaultLocks, h.VaultLocks},
+		{tableVault, h.Vault}, {tableVaultLocks, h.VaultLocks}, {tablePlaces, h.Places},
 	}
 	tables := schema().Tables
 	for _, w := range want {

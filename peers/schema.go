@@ -22,6 +22,7 @@ const (
 	tableRequests    = "requests"
 	tableVault       = "vault"
 	tableVaultLocks  = "vault_locks"
+	tablePlaces      = "places"
 )
 
 const (
@@ -33,6 +34,7 @@ const (
 	byUser  = "user"
 	byEnd   = "end"
 	byOrder = "order"
+	byGone  = "gone"
 )
 
 // retired is a tombstone: a public key that was a device's and must not come back.
@@ -101,6 +103,11 @@ func schema() *memdb.DBSchema {
 	table(tableVaultLocks, map[string]memdb.Indexer{
 		byID:  index[vaultLock](func(l *vaultLock) []byte { return []byte(l.Name) }),
 		byEnd: index[vaultLock](func(l *vaultLock) []byte { return append(orderKey(uint64(l.End)), l.Name...) }),
+	})
+	table(tablePlaces, map[string]memdb.Indexer{
+		byID:   index[place](func(p *place) []byte { return placeKey(p.Place) }),
+		byName: index[place](func(p *place) []byte { return []byte(p.Name) }),
+		byGone: index[place]((*place).goneKey),
 	})
 	return &memdb.DBSchema{Tables: tables}
 }

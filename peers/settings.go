@@ -87,7 +87,7 @@ func (c Init) apply(t *tx) (Result, error) {
 	t.m.Settings = &s
 	t.m.settingsAt = t.index
 	t.m.NextHost = firstHost
-	p := t.addPolicy(c.Policy, "")
+	p := t.addPolicy(c.Policy, "", nil)
 	t.audit("cluster.init", s.Cluster.String(), "network "+prefixes(s.Network))
 	return Result{Policy: p}, nil
 }

@@ -14,8 +14,3 @@ func (v *View) Subject(d *Device) (s rules.Subject, ok bool) {
 	}
 	return rules.Subject{Device: u.Name + "/" + d.Name, User: u.Name, Tags: d.Tags, Addrs: d.Addrs}, true
 }
-
-// PolicyOptions are the settings that give a policy its meaning.
-func (s Settings) PolicyOptions() rules.Options {
-	return rules.Options{Network: s.Network, Gateway: s.GatewayAddrs(), Session: s.Session}
-}

@@ -27,7 +27,7 @@ func TestPolicyAcceptedBefore(t *testing.T) {
 		t.Fatalf("as a new text it is taken: %v, %v", r, err)
 	}
 	// The state as an earlier version left it.
-	if _, r, err := w.store.Propose(ctx, peers.Command{At: w.now(), Actor: "test", Body: peers.PolicyApply{Text: stored, Base: 1}}); err != nil || r.Err != nil {
+	if _, r, err := w.store.Propose(ctx, peers.Command{At: w.now(), Actor: "test", Body: peers.PolicyApplyV1{Text: stored, Base: 1}}); err != nil || r.Err != nil {
 		t.Fatal(err, r.Err)
 	}
 	set, _ := w.View().Settings()

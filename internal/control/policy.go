@@ -121,9 +121,9 @@ func (q ApplyPolicy) decide(ctx context.Context, d *decision) (Answer, error) {
 	if err != nil || fatal {
 		return Answer{Problems: problems}, err
 	}
-	var body peers.Body = peers.PolicyApply{Text: q.Text, Base: q.Base, Note: q.Note}
+	var body peers.Body = peers.PolicyApplyV1{Text: q.Text, Base: q.Base, Note: q.Note}
 	if q.Confirm > 0 {
-		body = peers.PolicyTry{Text: q.Text, Base: q.Base, Note: q.Note, For: q.Confirm}
+		body = peers.PolicyTryV1{Text: q.Text, Base: q.Base, Note: q.Note, For: q.Confirm}
 	}
 	index, res, err := d.propose(ctx, body)
 	if err != nil {

@@ -311,7 +311,7 @@ func TestPiecesAddUp(t *testing.T) {
 			if v.Version%2 == 1 {
 				text = strings.Replace(policy, `"u2"`, `"u3"`, 1)
 			}
-			body = peers.PolicyApply{Text: text, Base: v.Version}
+			body = peers.PolicyApplyV1{Text: text, Base: v.Version}
 		case 11:
 			if rand.IntN(10) > 0 {
 				continue
@@ -424,7 +424,7 @@ func TestUnsealedOnce(t *testing.T) {
 func TestUnusablePolicyGrantsNothing(t *testing.T) {
 	b := newBench(t)
 	b.user("u1")
-	b.must(peers.PolicyApply{Text: `{"grants": "of another version"}`, Base: 1})
+	b.must(peers.PolicyApplyV1{Text: `{"grants": "of another version"}`, Base: 1})
 	b.wait()
 	for d := range b.state.View().Devices() {
 		v := b.rec.Rules().Verdict(rules.Packet{Src: d.Addrs[0], Dst: netip.MustParseAddr("10.1.2.3"), Proto: 6, DstPort: 443,

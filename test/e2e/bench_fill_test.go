@@ -48,7 +48,7 @@ func fill(t testing.TB, dir, sealingKey, policy string, n int) *filler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.propose(past, peers.PolicyApply{Text: policy, Base: 1})
+	f.propose(past, peers.PolicyApplyV1{Text: policy, Base: 1})
 	f.ids = make([]peers.ID, n)
 	f.each(n, func(i int) { f.ids[i] = f.enrol(past, fmt.Sprintf("u%d", i)) })
 	for f.propose(past.Add(24*time.Hour), peers.Expire{}).Count > 0 {

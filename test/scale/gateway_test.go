@@ -245,7 +245,7 @@ func (n *node) do(ctx context.Context, what string) (time.Duration, error) {
 		next = 0
 	}
 	n.now = next
-	return n.timed(ctx, peers.PolicyApply{Text: n.texts[next], Base: n.state.View().Policy().Version})
+	return n.timed(ctx, peers.PolicyApplyV1{Text: n.texts[next], Base: n.state.View().Policy().Version})
 }
 
 // timed applies a command, which is when Raft has committed it, and waits for the kernel.
