@@ -32,7 +32,7 @@ func split(t testing.TB, snapshot []byte) (p parts) {
 
 // counts are the header's, in the order of the tables.
 func (h *header) counts() []*uint64 {
-	return []*uint64{&h.Users, &h.Devices, &h.Invitations, &h.Sessions, &h.Policies, &h.Audit, &h.Retired, &h.Released, &h.Remembered, &h.Vault, &h.VaultLocks}
+	return []*uint64{&h.Users, &h.Devices, &h.Invitations, &h.Sessions, &h.Policies, &h.Audit, &h.Retired, &h.Released, &h.Remembered, &h.Vault, &h.VaultLocks, &h.Places}
 }
 
 // edit makes another snapshot: each four bytes are one change of an item. The header's
@@ -103,6 +103,9 @@ func FuzzRestore(f *testing.F) {
 	must(c, VaultPut{"acme/a", Sealed("one")})
 	must(c, VaultPut{"acme/b", Sealed("two")})
 	must(c, VaultLock{"order", id("node"), time.Minute})
+	must(c, PolicyConfirm{2})
+	must(c, PolicyApply{Text: "{}", Base: 2, Resources: []string{"db", "wiki"}})
+	must(c, PolicyApply{Text: "{ }", Base: 3, Note: "note", For: time.Minute, Resources: []string{"db"}})
 	now := split(f, c.snapshot())
 	if len(now.items) < 20 || !bytes.Equal(now.edit(nil), c.snapshot()) {
 		f.Fatal("a snapshot is not put together as it was taken apart")

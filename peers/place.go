@@ -74,20 +74,20 @@ func (t *tx) checkResources(names []string) error {
 	return err
 }
 
-// assign finds the places of names that have none, in their order.
-func assign(r reader, m meta, names []string) (map[string]uint32, error) {
-	network := m.Settings.Network
-	next, most := m.nextPlace, placesOf(network)
-	var missing []string
-	for _, name := range names {
-		if get[place](r, tablePlaces, byName, []byte(name)) == nil {
-			missing = append(missing, name)
+// assign finds a place for each of the names that has none; 0: it has one.
+func assign(r reader, m meta, names []string) ([]uint32, error) {
+	next, most := m.nextPlace, placesOf(m.Settings.Network)
+	places := make([]uint32, len(names))
+	var missing []int
+	for i, name := range names {
+		switch {
+		case get[place](r, tablePlaces, byName, []byte(name)) != nil:
+		case next < most:
+			next++
+			places[i] = next
+		default:
+			missing = append(missing, i)
 		}
-	}
-	places := make(map[string]uint32, len(missing))
-	for len(missing) > 0 && next < most {
-		next++
-		places[missing[0]], missing = next, missing[1:]
 	}
 	if len(missing) == 0 {
 		return places, nil
@@ -103,7 +103,7 @@ func assign(r reader, m meta, names []string) (map[string]uint32, error) {
 			return places, nil
 		}
 	}
-	return nil, refuse("resources_full", len(names), most, prefixes(network))
+	return nil, refuse("resources_full", len(names), most, prefixes(m.Settings.Network))
 }
 
 // publish gives the resources of the policy in force their places; checkResources has seen
@@ -123,9 +123,9 @@ func (t *tx) publish(names []string) {
 			t.put(tablePlaces, &place{p.Place, p.Name, max(t.m.Time, 1)})
 		}
 	}
-	for _, name := range names {
-		if n, ok := places[name]; ok {
-			t.put(tablePlaces, &place{n, name, 0})
+	for i, n := range places {
+		if n != 0 {
+			t.put(tablePlaces, &place{n, names[i], 0})
 			t.m.nextPlace = max(t.m.nextPlace, n)
 		}
 	}
@@ -151,38 +151,4 @@ func checkPlace(network []netip.Prefix) func(*place) error {
 		}
 		return nil
 	}
-}
-
-// PolicyOptions are the settings and places that give the policy in force its meaning.
-func (v *View) PolicyOptions() rules.Options {
-	o := v.policyOptions()
-	for p := range scan[place](v, tablePlaces, byID, nil) {
-		if p.Gone == 0 {
-			o.Services[p.Name] = placeAddrs(o.Network, p.Place)
-		}
-	}
-	return o
-}
-
-// PolicyOptionsFor are those of a policy that is to come, whose resources have these names,
-// sorted: with the places that they would get. It is a Refusal where there are not enough.
-func (v *View) PolicyOptionsFor(names []string) (rules.Options, error) {
-	o := v.policyOptions()
-	places, err := assign(v, v.m, names)
-	if err != nil {
-		return o, err
-	}
-	for _, name := range names {
-		n, ok := places[name]
-		if !ok {
-			n = get[place](v, tablePlaces, byName, []byte(name)).Place
-		}
-		o.Services[name] = placeAddrs(o.Network, n)
-	}
-	return o, nil
-}
-
-func (v *View) policyOptions() rules.Options {
-	s := v.m.Settings
-	return rules.Options{Network: s.Network, Gateway: s.GatewayAddrs(), Session: s.Session, Services: map[string][]netip.Addr{}}
 }

@@ -35,7 +35,7 @@ func TestSubject(t *testing.T) {
 	absent("with its owner gone", d)
 
 	s := settings()
-	if got := s.PolicyOptions(); got.Session != s.Session || len(got.Network) != 2 || addresses(got.Gateway) != "10.77.0.1,fd00:77::1" {
+	if got := c.View().PolicyOptions(); got.Session != s.Session || len(got.Network) != 2 || addresses(got.Gateway) != "10.77.0.1,fd00:77::1" {
 		t.Errorf("the options are %+v", got)
 	}
 }

@@ -30,8 +30,7 @@ func TestPolicyAcceptedBefore(t *testing.T) {
 	if _, r, err := w.store.Propose(ctx, peers.Command{At: w.now(), Actor: "test", Body: peers.PolicyApplyV1{Text: stored, Base: 1}}); err != nil || r.Err != nil {
 		t.Fatal(err, r.Err)
 	}
-	set, _ := w.View().Settings()
-	o := set.PolicyOptions()
+	o := w.View().PolicyOptions()
 	o.Stored = true
 	ruleset, err := rules.Compile(language.ParseStored([]byte(stored)), o, nil)
 	if err != nil {

@@ -75,7 +75,7 @@ func (s *Service) explain(ctx context.Context, source, destination string, q rev
 	}
 	now := s.Time(v)
 	set, _ := v.Settings()
-	rules, err := compileInForce(v.Policy(), set.PolicyOptions(), subjects(v))
+	rules, err := compileInForce(v.Policy(), v.PolicyOptions(), subjects(v))
 	if err != nil {
 		return nil, nil, err
 	}

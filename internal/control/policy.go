@@ -42,30 +42,37 @@ func (n *node) checkText(text string) (problems language.ErrorList, fatal bool, 
 	}
 	v := n.View()
 	set, _ := v.Settings()
-	return checkPolicy(v, set.PolicyOptions(), text)
+	return checkPolicy(v, set.Session, text)
 }
 
-func checkPolicy(v *peers.View, o rules.Options, text string) (problems language.ErrorList, fatal bool, err error) {
-	ruleset, problems, err := compilePolicy(v, o, text, subjects(v))
+func checkPolicy(v *peers.View, session time.Duration, text string) (problems language.ErrorList, fatal bool, err error) {
+	ruleset, problems, err := compilePolicy(v, session, text, subjects(v))
 	return problems, ruleset == nil, err
 }
 
-// compilePolicy compiles and tests a text. With faults there are no rules. A text that is,
-// or was, the policy is not refused for what only this version refuses.
-func compilePolicy(v *peers.View, o rules.Options, text string, devices []rules.Subject) (*rules.Ruleset, language.ErrorList, error) {
+// compilePolicy compiles and tests a text, under a session length. With faults there are no
+// rules. A text that is, or was, the policy is not refused for what only this version refuses.
+func compilePolicy(v *peers.View, session time.Duration, text string, devices []rules.Subject) (*rules.Ruleset, language.ErrorList, error) {
+	var p *language.Policy
+	if acceptedBefore(v, text) {
+		p = language.ParseStored([]byte(text))
+	} else {
+		var err error
+		p, err = language.Parse([]byte(text))
+		if list, ok := errors.AsType[language.ErrorList](err); ok {
+			return nil, list, nil
+		}
+		if err != nil {
+			return nil, nil, Refuse("policy_invalid", err)
+		}
+	}
+	o, err := v.PolicyOptionsFor(p.Resources())
+	if err != nil {
+		return nil, nil, err
+	}
+	o.Session = session
 	for u := range v.Users() {
 		o.Users = append(o.Users, u.Name)
-	}
-	if acceptedBefore(v, text) {
-		ruleset, list := review.Check(language.ParseStored([]byte(text)), o, devices)
-		return ruleset, list, nil
-	}
-	p, err := language.Parse([]byte(text))
-	if list, ok := errors.AsType[language.ErrorList](err); ok {
-		return nil, list, nil
-	}
-	if err != nil {
-		return nil, nil, Refuse("policy_invalid", err)
 	}
 	ruleset, list := review.Check(p, o, devices)
 	return ruleset, list, nil
@@ -121,13 +128,23 @@ func (q ApplyPolicy) decide(ctx context.Context, d *decision) (Answer, error) {
 	if err != nil || fatal {
 		return Answer{Problems: problems}, err
 	}
-	var body peers.Body = peers.PolicyApplyV1{Text: q.Text, Base: q.Base, Note: q.Note}
-	if q.Confirm > 0 {
-		body = peers.PolicyTryV1{Text: q.Text, Base: q.Base, Note: q.Note, For: q.Confirm}
-	}
-	index, res, err := d.propose(ctx, body)
+	index, res, err := d.propose(ctx, policyCommand(d.View(), q))
 	if err != nil {
 		return Answer{}, err
 	}
 	return Answer{Index: index, Policy: res.Policy.Version, Problems: problems}, nil
+}
+
+// policyCommand is the command that applies a text without faults. A state that has not been
+// raised yet takes the older kinds, which know no resources.
+func policyCommand(v *peers.View, q ApplyPolicy) peers.Body {
+	body := peers.PolicyApply{Text: q.Text, Base: q.Base, Note: q.Note, For: q.Confirm, Resources: language.ParseStored([]byte(q.Text)).Resources()}
+	switch {
+	case len(body.Resources) > 0 || v.Takes(body):
+		return body
+	case q.Confirm > 0:
+		return peers.PolicyTryV1{Text: q.Text, Base: q.Base, Note: q.Note, For: q.Confirm}
+	default:
+		return peers.PolicyApplyV1{Text: q.Text, Base: q.Base, Note: q.Note}
+	}
 }

@@ -33,16 +33,19 @@ func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, language.Er
 	}
 	v := s.View()
 	set, _ := v.Settings()
-	o := set.PolicyOptions()
 	old, err := policyVersion(v, base)
 	if err != nil {
 		return nil, nil, err
 	}
 	devices := subjects(v)
 	devices = append(devices, deviceless(v, set, devices)...)
-	after, problems, err := compilePolicy(v, o, text, devices)
+	after, problems, err := compilePolicy(v, set.Session, text, devices)
 	if err != nil || after == nil {
 		return nil, problems, err
+	}
+	o, err := v.PolicyOptionsFor(old.Resources)
+	if err != nil {
+		return nil, nil, err
 	}
 	before, err := compileInForce(old, o, devices)
 	if err != nil {

@@ -13,12 +13,11 @@ func TestReaches(t *testing.T) {
 	w := newWorld(t)
 	p := w.enrolled("alice")
 	v := w.View()
-	set, _ := v.Settings()
 	policy, err := language.Parse([]byte(language.DefaultPolicy()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ruleset, err := rules.Compile(policy, set.PolicyOptions(), subjects(v))
+	ruleset, err := rules.Compile(policy, v.PolicyOptions(), subjects(v))
 	if err != nil {
 		t.Fatal(err)
 	}

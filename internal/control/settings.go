@@ -80,12 +80,11 @@ func sessionFits(v *peers.View, length time.Duration) error {
 	if !ok || p == nil {
 		return nil
 	}
-	before, _, err := checkPolicy(v, set.PolicyOptions(), p.Text)
+	before, _, err := checkPolicy(v, set.Session, p.Text)
 	if err != nil {
 		return err
 	}
-	set.Session = length
-	after, _, err := checkPolicy(v, set.PolicyOptions(), p.Text)
+	after, _, err := checkPolicy(v, length, p.Text)
 	if err != nil {
 		return err
 	}

@@ -14,12 +14,11 @@ import (
 func (w *world) enforce() {
 	w.t.Helper()
 	v := w.View()
-	set, _ := v.Settings()
 	policy, err := language.Parse([]byte(v.Policy().Text))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	ruleset, err := rules.Compile(policy, set.PolicyOptions(), subjects(v))
+	ruleset, err := rules.Compile(policy, v.PolicyOptions(), subjects(v))
 	if err != nil {
 		w.t.Fatal(err)
 	}

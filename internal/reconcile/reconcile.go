@@ -197,7 +197,7 @@ func (r *Reconciler) compile(view *peers.View, settings peers.Settings) (*rules.
 			subjects = append(subjects, s)
 		}
 	}
-	options := settings.PolicyOptions()
+	options := view.PolicyOptions()
 	options.Stored = true
 	var text string
 	stored := view.Policy()
