@@ -20,6 +20,7 @@ import (
 	"vpnd/acl/language"
 	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/resolve"
 	"vpnd/peers"
 )
 
@@ -33,6 +34,8 @@ type Config struct {
 	PresharedKey func(*peers.Device) (dataplane.Key, error)
 	Now          func() time.Time
 	Log          *slog.Logger
+	// Lookup asks for the addresses of a resource's target; nil: as this host's programs do.
+	Lookup func(ctx context.Context, name string) (resolve.Answer, error)
 }
 
 // Reconciler keeps the plane like the state.
@@ -49,12 +52,15 @@ type Reconciler struct {
 	unsealed map[peers.ID]unsealed // Run's alone
 
 	beat atomic.Int64 // Unix nanoseconds, see Beat
+
+	targets targets
 }
 
 // New returns a Reconciler; Run drives it.
 func New(c Config) *Reconciler {
 	r := &Reconciler{Config: c, advanced: make(chan struct{}), unsealed: make(map[peers.ID]unsealed)}
 	r.beat.Store(time.Now().UnixNano())
+	r.targets.open(c)
 	return r
 }
 
@@ -139,6 +145,9 @@ func (r *Reconciler) sleep(ctx context.Context, view *peers.View, ruleset *rules
 		select {
 		case <-view.Changed():
 			return nil
+		case <-r.targets.moved:
+			r.targets.stale = true
+			return nil
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return ctx.Err()
@@ -169,7 +178,7 @@ func (r *Reconciler) set(ctx context.Context, view *peers.View, settings peers.S
 	if err != nil {
 		return nil, err
 	}
-	s := dataplane.State{Gateway: gateway, Rules: ruleset}
+	s := dataplane.State{Gateway: gateway, Rules: ruleset, Services: r.targets.services(ctx, ruleset)}
 	now := r.Now()
 	for d := range view.Devices() {
 		dev, err := r.device(view, d)

@@ -33,6 +33,8 @@ type model struct {
 	refuse   int   // so many changes are refused
 	changes  int   // that were told, also those refused
 	devs     int   // how many devices these named
+	services []dataplane.Service
+	moves    int // how often the services were told by a change
 }
 
 func (m *model) Set(_ context.Context, s dataplane.State) error {
@@ -44,7 +46,7 @@ func (m *model) Set(_ context.Context, s dataplane.State) error {
 	m.sets++
 	m.devices, m.sessions = map[dataplane.Key]dataplane.Device{}, map[string]dataplane.Session{}
 	m.put(s.Devices, s.Sessions)
-	m.rules = s.Rules
+	m.rules, m.services = s.Rules, s.Services
 	return nil
 }
 
@@ -79,6 +81,10 @@ func (m *model) Update(_ context.Context, c dataplane.Change) error {
 		delete(m.sessions, s.Device)
 	}
 	m.put(c.PutDevices, c.PutSessions)
+	if c.Services != nil {
+		m.services = c.Services
+		m.moves++
+	}
 	if c.Rules != nil {
 		if _, _, derived := c.Rules.Growth(m.rules, time.Now()); derived && c.Rules != m.rules {
 			m.derived++
@@ -186,7 +192,11 @@ func (b *bench) key() (k peers.Key) {
 
 func (b *bench) apply(body peers.Body) peers.Result {
 	b.t.Helper()
-	raw, err := peers.Encode(peers.Command{Request: b.id(), At: b.now(), Actor: "test", Body: body})
+	c := peers.Command{Request: b.id(), At: b.now(), Actor: "test", Body: body}
+	if b.state.View().Level() > 1 {
+		c.Base = b.index
+	}
+	raw, err := peers.Encode(c)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -68,6 +68,7 @@ func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings
 				return nil, err
 			}
 			put = nil // they are among everybody
+			r.targets.stale = true
 		}
 	}
 	if len(put) > 0 {
@@ -77,7 +78,14 @@ func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings
 		return nil, err
 	}
 	c.Rules = ruleset
-	return ruleset, r.Plane.Update(ctx, c)
+	if r.targets.stale {
+		c.Services = r.targets.services(ctx, ruleset)
+	}
+	if err := r.Plane.Update(ctx, c); err != nil {
+		return ruleset, err
+	}
+	r.targets.stale = false
+	return ruleset, nil
 }
 
 // subjects are the devices of users as the policy sees them.
