@@ -12,7 +12,10 @@ import (
 
 // differenceLocked is the change from what is to s.
 func (p *Plane) differenceLocked(s dataplane.State) dataplane.Change {
-	var c dataplane.Change
+	c := dataplane.Change{Services: s.Services}
+	if c.Services == nil {
+		c.Services = []dataplane.Service{}
+	}
 	if s.Rules != p.rules.Load() {
 		c.Rules = s.Rules
 	}
@@ -95,6 +98,9 @@ func (p *Plane) applyLocked(c dataplane.Change) error {
 			}
 		}
 	}
+	if c.Services != nil {
+		p.publish(c.Services)
+	}
 	if c.Rules != nil {
 		p.rules.Store(c.Rules)
 	}
@@ -115,6 +121,7 @@ func (p *Plane) applyLocked(c dataplane.Change) error {
 			addrs := old.dev.Addrs
 			old.dev = d
 			old.dev.Addrs = addrs
+			old.name.Store(&d.Name)
 			continue
 		}
 		n := newPeer(d)

@@ -14,8 +14,9 @@ import (
 // peer is an enabled device. A peer that was removed is never used again: a device that
 // comes back is another peer.
 type peer struct {
-	dev     dataplane.Device // read and changed under Plane.mu only
-	addrs   []netip.Addr     // never changed
+	dev     dataplane.Device       // read and changed under Plane.mu only
+	addrs   []netip.Addr           // never changed
+	name    atomic.Pointer[string] // dev.Name, for who dials
 	session atomic.Pointer[session]
 	answers *rate.Limiter // of refusals that are answered
 	late    lateResets    // and those that were over it
@@ -34,7 +35,9 @@ const (
 
 func newPeer(d dataplane.Device) *peer {
 	d.Addrs = slices.Clone(d.Addrs)
-	return &peer{dev: d, addrs: d.Addrs, answers: rate.NewLimiter(answersPerSecond, answersBurst)}
+	n := &peer{dev: d, addrs: d.Addrs, answers: rate.NewLimiter(answersPerSecond, answersBurst)}
+	n.name.Store(&d.Name)
+	return n
 }
 
 // devices finds peers by tunnel address. Packets only read it.

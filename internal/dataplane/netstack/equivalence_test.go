@@ -44,6 +44,11 @@ func (b *bench) load(w *acltest.World) error {
 	for _, d := range w.Subjects {
 		b.p.devices.put(newPeer(dataplane.Device{ID: d.Device, Name: d.Device, Addrs: d.Addrs}))
 	}
+	var services []dataplane.Service
+	for name, addrs := range w.Options.Services {
+		services = append(services, dataplane.Service{Name: name, Addrs: addrs})
+	}
+	b.p.publish(services)
 	b.p.rules.Store(rules)
 	b.p.gen.Add(1)
 	return nil

@@ -112,6 +112,8 @@ func (p *Plane) candidate(pk *packet, src *peer, now time.Time) *flow {
 		default:
 			return nil
 		}
+	case p.service(pk.dst) != nil:
+		f.kind = kindService
 	case within(gw.Network, pk.dst):
 		f.kind = kindPeer
 		f.dst = p.devices.get(pk.dst)
@@ -134,6 +136,9 @@ func (p *Plane) candidate(pk *packet, src *peer, now time.Time) *flow {
 // admits says whether the flow f, not yet in the table, may begin.
 func (p *Plane) admits(f *flow, now time.Time) bool {
 	if f.kind == kindPeer && f.dst == nil {
+		return false
+	}
+	if f.kind == kindService && f.key.proto != protoTCP && f.key.proto != protoUDP {
 		return false
 	}
 	if f.kind == kindResource {

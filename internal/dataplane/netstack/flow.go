@@ -20,6 +20,7 @@ const (
 	kindResource                 // a host behind the gateway
 	kindPeer                     // another device, packet by packet
 	kindGateway                  // an echo that the gateway itself answers
+	kindService                  // a published resource, at its service address
 )
 
 // flow is what one permitted first packet began.

@@ -10,6 +10,7 @@ import (
 
 	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/relay"
 )
 
 // offline is a plane whose filter works and that has no WireGuard.
@@ -363,7 +364,7 @@ func TestFlowsAreBounded(t *testing.T) {
 	if left := p.devices.get(alice.Addrs[0]).portal; left != 0 || p.flows.portal != 0 {
 		t.Errorf("%d connections to the portal are left, %d in all", left, p.flows.portal)
 	}
-	now := time.Now().Add(udpStreamIdle + time.Second)
+	now := time.Now().Add(relay.UDPStreamIdle + time.Second)
 	for _, f := range p.flows.all() {
 		if f.stale(now) {
 			p.cut(f)

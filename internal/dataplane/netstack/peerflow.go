@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 	"time"
+
+	"vpnd/internal/dataplane/relay"
 )
 
 // Flows between two devices pass packet by packet, so their end is seen from outside.
@@ -99,9 +101,9 @@ func (f *flow) idle() time.Duration {
 	case f.key.proto == protoTCP:
 		return 0 // the stack's keepalives end it
 	case f.key.proto == protoUDP && f.stream.Load():
-		return udpStreamIdle
+		return relay.UDPStreamIdle
 	case f.key.proto == protoUDP:
-		return udpIdle
+		return relay.UDPIdle
 	}
 	return peerOtherIdle
 }

@@ -15,6 +15,7 @@ import (
 
 	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/dataplane/relay"
 )
 
 // Plane is the unprivileged data plane. Make it with New.
@@ -35,7 +36,10 @@ type Plane struct {
 	devices devices
 	rules   atomic.Pointer[rules.Ruleset]
 	near    atomic.Pointer[dataplane.Gateway]
-	gen     atomic.Uint64
+	// services are the published resources by their service addresses.
+	services atomic.Pointer[map[netip.Addr]*dataplane.Service]
+	dialer   relay.Dialer
+	gen      atomic.Uint64
 
 	mu       sync.Mutex // one Set, Update or Close at a time
 	wg       *tunnel    // nil before the first Set
@@ -46,6 +50,7 @@ type Plane struct {
 	why      string // the tunnel has the MTU that it has
 
 	readings readings
+	said     sync.Map // what was said of services that cannot be called
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -74,6 +79,8 @@ func New(_ context.Context, c dataplane.Config) (*Plane, error) {
 	p := &Plane{cfg: c, canPing: probePing(), byKey: make(map[dataplane.Key]*peer), leaving: make(map[dataplane.Key]dataplane.Device)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.near.Store(&dataplane.Gateway{})
+	p.services.Store(&map[netip.Addr]*dataplane.Service{})
+	p.dialer = p.newDialer()
 	p.gen.Store(1)
 	p.devices.byAddr = make(map[netip.Addr]*peer)
 	p.flows = flows{byKey: make(map[flowKey]*flow), byAddr: make(map[netip.Addr]map[*flow]struct{}), max: cmp.Or(c.Flows, maxFlows)}

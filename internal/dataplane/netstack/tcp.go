@@ -82,7 +82,11 @@ func (p *Plane) acceptTCP(r *tcp.ForwarderRequest) {
 
 // dialTCP opens the host's side of f.
 func (p *Plane) dialTCP(ctx context.Context, f *flow) (halfCloser, error) {
-	if f.kind != kindApp {
+	switch f.kind {
+	case kindApp:
+	case kindService:
+		return p.dialService(ctx, "tcp", f)
+	default:
 		return p.dialHost(ctx, "tcp", f.key.dst)
 	}
 	if p.cfg.AppSocket == "" {

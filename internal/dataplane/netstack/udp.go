@@ -9,16 +9,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
-)
 
-// How long a UDP flow lives without a packet: as Linux's conntrack has it unless its sysctls
-// (net.netfilter.nf_conntrack_udp_timeout and …_stream) were changed, so that both planes are
-// alike. A stream is a flow that was answered and still has packets udpYoung after it began
-// (net/netfilter/nf_conntrack_proto_udp.c).
-const (
-	udpIdle       = 30 * time.Second
-	udpStreamIdle = 2 * time.Minute
-	udpYoung      = 2 * time.Second
+	"vpnd/internal/dataplane/relay"
 )
 
 // touch notes that a packet of f has passed.
@@ -30,7 +22,7 @@ func (f *flow) touch(forwards bool, now time.Time) {
 	if !forwards {
 		f.answered.Store(true)
 	}
-	if f.answered.Load() && !f.stream.Load() && now.UnixNano()-f.began > int64(udpYoung) {
+	if f.answered.Load() && !f.stream.Load() && now.UnixNano()-f.began > int64(relay.UDPYoung) {
 		f.stream.Store(true)
 	}
 }
@@ -39,10 +31,14 @@ func (f *flow) touch(forwards bool, now time.Time) {
 // first datagram and waits: dialling UDP sends nothing and does not block.
 func (p *Plane) acceptUDP(r *udp.ForwarderRequest) {
 	f := p.flows.get(keyOfID(r.ID(), protoUDP))
-	if f == nil || f.dead.Load() || f.kind != kindResource {
+	if f == nil || f.dead.Load() || f.kind != kindResource && f.kind != kindService {
 		return
 	}
-	host, err := p.dialHost(p.ctx, "udp", f.key.dst)
+	dial := func() (halfCloser, error) { return p.dialHost(p.ctx, "udp", f.key.dst) }
+	if f.kind == kindService {
+		dial = func() (halfCloser, error) { return p.dialService(p.ctx, "udp", f) }
+	}
+	host, err := dial()
 	if err != nil {
 		p.unreachable(f)
 		p.cut(f)
