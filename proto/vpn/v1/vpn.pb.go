@@ -3493,7 +3493,10 @@ type ApplyPolicyRequest struct {
 	// Why.
 	Note string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	// If set, the policy is taken back after so long unless it is confirmed.
-	Confirm       *durationpb.Duration `protobuf:"bytes,4,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	Confirm *durationpb.Duration `protobuf:"bytes,4,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	// What resources may name on this host from now on, beside what they may already: the
+	// targets that this text names. Only callers on this host may say so.
+	LocalTargets  []string `protobuf:"bytes,5,rep,name=local_targets,json=localTargets,proto3" json:"local_targets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3552,6 +3555,13 @@ func (x *ApplyPolicyRequest) GetNote() string {
 func (x *ApplyPolicyRequest) GetConfirm() *durationpb.Duration {
 	if x != nil {
 		return x.Confirm
+	}
+	return nil
+}
+
+func (x *ApplyPolicyRequest) GetLocalTargets() []string {
+	if x != nil {
+		return x.LocalTargets
 	}
 	return nil
 }
@@ -4126,6 +4136,472 @@ func (x *ListGroupsResponse) GetGroups() []*Group {
 	return nil
 }
 
+// Resource is a published thing of the policy.
+type Resource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Where it is, as the policy says it: "10.6.0.2:5432", "nas.lan", "unix:/run/app.sock".
+	To string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// Its ports inside of the tunnel: "tcp:5432".
+	Ports string `protobuf:"bytes,3,opt,name=ports,proto3" json:"ports,omitempty"`
+	// Its addresses inside of the tunnel, at most one of each family.
+	Addresses []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// What people call it, and what they should know; may be empty.
+	Title string `protobuf:"bytes,5,opt,name=title,proto3" json:"title,omitempty"`
+	Note  string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	// The sources of the grants that lead to it by name, as the policy writes them.
+	Sources []string `protobuf:"bytes,7,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Whether its target is told who calls by the PROXY protocol.
+	Proxy bool `protobuf:"varint,8,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// Why it leads nowhere, or to where it led last; empty if nothing is wrong.
+	Trouble       string `protobuf:"bytes,9,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resource) Reset() {
+	*x = Resource{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resource) ProtoMessage() {}
+
+func (x *Resource) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resource.ProtoReflect.Descriptor instead.
+func (*Resource) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *Resource) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Resource) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Resource) GetPorts() string {
+	if x != nil {
+		return x.Ports
+	}
+	return ""
+}
+
+func (x *Resource) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Resource) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Resource) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *Resource) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *Resource) GetProxy() bool {
+	if x != nil {
+		return x.Proxy
+	}
+	return false
+}
+
+func (x *Resource) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+// ListResourcesRequest asks for the resources.
+type ListResourcesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One resource; empty for all.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListResourcesRequest) Reset() {
+	*x = ListResourcesRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListResourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListResourcesRequest) ProtoMessage() {}
+
+func (x *ListResourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListResourcesRequest.ProtoReflect.Descriptor instead.
+func (*ListResourcesRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ListResourcesRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// ListResourcesResponse has them.
+type ListResourcesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Resources []*Resource `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	// What resources may name on this host, by the flag and by AllowLocalTargets.
+	LocalTargets  []string `protobuf:"bytes,2,rep,name=local_targets,json=localTargets,proto3" json:"local_targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListResourcesResponse) Reset() {
+	*x = ListResourcesResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListResourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListResourcesResponse) ProtoMessage() {}
+
+func (x *ListResourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListResourcesResponse.ProtoReflect.Descriptor instead.
+func (*ListResourcesResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ListResourcesResponse) GetResources() []*Resource {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *ListResourcesResponse) GetLocalTargets() []string {
+	if x != nil {
+		return x.LocalTargets
+	}
+	return nil
+}
+
+// CheckResourceRequest asks to call a resource.
+type CheckResourceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResourceRequest) Reset() {
+	*x = CheckResourceRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResourceRequest) ProtoMessage() {}
+
+func (x *CheckResourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResourceRequest.ProtoReflect.Descriptor instead.
+func (*CheckResourceRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *CheckResourceRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// CheckResourceResponse tells what answered.
+type CheckResourceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One line for each address and port that was called, at most 16.
+	Answers       []*ResourceAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResourceResponse) Reset() {
+	*x = CheckResourceResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResourceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResourceResponse) ProtoMessage() {}
+
+func (x *CheckResourceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResourceResponse.ProtoReflect.Descriptor instead.
+func (*CheckResourceResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *CheckResourceResponse) GetAnswers() []*ResourceAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+// ResourceAnswer is what came of one call.
+type ResourceAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was called: "10.6.0.2:5432", "/run/app.sock".
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// Whether it answered.
+	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// What came back, or why nothing did, in words.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourceAnswer) Reset() {
+	*x = ResourceAnswer{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourceAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourceAnswer) ProtoMessage() {}
+
+func (x *ResourceAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourceAnswer.ProtoReflect.Descriptor instead.
+func (*ResourceAnswer) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *ResourceAnswer) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ResourceAnswer) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *ResourceAnswer) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// AllowLocalTargetsRequest names them.
+type AllowLocalTargetsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HOST:PORT, as localhost:3000, or the path of a socket.
+	Targets       []string `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllowLocalTargetsRequest) Reset() {
+	*x = AllowLocalTargetsRequest{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllowLocalTargetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllowLocalTargetsRequest) ProtoMessage() {}
+
+func (x *AllowLocalTargetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllowLocalTargetsRequest.ProtoReflect.Descriptor instead.
+func (*AllowLocalTargetsRequest) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *AllowLocalTargetsRequest) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+// AllowLocalTargetsResponse has all that are allowed.
+type AllowLocalTargetsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each in its one spelling, sorted.
+	Targets       []string `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllowLocalTargetsResponse) Reset() {
+	*x = AllowLocalTargetsResponse{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllowLocalTargetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllowLocalTargetsResponse) ProtoMessage() {}
+
+func (x *AllowLocalTargetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllowLocalTargetsResponse.ProtoReflect.Descriptor instead.
+func (*AllowLocalTargetsResponse) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *AllowLocalTargetsResponse) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
 // ListPoliciesRequest asks for the history.
 type ListPoliciesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4135,7 +4611,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4147,7 +4623,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4160,7 +4636,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{64}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{72}
 }
 
 // ListPoliciesResponse has it.
@@ -4176,7 +4652,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4188,7 +4664,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4201,7 +4677,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{65}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -4227,7 +4703,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4239,7 +4715,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4252,7 +4728,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{66}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{74}
 }
 
 // GetStatusResponse has it.
@@ -4302,7 +4778,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4790,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4327,7 +4803,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{67}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetStatusResponse) GetVersion() string {
@@ -4476,7 +4952,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4488,7 +4964,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4501,7 +4977,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{68}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListAuditRequest) GetAfter() uint64 {
@@ -4529,7 +5005,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4541,7 +5017,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4554,7 +5030,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{69}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -4591,7 +5067,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4603,7 +5079,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4616,7 +5092,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{70}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SetSettingsRequest) GetEndpoint() string {
@@ -4695,7 +5171,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4707,7 +5183,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4720,7 +5196,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{71}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -4746,7 +5222,7 @@ type ResetTimeRequest struct {
 
 func (x *ResetTimeRequest) Reset() {
 	*x = ResetTimeRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4758,7 +5234,7 @@ func (x *ResetTimeRequest) String() string {
 func (*ResetTimeRequest) ProtoMessage() {}
 
 func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4771,7 +5247,7 @@ func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeRequest.ProtoReflect.Descriptor instead.
 func (*ResetTimeRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{72}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{80}
 }
 
 // ResetTimeResponse says what came of it.
@@ -4787,7 +5263,7 @@ type ResetTimeResponse struct {
 
 func (x *ResetTimeResponse) Reset() {
 	*x = ResetTimeResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4799,7 +5275,7 @@ func (x *ResetTimeResponse) String() string {
 func (*ResetTimeResponse) ProtoMessage() {}
 
 func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4812,7 +5288,7 @@ func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeResponse.ProtoReflect.Descriptor instead.
 func (*ResetTimeResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{73}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ResetTimeResponse) GetStateTime() *timestamppb.Timestamp {
@@ -4840,7 +5316,7 @@ type WhoIsRequest struct {
 
 func (x *WhoIsRequest) Reset() {
 	*x = WhoIsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4852,7 +5328,7 @@ func (x *WhoIsRequest) String() string {
 func (*WhoIsRequest) ProtoMessage() {}
 
 func (x *WhoIsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4865,7 +5341,7 @@ func (x *WhoIsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoIsRequest.ProtoReflect.Descriptor instead.
 func (*WhoIsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{74}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *WhoIsRequest) GetAddress() string {
@@ -4894,7 +5370,7 @@ type WhoIsResponse struct {
 
 func (x *WhoIsResponse) Reset() {
 	*x = WhoIsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4906,7 +5382,7 @@ func (x *WhoIsResponse) String() string {
 func (*WhoIsResponse) ProtoMessage() {}
 
 func (x *WhoIsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4919,7 +5395,7 @@ func (x *WhoIsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoIsResponse.ProtoReflect.Descriptor instead.
 func (*WhoIsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{75}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *WhoIsResponse) GetUser() string {
@@ -4968,7 +5444,7 @@ type DiagnoseRequest struct {
 
 func (x *DiagnoseRequest) Reset() {
 	*x = DiagnoseRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4980,7 +5456,7 @@ func (x *DiagnoseRequest) String() string {
 func (*DiagnoseRequest) ProtoMessage() {}
 
 func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4993,7 +5469,7 @@ func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
 func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{76}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *DiagnoseRequest) GetOutsideOnly() bool {
@@ -5024,7 +5500,7 @@ type DiagnoseResponse struct {
 
 func (x *DiagnoseResponse) Reset() {
 	*x = DiagnoseResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5036,7 +5512,7 @@ func (x *DiagnoseResponse) String() string {
 func (*DiagnoseResponse) ProtoMessage() {}
 
 func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5049,7 +5525,7 @@ func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
 func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{77}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DiagnoseResponse) GetFindings() []*Finding {
@@ -5115,7 +5591,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5127,7 +5603,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5140,7 +5616,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{78}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Finding) GetCode() string {
@@ -5198,7 +5674,7 @@ type FindingParam struct {
 
 func (x *FindingParam) Reset() {
 	*x = FindingParam{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5210,7 +5686,7 @@ func (x *FindingParam) String() string {
 func (*FindingParam) ProtoMessage() {}
 
 func (x *FindingParam) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5223,7 +5699,7 @@ func (x *FindingParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindingParam.ProtoReflect.Descriptor instead.
 func (*FindingParam) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{79}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *FindingParam) GetName() string {
@@ -5259,7 +5735,7 @@ type Outside struct {
 
 func (x *Outside) Reset() {
 	*x = Outside{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5271,7 +5747,7 @@ func (x *Outside) String() string {
 func (*Outside) ProtoMessage() {}
 
 func (x *Outside) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5284,7 +5760,7 @@ func (x *Outside) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outside.ProtoReflect.Descriptor instead.
 func (*Outside) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{80}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Outside) GetDevice() string {
@@ -5573,12 +6049,13 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x12CheckPolicyRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"B\n" +
 	"\x13CheckPolicyResponse\x12+\n" +
-	"\bproblems\x18\x01 \x03(\v2\x0f.vpn.v1.ProblemR\bproblems\"\x85\x01\n" +
+	"\bproblems\x18\x01 \x03(\v2\x0f.vpn.v1.ProblemR\bproblems\"\xaa\x01\n" +
 	"\x12ApplyPolicyRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
 	"\x04base\x18\x02 \x01(\x04R\x04base\x12\x12\n" +
 	"\x04note\x18\x03 \x01(\tR\x04note\x123\n" +
-	"\aconfirm\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aconfirm\"\xc3\x01\n" +
+	"\aconfirm\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aconfirm\x12#\n" +
+	"\rlocal_targets\x18\x05 \x03(\tR\flocalTargets\"\xc3\x01\n" +
 	"\x13ApplyPolicyResponse\x12&\n" +
 	"\x06policy\x18\x01 \x01(\v2\x0e.vpn.v1.PolicyR\x06policy\x12+\n" +
 	"\bproblems\x18\x02 \x03(\v2\x0f.vpn.v1.ProblemR\bproblems\x12&\n" +
@@ -5607,7 +6084,34 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x11ListGroupsRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\";\n" +
 	"\x12ListGroupsResponse\x12%\n" +
-	"\x06groups\x18\x01 \x03(\v2\r.vpn.v1.GroupR\x06groups\"\x15\n" +
+	"\x06groups\x18\x01 \x03(\v2\r.vpn.v1.GroupR\x06groups\"\xd6\x01\n" +
+	"\bResource\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x14\n" +
+	"\x05ports\x18\x03 \x01(\tR\x05ports\x12\x1c\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\x12\x14\n" +
+	"\x05title\x18\x05 \x01(\tR\x05title\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\x12\x18\n" +
+	"\asources\x18\a \x03(\tR\asources\x12\x14\n" +
+	"\x05proxy\x18\b \x01(\bR\x05proxy\x12\x18\n" +
+	"\atrouble\x18\t \x01(\tR\atrouble\"*\n" +
+	"\x14ListResourcesRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"l\n" +
+	"\x15ListResourcesResponse\x12.\n" +
+	"\tresources\x18\x01 \x03(\v2\x10.vpn.v1.ResourceR\tresources\x12#\n" +
+	"\rlocal_targets\x18\x02 \x03(\tR\flocalTargets\"*\n" +
+	"\x14CheckResourceRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"I\n" +
+	"\x15CheckResourceResponse\x120\n" +
+	"\aanswers\x18\x01 \x03(\v2\x16.vpn.v1.ResourceAnswerR\aanswers\"L\n" +
+	"\x0eResourceAnswer\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"4\n" +
+	"\x18AllowLocalTargetsRequest\x12\x18\n" +
+	"\atargets\x18\x01 \x03(\tR\atargets\"5\n" +
+	"\x19AllowLocalTargetsResponse\x12\x18\n" +
+	"\atargets\x18\x01 \x03(\tR\atargets\"\x15\n" +
 	"\x13ListPoliciesRequest\"s\n" +
 	"\x14ListPoliciesResponse\x12*\n" +
 	"\bpolicies\x18\x01 \x03(\v2\x0e.vpn.v1.PolicyR\bpolicies\x12/\n" +
@@ -5725,7 +6229,7 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\fRotateDevice\x12\x1b.vpn.v1.RotateDeviceRequest\x1a\x1c.vpn.v1.RotateDeviceResponse2\xa3\x01\n" +
 	"\x0eSessionService\x12I\n" +
 	"\fListSessions\x12\x1b.vpn.v1.ListSessionsRequest\x1a\x1c.vpn.v1.ListSessionsResponse\x12F\n" +
-	"\vEndSessions\x12\x1a.vpn.v1.EndSessionsRequest\x1a\x1b.vpn.v1.EndSessionsResponse2\x9d\x05\n" +
+	"\vEndSessions\x12\x1a.vpn.v1.EndSessionsRequest\x1a\x1b.vpn.v1.EndSessionsResponse2\x93\a\n" +
 	"\rPolicyService\x12@\n" +
 	"\tGetPolicy\x12\x18.vpn.v1.GetPolicyRequest\x1a\x19.vpn.v1.GetPolicyResponse\x12F\n" +
 	"\vCheckPolicy\x12\x1a.vpn.v1.CheckPolicyRequest\x1a\x1b.vpn.v1.CheckPolicyResponse\x12F\n" +
@@ -5737,7 +6241,10 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"DiffPolicy\x12\x19.vpn.v1.DiffPolicyRequest\x1a\x1a.vpn.v1.DiffPolicyResponse\x12L\n" +
 	"\rExplainPolicy\x12\x1c.vpn.v1.ExplainPolicyRequest\x1a\x1d.vpn.v1.ExplainPolicyResponse\x12C\n" +
 	"\n" +
-	"ListGroups\x12\x19.vpn.v1.ListGroupsRequest\x1a\x1a.vpn.v1.ListGroupsResponse2\xdd\x02\n" +
+	"ListGroups\x12\x19.vpn.v1.ListGroupsRequest\x1a\x1a.vpn.v1.ListGroupsResponse\x12L\n" +
+	"\rListResources\x12\x1c.vpn.v1.ListResourcesRequest\x1a\x1d.vpn.v1.ListResourcesResponse\x12L\n" +
+	"\rCheckResource\x12\x1c.vpn.v1.CheckResourceRequest\x1a\x1d.vpn.v1.CheckResourceResponse\x12X\n" +
+	"\x11AllowLocalTargets\x12 .vpn.v1.AllowLocalTargetsRequest\x1a!.vpn.v1.AllowLocalTargetsResponse2\xdd\x02\n" +
 	"\x0eGatewayService\x12@\n" +
 	"\tGetStatus\x12\x18.vpn.v1.GetStatusRequest\x1a\x19.vpn.v1.GetStatusResponse\x12@\n" +
 	"\tListAudit\x12\x18.vpn.v1.ListAuditRequest\x1a\x19.vpn.v1.ListAuditResponse\x12F\n" +
@@ -5759,114 +6266,122 @@ func file_vpn_v1_vpn_proto_rawDescGZIP() []byte {
 	return file_vpn_v1_vpn_proto_rawDescData
 }
 
-var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
+var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_vpn_v1_vpn_proto_goTypes = []any{
-	(*User)(nil),                     // 0: vpn.v1.User
-	(*Invitation)(nil),               // 1: vpn.v1.Invitation
-	(*Device)(nil),                   // 2: vpn.v1.Device
-	(*Session)(nil),                  // 3: vpn.v1.Session
-	(*Policy)(nil),                   // 4: vpn.v1.Policy
-	(*PendingPolicy)(nil),            // 5: vpn.v1.PendingPolicy
-	(*PolicyChange)(nil),             // 6: vpn.v1.PolicyChange
-	(*PolicyDiff)(nil),               // 7: vpn.v1.PolicyDiff
-	(*ExplainedGrant)(nil),           // 8: vpn.v1.ExplainedGrant
-	(*FlowExplanation)(nil),          // 9: vpn.v1.FlowExplanation
-	(*Group)(nil),                    // 10: vpn.v1.Group
-	(*Problem)(nil),                  // 11: vpn.v1.Problem
-	(*AuditEntry)(nil),               // 12: vpn.v1.AuditEntry
-	(*Settings)(nil),                 // 13: vpn.v1.Settings
-	(*Origin)(nil),                   // 14: vpn.v1.Origin
-	(*Closed)(nil),                   // 15: vpn.v1.Closed
-	(*AddUserRequest)(nil),           // 16: vpn.v1.AddUserRequest
-	(*AddUserResponse)(nil),          // 17: vpn.v1.AddUserResponse
-	(*ListUsersRequest)(nil),         // 18: vpn.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),        // 19: vpn.v1.ListUsersResponse
-	(*GetUserRequest)(nil),           // 20: vpn.v1.GetUserRequest
-	(*GetUserResponse)(nil),          // 21: vpn.v1.GetUserResponse
-	(*SetUserEnabledRequest)(nil),    // 22: vpn.v1.SetUserEnabledRequest
-	(*SetUserEnabledResponse)(nil),   // 23: vpn.v1.SetUserEnabledResponse
-	(*RemoveUserRequest)(nil),        // 24: vpn.v1.RemoveUserRequest
-	(*RemoveUserResponse)(nil),       // 25: vpn.v1.RemoveUserResponse
-	(*UnlockUserRequest)(nil),        // 26: vpn.v1.UnlockUserRequest
-	(*UnlockUserResponse)(nil),       // 27: vpn.v1.UnlockUserResponse
-	(*ResetTotpRequest)(nil),         // 28: vpn.v1.ResetTotpRequest
-	(*ResetTotpResponse)(nil),        // 29: vpn.v1.ResetTotpResponse
-	(*InviteUserRequest)(nil),        // 30: vpn.v1.InviteUserRequest
-	(*InviteUserResponse)(nil),       // 31: vpn.v1.InviteUserResponse
-	(*AddDeviceRequest)(nil),         // 32: vpn.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),        // 33: vpn.v1.AddDeviceResponse
-	(*ListDevicesRequest)(nil),       // 34: vpn.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),      // 35: vpn.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),         // 36: vpn.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),        // 37: vpn.v1.GetDeviceResponse
-	(*SetDeviceEnabledRequest)(nil),  // 38: vpn.v1.SetDeviceEnabledRequest
-	(*SetDeviceEnabledResponse)(nil), // 39: vpn.v1.SetDeviceEnabledResponse
-	(*RemoveDeviceRequest)(nil),      // 40: vpn.v1.RemoveDeviceRequest
-	(*RemoveDeviceResponse)(nil),     // 41: vpn.v1.RemoveDeviceResponse
-	(*RotateDeviceRequest)(nil),      // 42: vpn.v1.RotateDeviceRequest
-	(*RotateDeviceResponse)(nil),     // 43: vpn.v1.RotateDeviceResponse
-	(*ListSessionsRequest)(nil),      // 44: vpn.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),     // 45: vpn.v1.ListSessionsResponse
-	(*EndSessionsRequest)(nil),       // 46: vpn.v1.EndSessionsRequest
-	(*EndSessionsResponse)(nil),      // 47: vpn.v1.EndSessionsResponse
-	(*GetPolicyRequest)(nil),         // 48: vpn.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),        // 49: vpn.v1.GetPolicyResponse
-	(*CheckPolicyRequest)(nil),       // 50: vpn.v1.CheckPolicyRequest
-	(*CheckPolicyResponse)(nil),      // 51: vpn.v1.CheckPolicyResponse
-	(*ApplyPolicyRequest)(nil),       // 52: vpn.v1.ApplyPolicyRequest
-	(*ApplyPolicyResponse)(nil),      // 53: vpn.v1.ApplyPolicyResponse
-	(*ConfirmPolicyRequest)(nil),     // 54: vpn.v1.ConfirmPolicyRequest
-	(*ConfirmPolicyResponse)(nil),    // 55: vpn.v1.ConfirmPolicyResponse
-	(*RevertPolicyRequest)(nil),      // 56: vpn.v1.RevertPolicyRequest
-	(*RevertPolicyResponse)(nil),     // 57: vpn.v1.RevertPolicyResponse
-	(*DiffPolicyRequest)(nil),        // 58: vpn.v1.DiffPolicyRequest
-	(*DiffPolicyResponse)(nil),       // 59: vpn.v1.DiffPolicyResponse
-	(*ExplainPolicyRequest)(nil),     // 60: vpn.v1.ExplainPolicyRequest
-	(*ExplainPolicyResponse)(nil),    // 61: vpn.v1.ExplainPolicyResponse
-	(*ListGroupsRequest)(nil),        // 62: vpn.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),       // 63: vpn.v1.ListGroupsResponse
-	(*ListPoliciesRequest)(nil),      // 64: vpn.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),     // 65: vpn.v1.ListPoliciesResponse
-	(*GetStatusRequest)(nil),         // 66: vpn.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 67: vpn.v1.GetStatusResponse
-	(*ListAuditRequest)(nil),         // 68: vpn.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),        // 69: vpn.v1.ListAuditResponse
-	(*SetSettingsRequest)(nil),       // 70: vpn.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),      // 71: vpn.v1.SetSettingsResponse
-	(*ResetTimeRequest)(nil),         // 72: vpn.v1.ResetTimeRequest
-	(*ResetTimeResponse)(nil),        // 73: vpn.v1.ResetTimeResponse
-	(*WhoIsRequest)(nil),             // 74: vpn.v1.WhoIsRequest
-	(*WhoIsResponse)(nil),            // 75: vpn.v1.WhoIsResponse
-	(*DiagnoseRequest)(nil),          // 76: vpn.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),         // 77: vpn.v1.DiagnoseResponse
-	(*Finding)(nil),                  // 78: vpn.v1.Finding
-	(*FindingParam)(nil),             // 79: vpn.v1.FindingParam
-	(*Outside)(nil),                  // 80: vpn.v1.Outside
-	(*timestamppb.Timestamp)(nil),    // 81: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 82: google.protobuf.Duration
+	(*User)(nil),                      // 0: vpn.v1.User
+	(*Invitation)(nil),                // 1: vpn.v1.Invitation
+	(*Device)(nil),                    // 2: vpn.v1.Device
+	(*Session)(nil),                   // 3: vpn.v1.Session
+	(*Policy)(nil),                    // 4: vpn.v1.Policy
+	(*PendingPolicy)(nil),             // 5: vpn.v1.PendingPolicy
+	(*PolicyChange)(nil),              // 6: vpn.v1.PolicyChange
+	(*PolicyDiff)(nil),                // 7: vpn.v1.PolicyDiff
+	(*ExplainedGrant)(nil),            // 8: vpn.v1.ExplainedGrant
+	(*FlowExplanation)(nil),           // 9: vpn.v1.FlowExplanation
+	(*Group)(nil),                     // 10: vpn.v1.Group
+	(*Problem)(nil),                   // 11: vpn.v1.Problem
+	(*AuditEntry)(nil),                // 12: vpn.v1.AuditEntry
+	(*Settings)(nil),                  // 13: vpn.v1.Settings
+	(*Origin)(nil),                    // 14: vpn.v1.Origin
+	(*Closed)(nil),                    // 15: vpn.v1.Closed
+	(*AddUserRequest)(nil),            // 16: vpn.v1.AddUserRequest
+	(*AddUserResponse)(nil),           // 17: vpn.v1.AddUserResponse
+	(*ListUsersRequest)(nil),          // 18: vpn.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),         // 19: vpn.v1.ListUsersResponse
+	(*GetUserRequest)(nil),            // 20: vpn.v1.GetUserRequest
+	(*GetUserResponse)(nil),           // 21: vpn.v1.GetUserResponse
+	(*SetUserEnabledRequest)(nil),     // 22: vpn.v1.SetUserEnabledRequest
+	(*SetUserEnabledResponse)(nil),    // 23: vpn.v1.SetUserEnabledResponse
+	(*RemoveUserRequest)(nil),         // 24: vpn.v1.RemoveUserRequest
+	(*RemoveUserResponse)(nil),        // 25: vpn.v1.RemoveUserResponse
+	(*UnlockUserRequest)(nil),         // 26: vpn.v1.UnlockUserRequest
+	(*UnlockUserResponse)(nil),        // 27: vpn.v1.UnlockUserResponse
+	(*ResetTotpRequest)(nil),          // 28: vpn.v1.ResetTotpRequest
+	(*ResetTotpResponse)(nil),         // 29: vpn.v1.ResetTotpResponse
+	(*InviteUserRequest)(nil),         // 30: vpn.v1.InviteUserRequest
+	(*InviteUserResponse)(nil),        // 31: vpn.v1.InviteUserResponse
+	(*AddDeviceRequest)(nil),          // 32: vpn.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),         // 33: vpn.v1.AddDeviceResponse
+	(*ListDevicesRequest)(nil),        // 34: vpn.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),       // 35: vpn.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),          // 36: vpn.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),         // 37: vpn.v1.GetDeviceResponse
+	(*SetDeviceEnabledRequest)(nil),   // 38: vpn.v1.SetDeviceEnabledRequest
+	(*SetDeviceEnabledResponse)(nil),  // 39: vpn.v1.SetDeviceEnabledResponse
+	(*RemoveDeviceRequest)(nil),       // 40: vpn.v1.RemoveDeviceRequest
+	(*RemoveDeviceResponse)(nil),      // 41: vpn.v1.RemoveDeviceResponse
+	(*RotateDeviceRequest)(nil),       // 42: vpn.v1.RotateDeviceRequest
+	(*RotateDeviceResponse)(nil),      // 43: vpn.v1.RotateDeviceResponse
+	(*ListSessionsRequest)(nil),       // 44: vpn.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),      // 45: vpn.v1.ListSessionsResponse
+	(*EndSessionsRequest)(nil),        // 46: vpn.v1.EndSessionsRequest
+	(*EndSessionsResponse)(nil),       // 47: vpn.v1.EndSessionsResponse
+	(*GetPolicyRequest)(nil),          // 48: vpn.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),         // 49: vpn.v1.GetPolicyResponse
+	(*CheckPolicyRequest)(nil),        // 50: vpn.v1.CheckPolicyRequest
+	(*CheckPolicyResponse)(nil),       // 51: vpn.v1.CheckPolicyResponse
+	(*ApplyPolicyRequest)(nil),        // 52: vpn.v1.ApplyPolicyRequest
+	(*ApplyPolicyResponse)(nil),       // 53: vpn.v1.ApplyPolicyResponse
+	(*ConfirmPolicyRequest)(nil),      // 54: vpn.v1.ConfirmPolicyRequest
+	(*ConfirmPolicyResponse)(nil),     // 55: vpn.v1.ConfirmPolicyResponse
+	(*RevertPolicyRequest)(nil),       // 56: vpn.v1.RevertPolicyRequest
+	(*RevertPolicyResponse)(nil),      // 57: vpn.v1.RevertPolicyResponse
+	(*DiffPolicyRequest)(nil),         // 58: vpn.v1.DiffPolicyRequest
+	(*DiffPolicyResponse)(nil),        // 59: vpn.v1.DiffPolicyResponse
+	(*ExplainPolicyRequest)(nil),      // 60: vpn.v1.ExplainPolicyRequest
+	(*ExplainPolicyResponse)(nil),     // 61: vpn.v1.ExplainPolicyResponse
+	(*ListGroupsRequest)(nil),         // 62: vpn.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 63: vpn.v1.ListGroupsResponse
+	(*Resource)(nil),                  // 64: vpn.v1.Resource
+	(*ListResourcesRequest)(nil),      // 65: vpn.v1.ListResourcesRequest
+	(*ListResourcesResponse)(nil),     // 66: vpn.v1.ListResourcesResponse
+	(*CheckResourceRequest)(nil),      // 67: vpn.v1.CheckResourceRequest
+	(*CheckResourceResponse)(nil),     // 68: vpn.v1.CheckResourceResponse
+	(*ResourceAnswer)(nil),            // 69: vpn.v1.ResourceAnswer
+	(*AllowLocalTargetsRequest)(nil),  // 70: vpn.v1.AllowLocalTargetsRequest
+	(*AllowLocalTargetsResponse)(nil), // 71: vpn.v1.AllowLocalTargetsResponse
+	(*ListPoliciesRequest)(nil),       // 72: vpn.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),      // 73: vpn.v1.ListPoliciesResponse
+	(*GetStatusRequest)(nil),          // 74: vpn.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),         // 75: vpn.v1.GetStatusResponse
+	(*ListAuditRequest)(nil),          // 76: vpn.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),         // 77: vpn.v1.ListAuditResponse
+	(*SetSettingsRequest)(nil),        // 78: vpn.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),       // 79: vpn.v1.SetSettingsResponse
+	(*ResetTimeRequest)(nil),          // 80: vpn.v1.ResetTimeRequest
+	(*ResetTimeResponse)(nil),         // 81: vpn.v1.ResetTimeResponse
+	(*WhoIsRequest)(nil),              // 82: vpn.v1.WhoIsRequest
+	(*WhoIsResponse)(nil),             // 83: vpn.v1.WhoIsResponse
+	(*DiagnoseRequest)(nil),           // 84: vpn.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),          // 85: vpn.v1.DiagnoseResponse
+	(*Finding)(nil),                   // 86: vpn.v1.Finding
+	(*FindingParam)(nil),              // 87: vpn.v1.FindingParam
+	(*Outside)(nil),                   // 88: vpn.v1.Outside
+	(*timestamppb.Timestamp)(nil),     // 89: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 90: google.protobuf.Duration
 }
 var file_vpn_v1_vpn_proto_depIdxs = []int32{
-	81,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	81,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
-	81,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
-	81,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
-	81,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
-	81,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
-	81,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
-	81,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	81,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
-	81,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	81,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
-	81,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
+	89,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	89,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
+	89,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
+	89,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
+	89,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
+	89,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
+	89,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
+	89,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	89,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
+	89,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	89,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
+	89,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
 	6,   // 12: vpn.v1.PolicyDiff.changes:type_name -> vpn.v1.PolicyChange
-	81,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
-	81,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
+	89,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
+	89,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
 	8,   // 15: vpn.v1.FlowExplanation.grants:type_name -> vpn.v1.ExplainedGrant
 	8,   // 16: vpn.v1.FlowExplanation.others:type_name -> vpn.v1.ExplainedGrant
-	81,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	82,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
+	89,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	90,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
 	14,  // 19: vpn.v1.Settings.origins:type_name -> vpn.v1.Origin
-	82,  // 20: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
+	90,  // 20: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
 	0,   // 21: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
 	1,   // 22: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
 	0,   // 23: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
@@ -5876,10 +6391,10 @@ var file_vpn_v1_vpn_proto_depIdxs = []int32{
 	15,  // 27: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
 	15,  // 28: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
 	0,   // 29: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
-	82,  // 30: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
+	90,  // 30: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
 	1,   // 31: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
 	15,  // 32: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
-	82,  // 33: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
+	90,  // 33: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
 	1,   // 34: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
 	2,   // 35: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
 	2,   // 36: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
@@ -5894,7 +6409,7 @@ var file_vpn_v1_vpn_proto_depIdxs = []int32{
 	4,   // 45: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
 	5,   // 46: vpn.v1.GetPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
 	11,  // 47: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
-	82,  // 48: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
+	90,  // 48: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
 	4,   // 49: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
 	11,  // 50: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
 	15,  // 51: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
@@ -5906,88 +6421,96 @@ var file_vpn_v1_vpn_proto_depIdxs = []int32{
 	11,  // 57: vpn.v1.DiffPolicyResponse.problems:type_name -> vpn.v1.Problem
 	9,   // 58: vpn.v1.ExplainPolicyResponse.flows:type_name -> vpn.v1.FlowExplanation
 	10,  // 59: vpn.v1.ListGroupsResponse.groups:type_name -> vpn.v1.Group
-	4,   // 60: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
-	5,   // 61: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
-	13,  // 62: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
-	81,  // 63: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	81,  // 64: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
-	5,   // 65: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
-	12,  // 66: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
-	82,  // 67: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
-	13,  // 68: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
-	81,  // 69: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
-	81,  // 70: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
-	78,  // 71: vpn.v1.DiagnoseResponse.findings:type_name -> vpn.v1.Finding
-	80,  // 72: vpn.v1.DiagnoseResponse.outside:type_name -> vpn.v1.Outside
-	79,  // 73: vpn.v1.Finding.params:type_name -> vpn.v1.FindingParam
-	81,  // 74: vpn.v1.Outside.handshake_at:type_name -> google.protobuf.Timestamp
-	16,  // 75: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
-	18,  // 76: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
-	20,  // 77: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
-	22,  // 78: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
-	24,  // 79: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
-	26,  // 80: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
-	28,  // 81: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
-	30,  // 82: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
-	32,  // 83: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
-	34,  // 84: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
-	36,  // 85: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
-	38,  // 86: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
-	40,  // 87: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
-	42,  // 88: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
-	44,  // 89: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
-	46,  // 90: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
-	48,  // 91: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
-	50,  // 92: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
-	52,  // 93: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
-	54,  // 94: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
-	56,  // 95: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
-	64,  // 96: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
-	58,  // 97: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
-	60,  // 98: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
-	62,  // 99: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
-	66,  // 100: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
-	68,  // 101: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
-	70,  // 102: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
-	72,  // 103: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
-	76,  // 104: vpn.v1.GatewayService.Diagnose:input_type -> vpn.v1.DiagnoseRequest
-	74,  // 105: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
-	17,  // 106: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
-	19,  // 107: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
-	21,  // 108: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
-	23,  // 109: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
-	25,  // 110: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
-	27,  // 111: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
-	29,  // 112: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
-	31,  // 113: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
-	33,  // 114: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
-	35,  // 115: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
-	37,  // 116: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
-	39,  // 117: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
-	41,  // 118: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
-	43,  // 119: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
-	45,  // 120: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
-	47,  // 121: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
-	49,  // 122: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
-	51,  // 123: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
-	53,  // 124: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
-	55,  // 125: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
-	57,  // 126: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
-	65,  // 127: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
-	59,  // 128: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
-	61,  // 129: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
-	63,  // 130: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
-	67,  // 131: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
-	69,  // 132: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
-	71,  // 133: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
-	73,  // 134: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
-	77,  // 135: vpn.v1.GatewayService.Diagnose:output_type -> vpn.v1.DiagnoseResponse
-	75,  // 136: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
-	106, // [106:137] is the sub-list for method output_type
-	75,  // [75:106] is the sub-list for method input_type
-	75,  // [75:75] is the sub-list for extension type_name
-	75,  // [75:75] is the sub-list for extension extendee
-	0,   // [0:75] is the sub-list for field type_name
+	64,  // 60: vpn.v1.ListResourcesResponse.resources:type_name -> vpn.v1.Resource
+	69,  // 61: vpn.v1.CheckResourceResponse.answers:type_name -> vpn.v1.ResourceAnswer
+	4,   // 62: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
+	5,   // 63: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
+	13,  // 64: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
+	89,  // 65: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	89,  // 66: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
+	5,   // 67: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
+	12,  // 68: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
+	90,  // 69: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
+	13,  // 70: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
+	89,  // 71: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
+	89,  // 72: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
+	86,  // 73: vpn.v1.DiagnoseResponse.findings:type_name -> vpn.v1.Finding
+	88,  // 74: vpn.v1.DiagnoseResponse.outside:type_name -> vpn.v1.Outside
+	87,  // 75: vpn.v1.Finding.params:type_name -> vpn.v1.FindingParam
+	89,  // 76: vpn.v1.Outside.handshake_at:type_name -> google.protobuf.Timestamp
+	16,  // 77: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
+	18,  // 78: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
+	20,  // 79: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
+	22,  // 80: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
+	24,  // 81: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
+	26,  // 82: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
+	28,  // 83: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
+	30,  // 84: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
+	32,  // 85: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
+	34,  // 86: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
+	36,  // 87: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
+	38,  // 88: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
+	40,  // 89: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
+	42,  // 90: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
+	44,  // 91: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
+	46,  // 92: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
+	48,  // 93: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
+	50,  // 94: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
+	52,  // 95: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
+	54,  // 96: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
+	56,  // 97: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
+	72,  // 98: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
+	58,  // 99: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
+	60,  // 100: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
+	62,  // 101: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
+	65,  // 102: vpn.v1.PolicyService.ListResources:input_type -> vpn.v1.ListResourcesRequest
+	67,  // 103: vpn.v1.PolicyService.CheckResource:input_type -> vpn.v1.CheckResourceRequest
+	70,  // 104: vpn.v1.PolicyService.AllowLocalTargets:input_type -> vpn.v1.AllowLocalTargetsRequest
+	74,  // 105: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
+	76,  // 106: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
+	78,  // 107: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
+	80,  // 108: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
+	84,  // 109: vpn.v1.GatewayService.Diagnose:input_type -> vpn.v1.DiagnoseRequest
+	82,  // 110: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
+	17,  // 111: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
+	19,  // 112: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
+	21,  // 113: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
+	23,  // 114: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
+	25,  // 115: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
+	27,  // 116: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
+	29,  // 117: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
+	31,  // 118: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
+	33,  // 119: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
+	35,  // 120: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
+	37,  // 121: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
+	39,  // 122: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
+	41,  // 123: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
+	43,  // 124: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
+	45,  // 125: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
+	47,  // 126: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
+	49,  // 127: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
+	51,  // 128: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
+	53,  // 129: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
+	55,  // 130: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
+	57,  // 131: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
+	73,  // 132: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
+	59,  // 133: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
+	61,  // 134: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
+	63,  // 135: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
+	66,  // 136: vpn.v1.PolicyService.ListResources:output_type -> vpn.v1.ListResourcesResponse
+	68,  // 137: vpn.v1.PolicyService.CheckResource:output_type -> vpn.v1.CheckResourceResponse
+	71,  // 138: vpn.v1.PolicyService.AllowLocalTargets:output_type -> vpn.v1.AllowLocalTargetsResponse
+	75,  // 139: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
+	77,  // 140: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
+	79,  // 141: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
+	81,  // 142: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
+	85,  // 143: vpn.v1.GatewayService.Diagnose:output_type -> vpn.v1.DiagnoseResponse
+	83,  // 144: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
+	111, // [111:145] is the sub-list for method output_type
+	77,  // [77:111] is the sub-list for method input_type
+	77,  // [77:77] is the sub-list for extension type_name
+	77,  // [77:77] is the sub-list for extension extendee
+	0,   // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_vpn_v1_vpn_proto_init() }
@@ -6001,14 +6524,14 @@ func file_vpn_v1_vpn_proto_init() {
 		(*EndSessionsRequest_User)(nil),
 		(*EndSessionsRequest_All)(nil),
 	}
-	file_vpn_v1_vpn_proto_msgTypes[70].OneofWrappers = []any{}
+	file_vpn_v1_vpn_proto_msgTypes[78].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vpn_v1_vpn_proto_rawDesc), len(file_vpn_v1_vpn_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   81,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

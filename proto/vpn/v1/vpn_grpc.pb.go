@@ -871,15 +871,18 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	PolicyService_GetPolicy_FullMethodName     = "/vpn.v1.PolicyService/GetPolicy"
-	PolicyService_CheckPolicy_FullMethodName   = "/vpn.v1.PolicyService/CheckPolicy"
-	PolicyService_ApplyPolicy_FullMethodName   = "/vpn.v1.PolicyService/ApplyPolicy"
-	PolicyService_ConfirmPolicy_FullMethodName = "/vpn.v1.PolicyService/ConfirmPolicy"
-	PolicyService_RevertPolicy_FullMethodName  = "/vpn.v1.PolicyService/RevertPolicy"
-	PolicyService_ListPolicies_FullMethodName  = "/vpn.v1.PolicyService/ListPolicies"
-	PolicyService_DiffPolicy_FullMethodName    = "/vpn.v1.PolicyService/DiffPolicy"
-	PolicyService_ExplainPolicy_FullMethodName = "/vpn.v1.PolicyService/ExplainPolicy"
-	PolicyService_ListGroups_FullMethodName    = "/vpn.v1.PolicyService/ListGroups"
+	PolicyService_GetPolicy_FullMethodName         = "/vpn.v1.PolicyService/GetPolicy"
+	PolicyService_CheckPolicy_FullMethodName       = "/vpn.v1.PolicyService/CheckPolicy"
+	PolicyService_ApplyPolicy_FullMethodName       = "/vpn.v1.PolicyService/ApplyPolicy"
+	PolicyService_ConfirmPolicy_FullMethodName     = "/vpn.v1.PolicyService/ConfirmPolicy"
+	PolicyService_RevertPolicy_FullMethodName      = "/vpn.v1.PolicyService/RevertPolicy"
+	PolicyService_ListPolicies_FullMethodName      = "/vpn.v1.PolicyService/ListPolicies"
+	PolicyService_DiffPolicy_FullMethodName        = "/vpn.v1.PolicyService/DiffPolicy"
+	PolicyService_ExplainPolicy_FullMethodName     = "/vpn.v1.PolicyService/ExplainPolicy"
+	PolicyService_ListGroups_FullMethodName        = "/vpn.v1.PolicyService/ListGroups"
+	PolicyService_ListResources_FullMethodName     = "/vpn.v1.PolicyService/ListResources"
+	PolicyService_CheckResource_FullMethodName     = "/vpn.v1.PolicyService/CheckResource"
+	PolicyService_AllowLocalTargets_FullMethodName = "/vpn.v1.PolicyService/AllowLocalTargets"
 )
 
 // PolicyServiceClient is the client API for PolicyService service.
@@ -908,6 +911,12 @@ type PolicyServiceClient interface {
 	ExplainPolicy(ctx context.Context, in *ExplainPolicyRequest, opts ...grpc.CallOption) (*ExplainPolicyResponse, error)
 	// ListGroups returns the groups of the policy in force.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
+	// ListResources returns the resources of the policy in force, and where they lead.
+	ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error)
+	// CheckResource calls a resource from the gateway, and tells what answered.
+	CheckResource(ctx context.Context, in *CheckResourceRequest, opts ...grpc.CallOption) (*CheckResourceResponse, error)
+	// AllowLocalTargets lets resources name targets on this host from now on.
+	AllowLocalTargets(ctx context.Context, in *AllowLocalTargetsRequest, opts ...grpc.CallOption) (*AllowLocalTargetsResponse, error)
 }
 
 type policyServiceClient struct {
@@ -1008,6 +1017,36 @@ func (c *policyServiceClient) ListGroups(ctx context.Context, in *ListGroupsRequ
 	return out, nil
 }
 
+func (c *policyServiceClient) ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListResourcesResponse)
+	err := c.cc.Invoke(ctx, PolicyService_ListResources_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *policyServiceClient) CheckResource(ctx context.Context, in *CheckResourceRequest, opts ...grpc.CallOption) (*CheckResourceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckResourceResponse)
+	err := c.cc.Invoke(ctx, PolicyService_CheckResource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *policyServiceClient) AllowLocalTargets(ctx context.Context, in *AllowLocalTargetsRequest, opts ...grpc.CallOption) (*AllowLocalTargetsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AllowLocalTargetsResponse)
+	err := c.cc.Invoke(ctx, PolicyService_AllowLocalTargets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PolicyServiceServer is the server API for PolicyService service.
 // All implementations must embed UnimplementedPolicyServiceServer
 // for forward compatibility.
@@ -1034,6 +1073,12 @@ type PolicyServiceServer interface {
 	ExplainPolicy(context.Context, *ExplainPolicyRequest) (*ExplainPolicyResponse, error)
 	// ListGroups returns the groups of the policy in force.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
+	// ListResources returns the resources of the policy in force, and where they lead.
+	ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error)
+	// CheckResource calls a resource from the gateway, and tells what answered.
+	CheckResource(context.Context, *CheckResourceRequest) (*CheckResourceResponse, error)
+	// AllowLocalTargets lets resources name targets on this host from now on.
+	AllowLocalTargets(context.Context, *AllowLocalTargetsRequest) (*AllowLocalTargetsResponse, error)
 	mustEmbedUnimplementedPolicyServiceServer()
 }
 
@@ -1070,6 +1115,15 @@ func (UnimplementedPolicyServiceServer) ExplainPolicy(context.Context, *ExplainP
 }
 func (UnimplementedPolicyServiceServer) ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListGroups not implemented")
+}
+func (UnimplementedPolicyServiceServer) ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListResources not implemented")
+}
+func (UnimplementedPolicyServiceServer) CheckResource(context.Context, *CheckResourceRequest) (*CheckResourceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckResource not implemented")
+}
+func (UnimplementedPolicyServiceServer) AllowLocalTargets(context.Context, *AllowLocalTargetsRequest) (*AllowLocalTargetsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AllowLocalTargets not implemented")
 }
 func (UnimplementedPolicyServiceServer) mustEmbedUnimplementedPolicyServiceServer() {}
 func (UnimplementedPolicyServiceServer) testEmbeddedByValue()                       {}
@@ -1254,6 +1308,60 @@ func _PolicyService_ListGroups_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PolicyService_ListResources_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListResourcesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyServiceServer).ListResources(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyService_ListResources_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyServiceServer).ListResources(ctx, req.(*ListResourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PolicyService_CheckResource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckResourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyServiceServer).CheckResource(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyService_CheckResource_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyServiceServer).CheckResource(ctx, req.(*CheckResourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PolicyService_AllowLocalTargets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AllowLocalTargetsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyServiceServer).AllowLocalTargets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyService_AllowLocalTargets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyServiceServer).AllowLocalTargets(ctx, req.(*AllowLocalTargetsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PolicyService_ServiceDesc is the grpc.ServiceDesc for PolicyService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1296,6 +1404,18 @@ var PolicyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListGroups",
 			Handler:    _PolicyService_ListGroups_Handler,
+		},
+		{
+			MethodName: "ListResources",
+			Handler:    _PolicyService_ListResources_Handler,
+		},
+		{
+			MethodName: "CheckResource",
+			Handler:    _PolicyService_CheckResource_Handler,
+		},
+		{
+			MethodName: "AllowLocalTargets",
+			Handler:    _PolicyService_AllowLocalTargets_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
