@@ -23,6 +23,7 @@ const (
 	CodeGrantsNothing       Code = "grants_nothing"        // a grant without a source or a destination (warning)
 	CodeHostOrUser          Code = "host_or_user"          // a name that is a host's and a user's (warning)
 	CodeInternal            Code = "internal"              // a mistake of vpnd's own, not of the text
+	CodeLocalTarget         Code = "local_target"          // a target on the gateway's own host that is not allowed there
 	CodeMissingKey          Code = "missing_key"           // a key that is needed
 	CodeMoreFaults          Code = "more_faults"           // more faults than are shown
 	CodeNoPorts             Code = "no_ports"              // ports with a protocol that has none
@@ -69,6 +70,7 @@ func Codes() []Code {
 		CodeGrantsNothing,
 		CodeHostOrUser,
 		CodeInternal,
+		CodeLocalTarget,
 		CodeMissingKey,
 		CodeMoreFaults,
 		CodeNoPorts,

@@ -51,7 +51,7 @@ func TestCodesAreListed(t *testing.T) {
 
 // elsewhere are the codes of faults that the text does not have by itself: acl/review's tests
 // have a case for each.
-var elsewhere = []Code{CodeOverBudget, CodeServiceAddress, CodeTestFailed}
+var elsewhere = []Code{CodeLocalTarget, CodeOverBudget, CodeServiceAddress, CodeTestFailed}
 
 // Of a stored policy a part is refused, and what names it with it.
 const namesRefused = `{"hosts": {"db": "10.1.2.300"}, "grants": [{"src": ["*"], "dst": ["db"], "ip": ["*"]}]}`

@@ -43,6 +43,12 @@ func (a *app) asks(f changeFlags) bool { return a.inTTY && !f.Yes }
 // applyPolicy makes a text the policy: it shows what changes, and asks where somebody is
 // there to answer. With base 0 it is made from the version in force.
 func (a *app) applyPolicy(ctx context.Context, file, policy string, base uint64, f changeFlags) error {
+	return a.applyPolicyWith(ctx, file, policy, base, f, nil)
+}
+
+// applyPolicyWith is applyPolicy of a text whose resources may name these targets on the
+// gateway's own host from then on.
+func (a *app) applyPolicyWith(ctx context.Context, file, policy string, base uint64, f changeFlags, local []string) error {
 	now, err := a.api.policy().GetPolicy(ctx, &vpnv1.GetPolicyRequest{})
 	if err != nil {
 		return err
@@ -50,7 +56,7 @@ func (a *app) applyPolicy(ctx context.Context, file, policy string, base uint64,
 	if base == 0 {
 		base = now.Policy.GetVersion()
 	}
-	req := &vpnv1.ApplyPolicyRequest{Text: policy, Base: base, Note: f.Note}
+	req := &vpnv1.ApplyPolicyRequest{Text: policy, Base: base, Note: f.Note, LocalTargets: local}
 	if f.Confirm != 0 {
 		req.Confirm = durationpb.New(f.Confirm)
 	}

@@ -26,6 +26,7 @@ type cli struct {
 	Device     deviceCmd     `cmd:"" help:"WireGuard keys and their configs."`
 	Session    sessionCmd    `cmd:"" help:"Who is signed in."`
 	Policy     policyCmd     `cmd:"" help:"Who may reach what."`
+	Resource   resourceCmd   `cmd:"" help:"What is published: things with an address of their own inside of the tunnel."`
 	Group      groupCmd      `cmd:"" help:"The groups of the policy."`
 	Settings   settingsCmd   `cmd:"" help:"What the whole gateway has in common."`
 	Status     statusCmd     `cmd:"" help:"What the gateway is and how it does."`

@@ -65,6 +65,7 @@ func complete(ctx context.Context, a *app, c *cli) (done bool) {
 		kongplete.WithPredictor("format", posener.PredictSet("text", "json")),
 		kongplete.WithPredictor("user", names(ctx, a, userNames)),
 		kongplete.WithPredictor("device", names(ctx, a, deviceNames)),
+		kongplete.WithPredictor("resource", names(ctx, a, resourceNames)),
 		kongplete.WithPredictor("group", names(ctx, a, groupNames)))
 	return done
 }
@@ -116,6 +117,17 @@ func groupNames(ctx context.Context, api *client) (list []string) {
 	}
 	for _, g := range r.Groups {
 		list = append(list, strings.TrimPrefix(g.Name, "group:"))
+	}
+	return list
+}
+
+func resourceNames(ctx context.Context, api *client) (list []string) {
+	r, err := api.policy().ListResources(ctx, &vpnv1.ListResourcesRequest{})
+	if err != nil {
+		return nil
+	}
+	for _, x := range r.Resources {
+		list = append(list, x.Name)
 	}
 	return list
 }

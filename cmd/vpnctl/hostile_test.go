@@ -99,7 +99,8 @@ var hostileArgs = map[string]string{
 	"device enable": "alice/laptop", "device rotate": "alice/laptop", "device rm": "alice/laptop -y",
 	"session ls": "", "session end": "alice",
 	"policy show": "", "policy check": "FILE", "policy apply": "FILE", "policy history": "", "policy rollback": "1 -y",
-	"policy diff": "FILE", "policy explain": "alice/phone db:5432", "policy edit": "", "policy confirm": "", "group ls": "", "group add": "ops bob", "group rm": "ops alice",
+	"policy diff": "FILE", "policy explain": "alice/phone db:5432", "policy edit": "", "policy confirm": "", "resource ls": "", "resource show": "db", "resource add": "db 10.6.0.2:5432 --for alice", "resource rm": "db", "resource check": "", "resource allow": "localhost:80",
+	"group ls": "", "group add": "ops bob", "group rm": "ops alice",
 	"settings show": "", "settings set": "--routes none", "status": "", "doctor": "", "whois": "10.77.0.2", "audit": "",
 	"time reset": "-y", "completion": "bash", "man": "", "greet": "",
 }

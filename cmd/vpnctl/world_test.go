@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"vpnd/internal/locals"
 
 	"github.com/pquerna/otp/totp"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -123,7 +124,11 @@ func newWorld(dir string) (_ *world, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.service = control.New(control.Config{Store: w.store, Gateway: w.plane, Sealer: sealer, Now: w.now, Version: "v0.1.0"})
+	list, err := locals.Open(filepath.Join(dir, ".local-targets"), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	w.service = control.New(control.Config{Store: w.store, Gateway: w.plane, Sealer: sealer, Now: w.now, Version: "v0.1.0", Locals: list})
 	l, err := net.Listen("unix", w.socket)
 	if err != nil {
 		return nil, err

@@ -115,8 +115,17 @@ func (d *Daemon) serveACME(ctx context.Context, g *errgroup.Group) {
 	}
 }
 
-// attention is what the certificate's authority has against us.
+// attention is what is wrong with what vpnd depends on, in words.
 func (d *Daemon) attention() []string {
+	var list []string
+	if d.rec != nil {
+		list = d.rec.Troubles()
+	}
+	return append(list, d.authority()...)
+}
+
+// authority is what is wrong with the portal's certificate, in words.
+func (d *Daemon) authority() []string {
 	if d.acme == nil {
 		return nil
 	}

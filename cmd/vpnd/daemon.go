@@ -23,6 +23,7 @@ import (
 	"vpnd/internal/api"
 	"vpnd/internal/control"
 	"vpnd/internal/dataplane"
+	"vpnd/internal/locals"
 	"vpnd/internal/metrics"
 	"vpnd/internal/reconcile"
 	"vpnd/portal"
@@ -38,6 +39,7 @@ type Daemon struct {
 	store   replica
 	service *control.Service
 	rec     *reconcile.Reconciler
+	locals  *locals.List
 	sealer  *control.Sealer
 	tls     *tls.Config
 	fatal   chan error
@@ -80,6 +82,9 @@ func Open(ctx context.Context, f *Flags, w io.Writer) (_ *Daemon, err error) {
 	}
 	d.reserveHTTP()
 	if err := d.reserveMetrics(); err != nil {
+		return nil, err
+	}
+	if err := d.openLocals(); err != nil {
 		return nil, err
 	}
 	pc := d.planeConfig()
@@ -131,6 +136,8 @@ func (d *Daemon) planeConfig() dataplane.Config {
 		AppSocket: d.flags.App,
 		Flows:     d.budget.Flows,
 		Own:       own,
+
+		LocalTarget: d.locals.Allow,
 		OnDrift: func(x dataplane.Drift) {
 			d.metrics.Drift()
 			d.log.Warn("put right what was changed by hand", "what", x.What, "why", "was "+x.Was)

@@ -34,7 +34,7 @@ func (d *Daemon) patient(ctx context.Context) *doctor.Gateway {
 	g := &doctor.Gateway{
 		Now: time.Now(), View: d.store.State().View(), Leader: st.Leader, Applied: st.Applied, Rules: d.rec.Rules(),
 		Ignored: st.Ignored, Spellings: st.Spellings,
-		Interface: d.flags.Interface, WireGuard: d.flags.wireguard, Data: d.flags.Data, Files: d.checkFiles(), OwnCA: d.flags.Cert == "" && (d.acme == nil || d.acme.Certificate(nil) == nil), Authority: d.attention(),
+		Interface: d.flags.Interface, WireGuard: d.flags.wireguard, Data: d.flags.Data, Files: d.checkFiles(), OwnCA: d.flags.Cert == "" && (d.acme == nil || d.acme.Certificate(nil) == nil), Authority: d.authority(),
 	}
 	g.Settings, _ = g.View.Settings()
 	_, g.Given = d.flags.from["endpoint"]

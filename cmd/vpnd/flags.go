@@ -18,26 +18,27 @@ import (
 // Flags are vpnd's. Each has an environment variable and may stand in the file of --config
 // under its own name; everything works without any of them.
 type Flags struct {
-	Config     string `help:"TOML file with flags, as data = \"/srv/vpnd\"." placeholder:"FILE" env:"VPND_CONFIG"`
-	Data       string `help:"Folder of the replicated state (as root /var/lib/vpnd, else $$XDG_STATE_HOME/vpnd)." placeholder:"DIR" env:"VPND_DATA"`
-	Plane      string `help:"Data plane: linux needs CAP_NET_ADMIN, netstack nothing; auto takes linux where it can." enum:"auto,linux,netstack" default:"auto" env:"VPND_PLANE"`
-	Interface  string `help:"Name of the tunnel's interface (linux)." default:"vpn0" env:"VPND_INTERFACE"`
-	WireGuard  string `name:"wireguard" help:"UDP address to listen on for WireGuard." default:":51820" placeholder:"ADDR:PORT" env:"VPND_WIREGUARD"`
-	Endpoint   string `help:"What clients dial; found out at the first start, then kept." placeholder:"HOST:PORT" env:"VPND_ENDPOINT"`
-	Network    string `help:"The tunnel's prefixes, fixed at the first start (10.77.0.0/16 and a ULA /64 of its own)." placeholder:"CIDR[,CIDR]" env:"VPND_NETWORK"`
-	Routes     string `help:"Networks behind the gateway that clients reach through it; \"none\" takes them away." placeholder:"CIDR[,CIDR]" env:"VPND_ROUTES"`
-	Portal     string `help:"Address of the public portal (HTTPS)." default:":8443" placeholder:"ADDR:PORT" env:"VPND_PORTAL"`
-	URL        string `name:"url" help:"How people reach the public portal; made from the endpoint." placeholder:"URL" env:"VPND_URL"`
-	Cert       string `help:"Certificate of the portal, reloaded when it changes; else the own CA issues one." placeholder:"FILE" env:"VPND_CERT"`
-	Key        string `help:"Key of --cert." placeholder:"FILE" env:"VPND_KEY"`
-	ACME       string `name:"acme" help:"Get and renew the portal's certificate from Let's Encrypt for the name in --url; the e-mail address is for its warnings. The portal then listens on port 443 unless --portal says otherwise." placeholder:"EMAIL" env:"VPND_ACME"`
-	ACMEServer string `name:"acme-directory" help:"Another authority that speaks ACME, by its directory." placeholder:"URL" env:"VPND_ACME_DIRECTORY"`
-	ACMECA     string `name:"acme-ca" help:"Certificates (PEM) by which that authority's own HTTPS is trusted, instead of the host's." placeholder:"FILE" env:"VPND_ACME_CA"`
-	SealingKey string `help:"Key that seals the secrets in the state; keep a copy apart from backups (as root /etc/vpnd/sealing.key, else $$XDG_CONFIG_HOME/vpnd/sealing.key)." placeholder:"FILE" env:"VPND_SEALING_KEY"`
-	Control    string `help:"Socket for vpnctl (as root /run/vpnd/control.sock, else in --data); whois.sock is made beside it." placeholder:"PATH" env:"VPND_CONTROL"`
-	WhoisGroup string `help:"Group, by name or number, that may ask whois.sock who is calling." default:"vpnd" placeholder:"GROUP" env:"VPND_WHOIS_GROUP"`
-	App        string `help:"Socket of the protected app (netstack; app.sock in --data)." placeholder:"PATH" env:"VPND_APP"`
-	AppPort    uint16 `help:"Port of the protected app inside the tunnel." default:"8080" env:"VPND_APP_PORT"`
+	Config       string `help:"TOML file with flags, as data = \"/srv/vpnd\"." placeholder:"FILE" env:"VPND_CONFIG"`
+	Data         string `help:"Folder of the replicated state (as root /var/lib/vpnd, else $$XDG_STATE_HOME/vpnd)." placeholder:"DIR" env:"VPND_DATA"`
+	Plane        string `help:"Data plane: linux needs CAP_NET_ADMIN, netstack nothing; auto takes linux where it can." enum:"auto,linux,netstack" default:"auto" env:"VPND_PLANE"`
+	Interface    string `help:"Name of the tunnel's interface (linux)." default:"vpn0" env:"VPND_INTERFACE"`
+	WireGuard    string `name:"wireguard" help:"UDP address to listen on for WireGuard." default:":51820" placeholder:"ADDR:PORT" env:"VPND_WIREGUARD"`
+	Endpoint     string `help:"What clients dial; found out at the first start, then kept." placeholder:"HOST:PORT" env:"VPND_ENDPOINT"`
+	Network      string `help:"The tunnel's prefixes, fixed at the first start (10.77.0.0/16 and a ULA /64 of its own)." placeholder:"CIDR[,CIDR]" env:"VPND_NETWORK"`
+	Routes       string `help:"Networks behind the gateway that clients reach through it; \"none\" takes them away." placeholder:"CIDR[,CIDR]" env:"VPND_ROUTES"`
+	Portal       string `help:"Address of the public portal (HTTPS)." default:":8443" placeholder:"ADDR:PORT" env:"VPND_PORTAL"`
+	URL          string `name:"url" help:"How people reach the public portal; made from the endpoint." placeholder:"URL" env:"VPND_URL"`
+	Cert         string `help:"Certificate of the portal, reloaded when it changes; else the own CA issues one." placeholder:"FILE" env:"VPND_CERT"`
+	Key          string `help:"Key of --cert." placeholder:"FILE" env:"VPND_KEY"`
+	ACME         string `name:"acme" help:"Get and renew the portal's certificate from Let's Encrypt for the name in --url; the e-mail address is for its warnings. The portal then listens on port 443 unless --portal says otherwise." placeholder:"EMAIL" env:"VPND_ACME"`
+	ACMEServer   string `name:"acme-directory" help:"Another authority that speaks ACME, by its directory." placeholder:"URL" env:"VPND_ACME_DIRECTORY"`
+	ACMECA       string `name:"acme-ca" help:"Certificates (PEM) by which that authority's own HTTPS is trusted, instead of the host's." placeholder:"FILE" env:"VPND_ACME_CA"`
+	SealingKey   string `help:"Key that seals the secrets in the state; keep a copy apart from backups (as root /etc/vpnd/sealing.key, else $$XDG_CONFIG_HOME/vpnd/sealing.key)." placeholder:"FILE" env:"VPND_SEALING_KEY"`
+	LocalTargets string `name:"local-targets" help:"What resources of the policy may name on this host, beside what vpnctl resource allow has added: as localhost:3000 or /run/app.sock." placeholder:"HOST:PORT|PATH[,…]" env:"VPND_LOCAL_TARGETS"`
+	Control      string `help:"Socket for vpnctl (as root /run/vpnd/control.sock, else in --data); whois.sock is made beside it." placeholder:"PATH" env:"VPND_CONTROL"`
+	WhoisGroup   string `help:"Group, by name or number, that may ask whois.sock who is calling." default:"vpnd" placeholder:"GROUP" env:"VPND_WHOIS_GROUP"`
+	App          string `help:"Socket of the protected app (netstack; app.sock in --data)." placeholder:"PATH" env:"VPND_APP"`
+	AppPort      uint16 `help:"Port of the protected app inside the tunnel." default:"8080" env:"VPND_APP_PORT"`
 
 	Metrics     string           `help:"Address for Prometheus, with /healthz and /readyz; off unless given. It asks nobody who he is: keep it on a loopback or a management address." placeholder:"ADDR:PORT" env:"VPND_METRICS"`
 	LogFormat   string           `help:"How the log looks: text for people, logfmt or json for programs." enum:"text,logfmt,json" default:"text" env:"VPND_LOG_FORMAT"`

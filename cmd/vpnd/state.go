@@ -106,6 +106,7 @@ func (d *Daemon) useState(ctx context.Context, precheck func(dataplane.Gateway) 
 	}
 	d.service = control.New(control.Config{
 		Store: d.store, Gateway: d, Sealer: d.sealer, Now: time.Now, Version: version, Log: d.part("control"), Pinned: d.flags.pinned(), Attention: d.attention,
+		Locals: d.locals, Targets: d.targets,
 	})
 	if err := d.openACME(); err != nil {
 		return err

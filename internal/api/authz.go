@@ -57,6 +57,10 @@ var allowed = map[string]roles{
 	vpnv1.PolicyService_ExplainPolicy_FullMethodName: admins,
 	vpnv1.PolicyService_ListGroups_FullMethodName:    admins,
 
+	vpnv1.PolicyService_ListResources_FullMethodName:     admins,
+	vpnv1.PolicyService_CheckResource_FullMethodName:     admins,
+	vpnv1.PolicyService_AllowLocalTargets_FullMethodName: admins,
+
 	vpnv1.GatewayService_GetStatus_FullMethodName:   admins,
 	vpnv1.GatewayService_ListAudit_FullMethodName:   admins,
 	vpnv1.GatewayService_SetSettings_FullMethodName: admins,

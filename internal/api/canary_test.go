@@ -245,6 +245,9 @@ func exerciseAll(t *testing.T, w *world, cc *grpc.ClientConn, c *controltest.Can
 	must(second(policies.ApplyPolicy(ctx, &vpnv1.ApplyPolicyRequest{Text: otherPolicy, Base: 1})))
 	must(second(policies.DiffPolicy(ctx, &vpnv1.DiffPolicyRequest{Text: "{}"})))
 	must(second(policies.ListGroups(ctx, &vpnv1.ListGroupsRequest{})))
+	must(second(policies.AllowLocalTargets(ctx, &vpnv1.AllowLocalTargetsRequest{Targets: []string{"localhost:1"}})))
+	must(second(policies.ListResources(ctx, &vpnv1.ListResourcesRequest{})))
+	must(second(policies.CheckResource(ctx, &vpnv1.CheckResourceRequest{})))
 	must(second(policies.ExplainPolicy(ctx, &vpnv1.ExplainPolicyRequest{Source: "alice/phone", Destination: "app:8080"})))
 	for i := range 2 { // once to be taken back, once to be confirmed
 		now, err := policies.GetPolicy(ctx, &vpnv1.GetPolicyRequest{})

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+	"vpnd/internal/locals"
 
 	"github.com/pquerna/otp/totp"
 
@@ -46,7 +48,11 @@ func newWorld(t testing.TB) *world {
 	if first, err := control.Bootstrap(t.Context(), w.store, w.sealer, control.BootstrapConfig{Endpoint: "vpn.example.com:51820", Now: w.now}); err != nil || !first {
 		t.Fatalf("Bootstrap = %v, %v", first, err)
 	}
-	w.Service = control.New(control.Config{Store: w.store, Gateway: w.gateway, Sealer: w.sealer, Now: w.now, Version: "test", Log: w.log.Logger()})
+	list, err := locals.Open(filepath.Join(t.TempDir(), "local-targets"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Service = control.New(control.Config{Store: w.store, Gateway: w.gateway, Sealer: w.sealer, Now: w.now, Version: "test", Log: w.log.Logger(), Locals: list})
 	w.edge = New(w.Service, w.log.Logger())
 	return w
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"vpnd/acl/language"
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
@@ -49,7 +50,7 @@ func (g policyServer) ApplyPolicy(ctx context.Context, r *vpnv1.ApplyPolicyReque
 	if err != nil {
 		return nil, err
 	}
-	p, problems, closed, err := g.s.ApplyPolicy(ctx, r.GetText(), r.GetBase(), r.GetNote(), confirm)
+	p, problems, closed, err := g.s.ApplyPolicy(ctx, r.GetText(), r.GetBase(), r.GetNote(), confirm, r.GetLocalTargets()...)
 	if err != nil {
 		return nil, err
 	}
@@ -115,4 +116,45 @@ func (g policyServer) ListGroups(_ context.Context, r *vpnv1.ListGroupsRequest) 
 		out.Groups = append(out.Groups, &vpnv1.Group{Name: x.Name, Members: x.Members, Users: x.Users})
 	}
 	return out, nil
+}
+
+// ListResources returns a resource of the policy in force, or all.
+func (g policyServer) ListResources(_ context.Context, r *vpnv1.ListResourcesRequest) (*vpnv1.ListResourcesResponse, error) {
+	list, err := g.s.Resources(r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	out := &vpnv1.ListResourcesResponse{LocalTargets: g.s.LocalTargets()}
+	for _, x := range list {
+		p := &vpnv1.Resource{Name: x.Name, To: x.ToText(), Ports: language.SpansText(x.Ports), Title: x.Title, Note: x.Note, Sources: x.Sources, Proxy: x.ProxyV2}
+		for _, a := range x.Addrs {
+			p.Addresses = append(p.Addresses, a.String())
+		}
+		if x.Trouble != nil {
+			p.Trouble = x.Trouble.Error()
+		}
+		out.Resources = append(out.Resources, p)
+	}
+	return out, nil
+}
+
+// CheckResource calls a resource from this gateway.
+func (g policyServer) CheckResource(ctx context.Context, r *vpnv1.CheckResourceRequest) (*vpnv1.CheckResourceResponse, error) {
+	answers, err := g.s.CheckResource(ctx, r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	out := &vpnv1.CheckResourceResponse{}
+	for _, x := range answers {
+		out.Answers = append(out.Answers, &vpnv1.ResourceAnswer{Resource: x.Resource, Target: x.Target, Ok: x.OK, Text: x.Text})
+	}
+	return out, nil
+}
+
+// AllowLocalTargets lets resources name targets on this host.
+func (g policyServer) AllowLocalTargets(_ context.Context, r *vpnv1.AllowLocalTargetsRequest) (*vpnv1.AllowLocalTargetsResponse, error) {
+	if err := g.s.AllowLocalTargets(r.GetTargets()); err != nil {
+		return nil, err
+	}
+	return &vpnv1.AllowLocalTargetsResponse{Targets: g.s.LocalTargets()}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,10 @@ type Config struct {
 	Pinned  map[string]string // settings that flags of this gateway give, and by which
 	// Attention is what else is wrong with this gateway, for its status; nil: nothing can be.
 	Attention func() []string
+	// Locals is what resources may name on this host; nil: nothing.
+	Locals Locals
+	// Targets are the addresses of the name of a resource's target, and why they are old or none.
+	Targets func(name string) ([]netip.Addr, error)
 }
 
 // Service has the use cases, as an edge calls them. What a leader must decide it asks a
@@ -66,6 +71,8 @@ type Service struct {
 
 	vault     *Vault
 	attention func() []string
+	locals    Locals
+	targets   func(name string) ([]netip.Addr, error)
 
 	certs *certificates
 	drift chan dataplane.Drift
@@ -77,7 +84,7 @@ type Service struct {
 // New returns a Service.
 func New(c Config) *Service {
 	s := &Service{
-		node: newNode(c), gateway: c.Gateway, decider: c.Decider, pinned: c.Pinned, attention: c.Attention,
+		node: newNode(c), gateway: c.Gateway, decider: c.Decider, pinned: c.Pinned, attention: c.Attention, locals: c.Locals, targets: c.Targets,
 		drift: make(chan dataplane.Drift, driftQueue),
 	}
 	if s.decider == nil {

@@ -58,6 +58,8 @@ var codes = append(ofState(), []RefusalCode{
 	{"no_user", KindNotFound, []string{"user"}},
 	{"no_device", KindNotFound, []string{"device"}},
 	{"no_group", KindNotFound, []string{"group"}},
+	{"no_resource", KindNotFound, []string{"resource"}},
+	{"local_target_refused", KindInvalid, []string{"why"}},
 	{"no_policy_version", KindNotFound, []string{"version"}},
 	{"no_policy_waits", KindNotFound, nil},
 	{"no_flow_end", KindNotFound, []string{"name"}},

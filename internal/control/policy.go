@@ -33,7 +33,12 @@ func policyVersion(v *peers.View, version uint64) (*peers.PolicyVersion, error) 
 // CheckPolicy parses, compiles and tests a text against the devices there are, and
 // returns every fault and warning. fatal says that the text cannot become the policy.
 func (s *Service) CheckPolicy(text string) (problems language.ErrorList, fatal bool, err error) {
-	return s.checkText(text)
+	problems, fatal, err = s.checkText(text)
+	if faults := s.localFaults(text); err == nil && len(faults) > 0 {
+		problems, fatal = append(problems, faults...), true
+		problems.Sort()
+	}
+	return problems, fatal, err
 }
 
 func (n *node) checkText(text string) (problems language.ErrorList, fatal bool, err error) {
@@ -110,8 +115,21 @@ type ApplyPolicy struct {
 
 // ApplyPolicy makes a text the policy if it has no fault and base is still the current
 // version. It answers when the gateway has it in force. With faults, the version is nil.
-// With confirm above 0 it is taken back after so long unless ConfirmPolicy follows.
-func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string, confirm time.Duration) (*peers.PolicyVersion, language.ErrorList, []Closed, error) {
+// With confirm above 0 it is taken back after so long unless ConfirmPolicy follows. Before that
+// allow is added to what resources may name on this host.
+func (s *Service) ApplyPolicy(ctx context.Context, text string, base uint64, note string, confirm time.Duration, allow ...string) (*peers.PolicyVersion, language.ErrorList, []Closed, error) {
+	if len(allow) > 0 {
+		if problems, fatal, err := s.checkText(text); err != nil || fatal {
+			return nil, problems, nil, err
+		}
+		if err := s.AllowLocalTargets(allow); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if faults := s.localFaults(text); len(faults) > 0 {
+		problems, _, err := s.CheckPolicy(text)
+		return nil, problems, nil, err
+	}
 	a, err := s.ask(ctx, ApplyPolicy{Text: text, Base: base, Note: note, Confirm: confirm})
 	if err != nil || a.Policy == 0 {
 		return nil, a.Problems, nil, err

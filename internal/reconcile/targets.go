@@ -132,3 +132,6 @@ func (r *Reconciler) Troubles() (list []string) {
 	}
 	return list
 }
+
+// Target are the addresses of the name of a resource's target, and why they are old or none.
+func (r *Reconciler) Target(name string) ([]netip.Addr, error) { return r.targets.resolver.Addrs(name) }

@@ -4354,10 +4354,10 @@ func (x *ListResourcesResponse) GetLocalTargets() []string {
 	return nil
 }
 
-// CheckResourceRequest asks to call a resource.
+// CheckResourceRequest asks to call resources.
 type CheckResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name.
+	// One resource; empty for all.
 	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4403,7 +4403,7 @@ func (x *CheckResourceRequest) GetName() string {
 // CheckResourceResponse tells what answered.
 type CheckResourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One line for each address and port that was called, at most 16.
+	// One for each address and port that was called, at most 16 of a resource.
 	Answers       []*ResourceAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4454,7 +4454,9 @@ type ResourceAnswer struct {
 	// Whether it answered.
 	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
 	// What came back, or why nothing did, in words.
-	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// Of which resource.
+	Resource      string `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4506,6 +4508,13 @@ func (x *ResourceAnswer) GetOk() bool {
 func (x *ResourceAnswer) GetText() string {
 	if x != nil {
 		return x.Text
+	}
+	return ""
+}
+
+func (x *ResourceAnswer) GetResource() string {
+	if x != nil {
+		return x.Resource
 	}
 	return ""
 }
@@ -6103,11 +6112,12 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x14CheckResourceRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"I\n" +
 	"\x15CheckResourceResponse\x120\n" +
-	"\aanswers\x18\x01 \x03(\v2\x16.vpn.v1.ResourceAnswerR\aanswers\"L\n" +
+	"\aanswers\x18\x01 \x03(\v2\x16.vpn.v1.ResourceAnswerR\aanswers\"h\n" +
 	"\x0eResourceAnswer\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"4\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1a\n" +
+	"\bresource\x18\x04 \x01(\tR\bresource\"4\n" +
 	"\x18AllowLocalTargetsRequest\x12\x18\n" +
 	"\atargets\x18\x01 \x03(\tR\atargets\"5\n" +
 	"\x19AllowLocalTargetsResponse\x12\x18\n" +
