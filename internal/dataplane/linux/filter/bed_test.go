@@ -108,6 +108,8 @@ echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 for c in all default vt lan0 out0; do echo 0 >/proc/sys/net/ipv4/conf/$c/send_redirects; echo 0 >/proc/sys/net/ipv4/conf/$c/rp_filter; done
 # Errors must come as often as the tests cause them.
 echo 0 >/proc/sys/net/ipv4/icmp_ratelimit
+# Where br_netfilter is loaded, a refusal would leave a bridge as it is made, untranslated.
+for f in /proc/sys/net/bridge/bridge-nf-call-*tables; do [ ! -e $f ] || echo 0 >$f; done
 echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
 `)
 	// Links and bridge ports take a moment to come up.

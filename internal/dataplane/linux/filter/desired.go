@@ -289,7 +289,7 @@ func (c contents) missing(o, out contents) {
 	for set, elems := range c {
 		other := o[set]
 		for k, v := range elems {
-			if w, ok := other[k]; !ok || w.Data != v.Data || !w.Until.Equal(v.Until) {
+			if w, ok := other[k]; !ok || !w.Same(v) {
 				out.put(set, k, v)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -24,6 +25,12 @@ type Config struct {
 	AppPort   uint16 // the protected app's TCP port on the gateway's tunnel addresses
 	// PortalPort is where the portal's socket really listens, bound to Interface.
 	PortalPort uint16
+	// RelayTCP and RelayUDP are where the relay of services really listens, bound to
+	// Interface; 0: there is none.
+	RelayTCP, RelayUDP uint16
+	// Local tells whether an address is one of this host's own, which the kernel's
+	// translation does not lead to.
+	Local func(netip.Addr) bool
 	// Public is the public portal's TCP port, for complaints alone; 0: none.
 	Public uint16
 	// Mark is the bit of packet marks that says "permitted". Other bits are left alone.

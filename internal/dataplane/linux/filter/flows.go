@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // tracked is a flow of the tunnel that conntrack has; its destination is where it really
-// goes. The tuples of both directions, as
+// goes, or the service address that it asked for. The tuples of both directions, as
 // NAT has made them, are in entry.
 type tracked struct {
 	dataplane.Flow
@@ -65,6 +66,7 @@ func (f *Filter) listLocked(c cut, now time.Time) ([]tracked, error) {
 		if hasPorts(fl.Proto) {
 			fl.DstPort = x.TupleReply.Proto.SourcePort
 		}
+		fl.Flow = f.flowAsked(fl.Flow, netip.AddrPortFrom(x.TupleOrig.IP.DestinationAddress, x.TupleOrig.Proto.DestinationPort))
 		if fl.mark == 0 || !(f.inNetwork(fl.Src) || f.inNetwork(fl.Dst)) || !cuts(fl) {
 			continue
 		}

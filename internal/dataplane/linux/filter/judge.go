@@ -11,7 +11,8 @@ import (
 
 // Every packet of a flow, of both directions, is judged by where the flow began and by where
 // it really goes, which is where its answers come from: somebody else's table may have
-// rewritten its destination. So a reply lives exactly as long as what it answers, and so
+// rewritten its destination. What asked for a service address alone is judged by that, and by
+// the port that it asked for. So a reply lives exactly as long as what it answers, and so
 // does an ICMP error about it.
 
 // fromTunnel judges what the tunnel's interface brings.
@@ -31,6 +32,7 @@ func (b *builder) fromTunnel(f nft.IP) {
 		b.rule(inside, nft.L4Proto(unix.IPPROTO_TCP), dport(b.portalPort), f.IsProto(), f.In(f.LoadDst, host(a), false),
 			nft.CtStatus(nft.StatusDNAT), nft.One(b.goTo(portal)))
 	}
+	b.neverUpper(inside, f, b.goTo("refuse"))
 	b.rule(inside, nft.One(b.jump("judge"+f.Suffix)))
 	b.rule(inside, nft.One(b.goTo("refuse")))
 
@@ -46,6 +48,7 @@ func (b *builder) fromOutside(f nft.IP) {
 	b.quick(name, f, f.CtSrcReg)
 	b.rule(name, nft.CtState(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED), nft.One(nft.Counter(), nft.Drop()))
 	b.rule(name, isCut(), nft.One(b.goTo("cut")))
+	b.neverUpper(name, f, nft.Counter(), nft.Drop())
 	b.rule(name, startsMidstream(), nft.One(b.goTo("refuse")))
 	b.rule(name, nft.One(b.jump("judge"+f.Suffix)))
 	// A stranger learns nothing; the other end of a flow learns that it is dead.
@@ -70,6 +73,7 @@ func (b *builder) fromHost(f nft.IP) {
 	b.quick(name, f, f.CtSrcReg)
 	b.rule(name, nft.CtState(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED), nft.One(nft.Counter(), nft.Drop()))
 	b.rule(name, isCut(), nft.One(b.goTo("cut")))
+	b.neverUpper(name, f, b.goTo("refuse"))
 	b.rule(name, startsMidstream(), nft.One(b.goTo("refuse")))
 	b.rule(name, nft.One(b.jump("judge"+f.Suffix)))
 	b.rule(name, nft.One(b.goTo("refuse")))
@@ -79,6 +83,7 @@ func (b *builder) fromHost(f nft.IP) {
 // may have happened behind the first verdict: nat chains have any priority.
 func (b *builder) again(f nft.IP) {
 	b.chain("again" + f.Suffix)
+	b.againAsked("again"+f.Suffix, f)
 	b.rule("again"+f.Suffix, nft.One(b.jump("judge"+f.Suffix)))
 	b.rule("again"+f.Suffix, nft.One(nft.Counter(), nft.Drop()))
 }
@@ -117,6 +122,7 @@ func (b *builder) judge(f nft.IP) {
 	zone := func(reg uint32, set string, load ...nft.Stmt) []nft.Stmt {
 		return append(load, b.lookupMap(set, reg, reg), nft.SetMeta(expr.MetaKeyPRIORITY, reg), b.goTo("ports"))
 	}
+	b.keyAsked(key, f)
 	if b.self {
 		for _, p := range b.prefixes(f) {
 			b.rule(key, f.In(f.CtDstReg, p, false), zone(nft.R0, selfSet(f), f.CtSrcReg(nft.R0), f.CtDstReg(f.After(nft.R0))))

@@ -32,6 +32,9 @@ type layout struct {
 	gateway    []netip.Addr
 	network    []netip.Prefix
 	masquerade bool
+	services   bool   // something is published
+	relayTCP   uint16 // the ports of the relay; 0: there is none
+	relayUDP   uint16
 	fresh      []time.Duration // freshnesses in use, the longest first
 	off        bool            // there are "off" grants
 	self       bool            // autogroup:self adds to what some devices reach
@@ -127,6 +130,7 @@ func (l layout) sets() []nft.Set {
 		if l.self {
 			out = append(out, nft.Set{Name: selfSet(f), Key: []nft.Field{addr, addr}, Data: nft.TypeClassID})
 		}
+		out = append(out, l.serviceSets(f)...)
 		out = append(out,
 			nft.Set{Name: sessionSet(f), Key: []nft.Field{addr}, Timeout: true},
 			nft.Set{Name: leavingSet(f), Key: []nft.Field{addr}, Timeout: true})

@@ -34,7 +34,7 @@ func (f *Filter) Permits(ctx context.Context, flow dataplane.Flow) (bool, error)
 		return false, err
 	}
 	defer k.Close()
-	w := way{iface: f.c.Interface, mark: f.c.Mark, gateway: f.gateway}
+	w := way{iface: f.c.Interface, mark: f.c.Mark, portal: f.c.PortalPort, gateway: f.gateway}
 	if there, err := k.Exists(); err != nil {
 		return false, err
 	} else if !there {
@@ -51,6 +51,7 @@ func (f *Filter) Permits(ctx context.Context, flow dataplane.Flow) (bool, error)
 type way struct {
 	iface   string
 	mark    uint32
+	portal  uint16
 	gateway dataplane.Gateway
 }
 
@@ -102,7 +103,7 @@ func (w way) permits(from run.Reader, f dataplane.Flow) (ok bool, err error) {
 			return false, err
 		}
 	}
-	if p.Rewritten && !(w.own(f.Dst) && f.DstPort == webPort) {
+	if p.Rewritten && w.own(p.Dst) && p.Port == w.portal && !(w.own(f.Dst) && f.DstPort == webPort) {
 		return false, nil // caught by the portal, which stands in for what was asked for
 	}
 	if w.own(p.Dst) {

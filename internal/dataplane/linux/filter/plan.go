@@ -71,11 +71,14 @@ func (s *state) planWhole(next *state, t inForce, now time.Time) plan {
 
 // planChange plans a change. turned says that the policy's hours have turned since s was
 // made. Its cost depends on c alone, if neither that nor another policy is in it.
-func (s *state) planChange(c dataplane.Change, turned bool, t inForce, now time.Time) plan {
+func (s *state) planChange(c dataplane.Change, ld leader, turned bool, t inForce, now time.Time) plan {
 	p := plan{patch: patch{policy: s.policy, devices: make(map[netip.Addr]*place), sessions: make(map[netip.Addr]*session), leaving: make(map[netip.Addr]time.Time)}}
 	x := &p.patch
 	if c.Rules != nil {
 		x.policy = c.Rules
+	}
+	if c.Services != nil {
+		x.services, x.led = c.Services, ld.leads(c.Services)
 	}
 	newPolicy := !sameCompile(x.policy, s.policy)
 	newShape := newPolicy || turned
@@ -112,6 +115,9 @@ func (s *state) planChange(c dataplane.Change, turned bool, t inForce, now time.
 		}
 	}
 	old, cur := s.pick(from), s.pick(*x)
+	if x.services != nil {
+		old.led, cur.led = s.led, x.led
+	}
 	if newShape {
 		old.part, cur.part = s.part, part
 	} else if x.more != nil {
@@ -128,6 +134,10 @@ func (s *state) planChange(c dataplane.Change, turned bool, t inForce, now time.
 		for a := range cur.devices {
 			p.want.self = p.want.self || len(x.policy.Siblings(a)) > 0
 		}
+	}
+	p.want.services = len(s.services) > 0
+	if x.services != nil {
+		p.want.services = len(x.services) > 0
 	}
 	switch {
 	case !t.built:

@@ -18,7 +18,7 @@ import (
 func TestPlan(t *testing.T) {
 	now := time.Now()
 	made := newLarge(t, 2000, 50, 50)
-	twin := func() *state { return newState(made.state, now) }
+	twin := func() *state { return newState(made.state, leader{}, now) }
 	s := twin()
 	table := inForce{built: true, layout: s.layout(layout{labels: true})}
 	table.base = layout{labels: true}
@@ -44,7 +44,7 @@ func TestPlan(t *testing.T) {
 		{"nothing", dataplane.Change{}, change, cut{}, ""},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			p := s.planChange(x.change, false, table, now)
+			p := s.planChange(x.change, leader{}, false, table, now)
 			if want := twin(); !reflect.DeepEqual(withoutPolicy(s), withoutPolicy(want)) {
 				t.Error("the state is another one afterwards")
 			}
@@ -63,7 +63,7 @@ func TestPlan(t *testing.T) {
 			}
 			// The same again from where it leads to asks for nothing.
 			next := p.next(s)
-			p = next.planChange(x.change, false, table, now)
+			p = next.planChange(x.change, leader{}, false, table, now)
 			if x.how == change && len(p.add)+len(p.del) > 0 {
 				t.Errorf("carried out, it still adds %v and deletes %v", p.add, p.del)
 			}

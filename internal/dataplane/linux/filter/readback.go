@@ -45,6 +45,8 @@ func readBack(l layout, suffix string) (contents, error) {
 				if v.Data, err = classOf(e.Val); err != nil {
 					return nil, fmt.Errorf("read set %s: %w", s.Name, err)
 				}
+			case s.Wide != 0 && len(e.Val) == int(s.Wide):
+				v = nft.WideValue(e.Val)
 			case len(e.Val) == 4:
 				v.Data = binary.NativeEndian.Uint32(e.Val)
 			}
@@ -108,7 +110,7 @@ func (f *Filter) verifyLocked(now time.Time) (difference string, err error) {
 		for k, v := range want[s.Name] {
 			h, ok := have[s.Name][k]
 			soon := !v.Until.IsZero() && v.Until.Before(now.Add(time.Second))
-			if !ok && !soon || ok && (h.Data != v.Data || h.Until.IsZero() != v.Until.IsZero() || h.Until.After(v.Until.Add(time.Second))) {
+			if !ok && !soon || ok && (h.Data != v.Data || h.Wide != v.Wide || h.Until.IsZero() != v.Until.IsZero() || h.Until.After(v.Until.Add(time.Second))) {
 				return fmt.Sprintf("set %s: element %x is %v, want %v", s.Name, k, h, v), nil
 			}
 		}

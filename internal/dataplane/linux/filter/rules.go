@@ -90,11 +90,17 @@ func (l layout) build(suffix string, classes map[uint32]bool) ([]link, []nft.Rul
 	b.chain("tunnel", "towards", "ports", "role", "allow", "permit", "refuse")
 	b.told()
 	b.hooks()
-	b.ports()
+	b.role()
+	b.ports("ports", nft.CtReply(unix.NFT_CT_PROTO_SRC, nft.R2))
+	if b.services {
+		b.chain(asked("ports"))
+		b.ports(asked("ports"), nft.CtOriginal(unix.NFT_CT_PROTO_DST, nft.R2))
+	}
 	b.allow()
 	b.verdicts()
 	for _, f := range l.families() {
 		b.captive(f)
+		b.publish(f)
 		b.fromTunnel(f)
 		b.fromOutside(f)
 		b.fromHost(f)
@@ -242,21 +248,24 @@ func (b *builder) verdicts() {
 
 // ports leads from zone (in the packet's priority, which serves as a scratch register),
 // protocol and port to a class's chain. That leaves "role:class" in the priority, or
-// something that no allow set has.
-func (b *builder) ports() {
+// something that no allow set has. port loads the port into R2.
+func (b *builder) ports(chain string, port nft.Stmt) {
 	for _, n := range b.levels {
 		s := nft.One(nft.Meta(expr.MetaKeyPRIORITY, nft.R0), nft.CtOriginal(unix.NFT_CT_PROTOCOL, nft.R1))
 		if n < 16 {
-			s = append(s, nft.CtReply(unix.NFT_CT_PROTO_SRC, nft.R2))
+			s = append(s, port)
 			if n > 0 {
 				m := binary.BigEndian.AppendUint16(nil, 0xffff<<n&0xffff)
 				s = append(s, nft.Bitwise(nft.R2, 2, m, []byte{0, 0}))
 			}
 		}
-		b.rule("ports", s, nft.One(b.lookupVerdict(classSet(n), nft.R0)))
+		b.rule(chain, s, nft.One(b.lookupVerdict(classSet(n), nft.R0)))
 	}
-	b.rule("ports", b.setPriority0())
+	b.rule(chain, b.setPriority0())
+}
 
+// role puts the role of who began the flow into the priority.
+func (b *builder) role() {
 	b.rule("role", b.setPriority0())
 	for _, f := range b.families() {
 		for _, roles := range []string{roleSet(f), sourceSet(f)} {
@@ -285,6 +294,7 @@ func (b *builder) setPriority0() []nft.Stmt {
 func (b *builder) captive(f nft.IP) {
 	name, web := "captive"+f.Suffix, "captive_web"+f.Suffix
 	b.chain(name, web)
+	b.toPublished(name, f, "published"+f.Suffix)
 	b.rule(name, nft.One(nft.Meta(expr.MetaKeyL4PROTO, nft.R0), nft.Cmp(expr.CmpOpNeq, nft.R0, []byte{unix.IPPROTO_TCP})), nft.One(nft.Accept()))
 	for _, a := range b.addrs(f) {
 		b.rule(name, f.IsProto(), f.In(f.LoadDst, host(a), false), nft.L4Proto(unix.IPPROTO_TCP), dport(80), b.toPortal(f, a))
@@ -296,6 +306,7 @@ func (b *builder) captive(f nft.IP) {
 	}
 	if b.off {
 		b.rule(web, nft.One(b.jump("key"+f.Suffix)))
+		b.toPublished(web, f, "service"+f.Suffix, nft.One(nft.Meta(expr.MetaKeyPRIORITY, nft.R0), b.lookup(allowSet(0), nft.R0)))
 		b.rule(web, nft.One(nft.Meta(expr.MetaKeyPRIORITY, nft.R0), b.lookup(allowSet(0), nft.R0), nft.Accept()))
 	}
 	if as := b.addrs(f); len(as) > 0 {
@@ -335,10 +346,14 @@ func clampMSS() []nft.Stmt {
 // toPortal rewrites the destination. It is a DNAT and not a redirect, because a redirect
 // takes whichever address of the interface the kernel likes, for IPv6 a link-local one.
 func (b *builder) toPortal(f nft.IP, gateway netip.Addr) []nft.Stmt {
+	return b.toGateway(f, gateway, b.portalPort)
+}
+
+func (b *builder) toGateway(f nft.IP, gateway netip.Addr, to uint16) []nft.Stmt {
 	port := f.After(nft.R0)
 	return []nft.Stmt{
 		nft.Immediate(nft.R0, gateway.AsSlice()),
-		nft.Immediate(port, binary.BigEndian.AppendUint16(nil, b.portalPort)),
+		nft.Immediate(port, binary.BigEndian.AppendUint16(nil, to)),
 		nft.Encode(&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.NFProto), RegAddrMin: nft.R0, RegProtoMin: port, Specified: true}),
 	}
 }

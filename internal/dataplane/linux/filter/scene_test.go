@@ -172,7 +172,7 @@ func (s *scene) signed(p rules.Packet) rules.Packet {
 }
 
 func (s *scene) way() way {
-	return way{iface: "vt", mark: markBit, gateway: dataplane.Gateway{Addrs: s.world.Options.Gateway, Network: s.world.Options.Network}}
+	return way{iface: "vt", mark: markBit, portal: portalPort, gateway: dataplane.Gateway{Addrs: s.world.Options.Gateway, Network: s.world.Options.Network}}
 }
 
 // boundary is a moment at which something ends, or just before; ok is false if there

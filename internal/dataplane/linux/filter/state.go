@@ -20,10 +20,13 @@ type state struct {
 	devices  map[netip.Addr]place
 	sessions map[netip.Addr]session
 	leaving  map[netip.Addr]time.Time // addresses of removed devices, and until when
+	services []dataplane.Service
+	led      contents // where they lead to
 }
 
-func newState(s dataplane.State, now time.Time) *state {
+func newState(s dataplane.State, l leader, now time.Time) *state {
 	n := &state{
+		services: s.Services, led: l.leads(s.Services),
 		gateway: s.Gateway, policy: s.Rules, part: compile(s.Rules, now), judged: now,
 		devices:  make(map[netip.Addr]place, 2*len(s.Devices)),
 		sessions: make(map[netip.Addr]session, 2*len(s.Sessions)),
@@ -51,11 +54,16 @@ type patch struct {
 	devices  map[netip.Addr]*place
 	sessions map[netip.Addr]*session  // nil in either map: there is none at the address
 	leaving  map[netip.Addr]time.Time // zero: it is not, any more
+	services []dataplane.Service      // nil: as before
+	led      contents                 // of services
 }
 
 // apply changes s.
 func (s *state) apply(p patch) {
 	s.policy = p.policy
+	if p.services != nil {
+		s.services, s.led = p.services, p.led
+	}
 	if p.part != nil {
 		s.part, s.judged = *p.part, p.judged
 	}
@@ -107,10 +115,11 @@ type snapshot struct {
 	policy   *rules.Ruleset
 	others   map[netip.Addr]place // all devices, of which devices may be a part
 	leaving  map[netip.Addr]time.Time
+	led      contents
 }
 
 func (s *state) snapshot() snapshot {
-	return snapshot{s.part, s.devices, s.sessions, s.policy, s.devices, s.leaving}
+	return snapshot{s.part, s.devices, s.sessions, s.policy, s.devices, s.leaving, s.led}
 }
 
 // pick is the part of s, as p makes it, that concerns the addresses that p names; that of
@@ -161,12 +170,16 @@ func (s snapshot) all(l layout, now time.Time) contents {
 		c.leaving(a, until, now)
 	}
 	c.merge(s.part.contents)
+	if l.services {
+		c.merge(s.led)
+	}
 	return c
 }
 
 // layout is the one that s asks for, beginning with base.
 func (s *state) layout(base layout) layout {
 	l := base.of(s.gateway, s.part)
+	l.services = len(s.services) > 0
 	for a := range s.devices {
 		if len(s.policy.Siblings(a)) > 0 {
 			l.self = true

@@ -17,6 +17,7 @@ import (
 func (f *Filter) baseLocked() layout {
 	l := layout{
 		iface: f.c.Interface, mark: f.c.Mark, appPort: f.c.AppPort, portalPort: f.c.PortalPort,
+		relayTCP: f.c.RelayTCP, relayUDP: f.c.RelayUDP,
 		guard4: f.c.GuardForward4, guard6: f.c.GuardForward6, labels: f.kernel.labels,
 		tag: f.layout.tag, // while these tables stand
 	}

@@ -16,11 +16,13 @@ import (
 )
 
 const toldPolicy = `{
+	"resources": {"a": {"to": "192.168.50.2:700", "port": 7000}},
 	"hosts": {"wiki": "192.168.50.2", "wiki6": "fd50::2"},
 	"grants": [
 		{"src": ["alice"], "dst": ["wiki", "wiki6"], "ip": ["tcp:700"]},
 		{"src": ["wiki", "wiki6"], "dst": ["alice"], "ip": ["tcp:700"]},
 		{"src": ["alice"], "dst": ["bob"], "ip": ["tcp:700"]},
+		{"src": ["alice"], "dst": ["a"], "ip": ["tcp:7000"]},
 	],
 }`
 
@@ -31,6 +33,12 @@ type waiting struct {
 }
 
 func (b *bed) wait(what, from, to string, at netip.Addr, port uint16) waiting {
+	b.t.Helper()
+	return b.waitBy(what, from, to, at, port, netip.AddrPortFrom(at, port))
+}
+
+// waitBy asks for another address than that of the server.
+func (b *bed) waitBy(what, from, to string, at netip.Addr, port uint16, asked netip.AddrPort) waiting {
 	b.t.Helper()
 	l, err := in(b, to, func() (net.Listener, error) { return net.Listen("tcp", netip.AddrPortFrom(at, port).String()) })
 	if err != nil {
@@ -45,9 +53,9 @@ func (b *bed) wait(what, from, to string, at netip.Addr, port uint16) waiting {
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		port = 80
+		asked = netip.AddrPortFrom(at, 80)
 	}
-	c, err := b.dial(from, at, port)
+	c, err := b.dial(from, asked.Addr(), asked.Port())
 	if err != nil {
 		b.t.Fatalf("%s: %v", what, err)
 	}
@@ -86,7 +94,7 @@ func (b *bed) notTold(w waiting) {
 // TestTold: whatever ends a connection, both ends know, also if they only wait, and nothing
 // is tracked afterwards.
 func TestTold(t *testing.T) {
-	without := strings.Replace(toldPolicy, `"tcp:700"`, `"tcp:701"`, -1)
+	without := strings.Replace(strings.Replace(toldPolicy, `"tcp:700"`, `"tcp:701"`, -1), `["alice"], "dst": ["a"]`, `["bob"], "dst": ["a"]`, 1)
 	for _, x := range []struct {
 		name string
 		do   func(b *bed, alice, bob dataplane.Session)
@@ -110,11 +118,20 @@ func TestTold(t *testing.T) {
 	} {
 		for _, masquerade := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/masquerade=%v", x.name, masquerade), func(t *testing.T) {
-				b := newBed(t, toldPolicy, func(_ *Config, s *dataplane.State) { s.Gateway.Masquerade = masquerade })
+				b := newBed(t, toldPolicy, func(_ *Config, s *dataplane.State) {
+					s.Gateway.Masquerade = masquerade
+					a := service("a", 1, tcpPort(7000), wiki4)
+					a6 := a
+					a.Addrs, a6.Addrs, a6.Hosts = a.Addrs[:1], a.Addrs[1:], []netip.Addr{wiki6}
+					a.ToPort, a6.ToPort = 700, 700
+					s.Services = []dataplane.Service{a, a6}
+				})
 				alice, bob := b.signIn("alice", 3*time.Second), b.signIn("bob", time.Hour)
 				list := []waiting{
 					b.wait("to a resource", "alice", "wiki", wiki4, 700),
 					b.wait("to a resource, IPv6", "alice", "wiki", wiki6, 700),
+					b.waitBy("to a service address", "alice", "wiki", wiki4, 700, netip.AddrPortFrom(serviceAddr(1, false), 7000)),
+					b.waitBy("to a service address, IPv6", "alice", "wiki", wiki6, 700, netip.AddrPortFrom(serviceAddr(1, true), 7000)),
 					b.wait("from a resource", "wiki", "alice", alice4, 700),
 					b.wait("from a resource, IPv6", "wiki", "alice", alice6, 700),
 					b.wait("to a device", "alice", "bob", bob4, 700),

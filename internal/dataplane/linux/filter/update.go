@@ -27,7 +27,7 @@ func (f *Filter) Set(ctx context.Context, s dataplane.State) error {
 		return err
 	}
 	now := f.now()
-	return f.carryOutLocked(ctx, f.planWhole(newState(s, now), f.inForceLocked(), now), now)
+	return f.carryOutLocked(ctx, f.planWhole(newState(s, f.leader(s.Gateway), now), f.inForceLocked(), now), now)
 }
 
 // Update changes the desired state by c, in one transaction whose size depends on c
@@ -47,7 +47,7 @@ func (f *Filter) Update(ctx context.Context, c dataplane.Change) error {
 	now := f.now()
 	// An instant at which the policy's hours turn may have come just now: setting the
 	// clock for the next one takes the tick for this one away.
-	return f.carryOutLocked(ctx, f.planChange(c, f.turned(now), f.inForceLocked(), now), now)
+	return f.carryOutLocked(ctx, f.planChange(c, f.leader(f.gateway), f.turned(now), f.inForceLocked(), now), now)
 }
 
 // carryOutLocked sends a plan and kills what it cuts. In between nothing of the flows that
@@ -57,6 +57,10 @@ func (f *Filter) carryOutLocked(ctx context.Context, p plan, now time.Time) erro
 		return err
 	}
 	return f.cutLocked(p.cut, now)
+}
+
+func (f *Filter) leader(g dataplane.Gateway) leader {
+	return leader{relay: f.c.RelayTCP != 0 && f.c.RelayUDP != 0, local: f.c.Local, network: g.Network}
 }
 
 // inForceLocked is the table that is there, and what a layout begins with.
@@ -84,7 +88,7 @@ func (f *Filter) tick() {
 		return
 	}
 	now := f.now()
-	if err := f.carryOutLocked(context.Background(), f.planChange(dataplane.Change{}, true, f.inForceLocked(), now), now); err != nil {
+	if err := f.carryOutLocked(context.Background(), f.planChange(dataplane.Change{}, leader{}, true, f.inForceLocked(), now), now); err != nil {
 		f.c.Log.Warn("packet filter: at a change of the policy's hours", "why", err)
 		f.clock = time.AfterFunc(time.Second, f.tick)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"strconv"
 	"time"
+	"unique"
 
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
@@ -22,11 +23,20 @@ const (
 	typeBits        = 6  // per type in a concatenation
 )
 
+// Types of what is concatenated as one.
+func Concat(types ...uint32) (typ uint32) {
+	for _, t := range types {
+		typ = typ<<typeBits | t
+	}
+	return typ
+}
+
 // Set is a set or map of the table.
 type Set struct {
 	Name     string
 	Key      []Field
 	Data     uint32 // type of a map's values, which are 4 bytes; 0 for a set
+	Wide     uint32 // their length where they are bytes in the order of the network instead
 	GoTo     string // a map to verdicts: value n means "goto" the chain of this name and n
 	Timeout  bool
 	Interval bool
@@ -43,14 +53,23 @@ func (s Set) keyLen() (n uint32) {
 
 // Value is what an element carries.
 type Value struct {
-	Data  uint32    // of a map
-	Until time.Time // zero: for ever
+	Data  uint32                // of a map
+	Wide  unique.Handle[string] // of a wide one; elements are many, so this is small
+	Until time.Time             // zero: for ever
 }
+
+// Same tells whether two values are one.
+func (v Value) Same(o Value) bool {
+	return v.Data == o.Data && v.Wide == o.Wide && v.Until.Equal(o.Until)
+}
+
+// WideValue is the value of a wide map.
+func WideValue(b []byte) Value { return Value{Wide: unique.Make(string(b))} }
 
 func (b *Batch) AddSet(s Set, id uint32) {
 	var flags, typ uint32
 	for _, f := range s.Key {
-		typ = typ<<typeBits | f.Typ
+		typ = Concat(typ, f.Typ)
 	}
 	if s.Data != 0 || s.GoTo != "" {
 		flags |= unix.NFT_SET_MAP
@@ -76,10 +95,14 @@ func (b *Batch) AddSet(s Set, id uint32) {
 		{Type: unix.NFTA_SET_ID, Data: be32(id)},
 	}
 	if s.Data != 0 {
-		order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, 1)
+		dataOrder, n := uint32(1), uint32(4)
+		if s.Wide != 0 {
+			dataOrder, n = 2, s.Wide
+		}
+		order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, dataOrder)
 		attrs = append(attrs,
 			netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(s.Data)},
-			netlink.Attribute{Type: unix.NFTA_SET_DATA_LEN, Data: be32(4)})
+			netlink.Attribute{Type: unix.NFTA_SET_DATA_LEN, Data: be32(n)})
 	}
 	if s.GoTo != "" {
 		attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_SET_DATA_TYPE, Data: be32(unix.NFT_DATA_VERDICT)})
@@ -134,7 +157,11 @@ func (b *Batch) AddElements(s Set, elems []Element, clock func() time.Time, size
 		at := list.begin(s, e.Key)
 		if s.Data != 0 && (!s.Interval || e.Key[len(e.Key)-1:] == IntervalStart) {
 			data := list.open(unix.NFTA_SET_ELEM_DATA)
-			list.attr(unix.NFTA_DATA_VALUE, Native32(e.Value.Data))
+			if s.Wide != 0 {
+				list.attr(unix.NFTA_DATA_VALUE, []byte(e.Value.Wide.Value()))
+			} else {
+				list.attr(unix.NFTA_DATA_VALUE, Native32(e.Value.Data))
+			}
 			list.close(data)
 		}
 		if s.GoTo != "" {

@@ -58,14 +58,15 @@ type IP struct {
 	NFProto     byte
 	Len         uint32
 	ctSrc       uint32
+	ctDst       uint32
 	SrcOff      uint32
 	DstOff      uint32
 	ElementType uint32
 }
 
 var (
-	IP4 = IP{"4", unix.NFPROTO_IPV4, 4, unix.NFT_CT_SRC_IP, 12, 16, typeIPv4}
-	IP6 = IP{"6", unix.NFPROTO_IPV6, 16, unix.NFT_CT_SRC_IP6, 8, 24, typeIPv6}
+	IP4 = IP{"4", unix.NFPROTO_IPV4, 4, unix.NFT_CT_SRC_IP, unix.NFT_CT_DST_IP, 12, 16, typeIPv4}
+	IP6 = IP{"6", unix.NFPROTO_IPV6, 16, unix.NFT_CT_SRC_IP6, unix.NFT_CT_DST_IP6, 8, 24, typeIPv6}
 )
 
 func IPOf(a netip.Addr) IP {
@@ -88,6 +89,10 @@ func (f IP) CtSrcReg(reg uint32) Stmt { return CtOriginal(f.ctSrc, reg) }
 // CtDstReg loads the address to which the flow goes, however it was rewritten: that from
 // which its answers come.
 func (f IP) CtDstReg(reg uint32) Stmt { return CtReply(f.ctSrc, reg) }
+
+// CtAskedReg loads the address that the flow's first packet was sent to, before anybody
+// rewrote it.
+func (f IP) CtAskedReg(reg uint32) Stmt { return CtOriginal(f.ctDst, reg) }
 
 // After is the register behind an address that begins at reg.
 func (f IP) After(reg uint32) uint32 { return reg + f.Len/4 }

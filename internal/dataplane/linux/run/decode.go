@@ -326,14 +326,20 @@ func decodeNAT(a nft.Attributes) (Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := a.Register(unix.NFTA_NAT_REG_PROTO_MIN)
+	ported := a[unix.NFTA_NAT_REG_PROTO_MIN] != nil
+	var port uint32
+	if ported {
+		port, err = a.Register(unix.NFTA_NAT_REG_PROTO_MIN)
+	}
 	return func(m *Machine) (bool, error) {
 		p := &m.Packet
 		if p.Partial {
 			return false, unknown("it rewrites the destination")
 		}
 		p.Dst, _ = netip.AddrFromSlice(m.regs[addr : addr+nft.IPOf(p.Dst).Len])
-		p.Port = binary.BigEndian.Uint16(m.regs[port:])
+		if ported {
+			p.Port = binary.BigEndian.Uint16(m.regs[port:])
+		}
 		p.Rewritten = true
 		m.verdict = verdict{code: verdictAccept}
 		return true, nil
