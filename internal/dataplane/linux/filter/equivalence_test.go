@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,8 @@ type bench struct {
 func openFilter(t *testing.T) *Filter {
 	t.Helper()
 	needNamespaces(t)
-	f, err := Open(context.Background(), Config{Interface: "vt", AppPort: appPort, PortalPort: portalPort, Mark: markBit, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	f, err := Open(context.Background(), Config{Interface: "vt", AppPort: appPort, PortalPort: portalPort, Mark: markBit, RelayTCP: relayTCP, RelayUDP: relayUDP,
+		Local: func(a netip.Addr) bool { return a == localTarget }, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,6 +207,7 @@ func TestEquivalenceFails(t *testing.T) {
 		"everything is allowed without a code": {set: "allow_off", found: true},
 		"sessions do not end":                  {set: "session", found: true},
 		"prefixes are not found":               {set: "zone_net", found: false},
+		"resources are never found":            {set: "service", found: false},
 		"codes are never fresh":                {set: "start4_15m", found: false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,6 +39,7 @@ type real struct {
 	oracle func(s *scene, p rules.Packet, at time.Time) (allow, ours bool)
 	wait   time.Duration // for what must come through; the kernel takes none to speak of
 	n, yes int
+	asked  int // of yes, those to service addresses
 	// refused are the packets of all rounds that must never come through.
 	refused map[uint32]rules.Packet
 }
@@ -87,6 +88,9 @@ func (r *real) round(t *testing.T, s *scene, packets []rules.Packet) (x judged, 
 		sent[id], out = p, append(out, id)
 		if want {
 			in = append(in, id)
+			if s.world.IsService(p.Dst) {
+				r.asked++
+			}
 		} else {
 			r.refused[id] = p
 		}
@@ -149,8 +153,8 @@ func TestRealPackets(t *testing.T) {
 		}
 	}
 	t.Logf("%d real packets in %v, %d of them came through", r.n, time.Since(begin).Round(time.Millisecond), r.yes)
-	if r.n < 2000 || r.yes < r.n/30 {
-		t.Errorf("%d packets, %d came through: too few to show anything", r.n, r.yes)
+	if r.n < 2000 || r.yes < r.n/30 || r.asked < 100 {
+		t.Errorf("%d packets, %d came through, %d to service addresses: too few to show anything", r.n, r.yes, r.asked)
 	}
 }
 

@@ -21,6 +21,7 @@ type scene struct {
 	sessions map[string]dataplane.Session // by device
 	now      time.Time
 	gone     *rules.Subject // a device that was removed
+	services []dataplane.Service
 	serial   uint32
 }
 
@@ -41,6 +42,7 @@ func newScene(tb testing.TB, rng *rand.Rand, grants int) *scene {
 		tb.Fatal(err)
 	}
 	s.rules = rules
+	s.services = s.published(tb)
 	times := s.world.Times(rng)
 	s.now = times[rng.IntN(len(times))]
 	if s.now.Nanosecond() != 0 { // just before something changes
@@ -101,7 +103,7 @@ func (s *scene) change(rng *rand.Rand) dataplane.Change {
 		c.PutSessions = slices.DeleteFunc(c.PutSessions, func(x dataplane.Session) bool { return x.Device == d.Device })
 		c.RemoveDevices = append(c.RemoveDevices, deviceOf(d))
 	}
-	c.Rules = s.rules
+	c.Rules, c.Services = s.rules, s.moved(rng)
 	return c
 }
 
@@ -115,7 +117,7 @@ func deviceOf(s rules.Subject) dataplane.Device {
 
 // state is the scene as a plane is told it.
 func (s *scene) state() dataplane.State {
-	st := dataplane.State{Gateway: s.way().gateway, Rules: s.rules}
+	st := dataplane.State{Gateway: s.way().gateway, Rules: s.rules, Services: s.services}
 	for _, d := range s.world.Subjects {
 		st.Devices = append(st.Devices, deviceOf(d))
 		if x, ok := s.sessions[d.Device]; ok {
@@ -212,6 +214,8 @@ func (s *scene) oracle(p rules.Packet, at time.Time) (allow, ours bool) {
 		return false, true // a tunnel address is only ever answered in the tunnel
 	case w.own(p.Dst) && p.Proto == 6 && p.DstPort == webPort:
 		return true, true // the portal is everybody's
+	case s.nowhere(p.Dst):
+		return false, true
 	}
 	return s.rules.Verdict(p, at).Allow, true
 }
