@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -65,6 +66,7 @@ type Plane struct {
 	suspect atomic.Bool
 	poke    chan struct{} // wakes the watcher; capacity 1
 
+	services    *published
 	stats       statsCache
 	whereabouts whereabouts
 
@@ -80,7 +82,11 @@ type Plane struct {
 	link     *link                              // nil while there is none
 	sys      *sysctls
 	portal   *listener
-	outs     outputs // the interfaces by which the routes leave
+	relayed  *relayed
+	relays   bool           // the relay was started
+	led      []netip.Prefix // where services lead to, as outs was found for
+	moved    bool           // this host's addresses have changed since the filter was told of services
+	outs     outputs        // the interfaces by which the routes leave
 	guards   guards
 	reroute  bool              // the host's routes changed since outs was found
 	deaf     bool              // WireGuard has dropped its sessions' keys
@@ -106,32 +112,41 @@ func (o Options) New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 	if err := checkName(c.Interface); err != nil {
 		return nil, err
 	}
-	portal, err := newListener(c.Interface, c.Log)
+	portal, err := newListener(c.Interface, "the tunnel's portal", c.Log)
 	if err != nil {
 		return nil, err
 	}
+	portal.limit = true
+	relayed, err := newRelayed(c)
+	if err != nil {
+		portal.release()
+		return nil, err
+	}
+	release := func() { portal.release(); relayed.release() }
+	services := newPublished()
 	f, err := o.OpenFilter(ctx, FilterConfig{
 		Interface: c.Interface, AppPort: c.AppPort, PortalPort: portal.port, Public: c.Portal,
+		RelayTCP: relayed.tcp.port, RelayUDP: relayed.udp.port, Local: services.local,
 		Mark: Mark, OnDrift: c.OnDrift, Log: c.Log,
 	})
 	if err != nil {
-		portal.release()
+		release()
 		return nil, fmt.Errorf("opening the packet filter: %w", err)
 	}
 	wg, err := wgctrl.New()
 	if err != nil {
-		portal.release()
+		release()
 		return nil, fmt.Errorf("opening WireGuard's control interface: %w", err)
 	}
 	if _, err = os.Stat("/proc/sys/net/ipv6"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		portal.release()
+		release()
 		return nil, fmt.Errorf("looking for IPv6 in this kernel: %w", err)
 	}
 	alive, stop := context.WithCancel(context.Background())
 	return &Plane{
 		c: c, o: o, ipv6: err == nil, ctx: alive, stop: stop,
 		poke:   make(chan struct{}, 1),
-		filter: f, wg: wg, portal: portal,
+		filter: f, wg: wg, portal: portal, relayed: relayed, services: services,
 		leaving: make(map[dataplane.Key]dataplane.Device),
 		trouble: map[string]string{},
 	}, nil
@@ -205,6 +220,7 @@ func (p *Plane) Close() error {
 		}
 	}
 	note("closing the portal's listener", p.portal.release())
+	note("closing the relay's sockets", p.relayed.release())
 	if p.want == nil {
 		// Nothing was ever set: what a crashed vpnd may have left stays closed.
 		note("closing WireGuard's control interface", p.wg.Close())

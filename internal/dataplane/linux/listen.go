@@ -24,6 +24,8 @@ import (
 // of an interface that is gone, so it is made again when the interface is.
 type listener struct {
 	iface string
+	what  string // it is of, for messages
+	limit bool   // the number of connections
 	port  uint16
 	hold  int // keeps the port ours between two sockets; -1 when closed
 	log   *slog.Logger
@@ -39,7 +41,7 @@ type listener struct {
 }
 
 // newListener picks the port that the filter redirects to, and keeps it.
-func newListener(iface string, log *slog.Logger) (*listener, error) {
+func newListener(iface, what string, log *slog.Logger) (*listener, error) {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	var any unix.Sockaddr = &unix.SockaddrInet6{}
 	if errors.Is(err, unix.EAFNOSUPPORT) {
@@ -47,7 +49,7 @@ func newListener(iface string, log *slog.Logger) (*listener, error) {
 		any = &unix.SockaddrInet4{}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("picking a port for the tunnel's portal: %w", err)
+		return nil, fmt.Errorf("picking a port for %s: %w", what, err)
 	}
 	// Bound and never listening: the listener's socket may share the port with it.
 	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
@@ -59,9 +61,9 @@ func newListener(iface string, log *slog.Logger) (*listener, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("picking a port for the tunnel's portal: %w", err)
+		return nil, fmt.Errorf("picking a port for %s: %w", what, err)
 	}
-	l := &listener{iface: iface, hold: fd, log: log}
+	l := &listener{iface: iface, what: what, hold: fd, log: log}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet6:
 		l.port = uint16(sa.Port)
@@ -75,7 +77,7 @@ func (l *listener) open() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.used {
-		return errors.New("the tunnel's portal is being listened on already")
+		return fmt.Errorf("%s is being listened on already", l.what)
 	}
 	l.used, l.index = true, 0
 	l.conns, l.closed = make(chan net.Conn), make(chan struct{})
@@ -94,23 +96,32 @@ func (l *listener) bind(index int, g dataplane.Gateway) error {
 		l.cur.Close()
 		l.cur = nil
 	}
+	lc := boundTo(l.iface)
+	cur, err := lc.Listen(context.Background(), "tcp", ":"+strconv.Itoa(int(l.port)))
+	if err != nil {
+		return fmt.Errorf("listening for %s on %s: %w", l.what, l.iface, err)
+	}
+	if l.limit {
+		cur = accept.Limit(cur, accept.Limits{Name: "portal inside the tunnel"}, l.log)
+	}
+	l.cur, l.index = cur, index
+	go l.serve(l.cur, l.conns, l.closed)
+	return nil
+}
+
+// boundTo makes sockets that get what comes in by one interface alone.
+func boundTo(iface string) net.ListenConfig {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		if err2 := c.Control(func(fd uintptr) {
-			err = unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, l.iface)
+			err = unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, iface)
 		}); err2 != nil {
 			return err2
 		}
 		return err
 	}}
 	lc.SetMultipathTCP(false)
-	cur, err := lc.Listen(context.Background(), "tcp", ":"+strconv.Itoa(int(l.port)))
-	if err != nil {
-		return fmt.Errorf("listening for the portal on %s: %w", l.iface, err)
-	}
-	l.cur, l.index = accept.Limit(cur, accept.Limits{Name: "portal inside the tunnel"}, l.log), index
-	go l.serve(l.cur, l.conns, l.closed)
-	return nil
+	return lc
 }
 
 func (l *listener) serve(cur net.Listener, conns chan<- net.Conn, closed <-chan struct{}) {
@@ -118,7 +129,7 @@ func (l *listener) serve(cur net.Listener, conns chan<- net.Conn, closed <-chan 
 		c, err := cur.Accept()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				l.log.Warn("accepting on the tunnel's portal", "why", err)
+				l.log.Warn("accepting", "what", l.what, "why", err)
 			}
 			return
 		}

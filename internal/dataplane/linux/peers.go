@@ -17,10 +17,12 @@ import (
 type desired struct {
 	gateway dataplane.Gateway
 	devices map[dataplane.Key]dataplane.Device
+	// services are kept for the packet filter: this host's addresses may change.
+	services []dataplane.Service
 }
 
 func newDesired(s dataplane.State) *desired {
-	d := &desired{gateway: s.Gateway, devices: make(map[dataplane.Key]dataplane.Device, len(s.Devices))}
+	d := &desired{gateway: s.Gateway, services: s.Services, devices: make(map[dataplane.Key]dataplane.Device, len(s.Devices))}
 	d.gateway.PrivateKey = clamped(s.Gateway.PrivateKey)
 	own := dataplane.Key(wgtypes.Key(s.Gateway.PrivateKey).PublicKey())
 	for _, dev := range s.Devices {

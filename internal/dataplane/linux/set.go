@@ -37,6 +37,7 @@ func (p *Plane) Set(ctx context.Context, s dataplane.State) error {
 	}
 	p.makeRoomLocked(s.Devices) // what is to be removed is found and removed below
 	p.want = want
+	p.services.set(s)
 	p.reroute = true
 	closed := false
 	_, err := p.settle(func() error {
@@ -88,13 +89,21 @@ func (p *Plane) firstLocked(g dataplane.Gateway) error {
 // returns what it found otherwise.
 func (p *Plane) settle(filter func() error, device *wgtypes.Device) ([]dataplane.Drift, error) {
 	var drift []dataplane.Drift
+	if p.services.any() {
+		moved, err := p.services.look()
+		if err != nil {
+			return nil, err
+		}
+		p.moved, p.reroute = p.moved || moved, p.reroute || moved
+	}
 	rerouted := p.reroute
 	if p.reroute {
 		routes, err := readRoutes()
 		if err != nil {
 			return nil, err
 		}
-		p.outs = findOutputs(p.want.gateway.Routes, routes, p.c.Interface)
+		p.led = p.services.targets()
+		p.outs = findOutputs(slices.Concat(p.want.gateway.Routes, p.led), routes, p.c.Interface)
 		if err := p.refit(); err != nil {
 			return nil, err
 		}
@@ -120,10 +129,16 @@ func (p *Plane) settle(filter func() error, device *wgtypes.Device) ([]dataplane
 			drift = append(drift, diff.drift...)
 		}
 	}
+	if filter == nil && p.moved && len(p.want.services) > 0 {
+		filter = func() error {
+			return p.filter.Update(context.Background(), dataplane.Change{Services: p.want.services})
+		}
+	}
 	if filter != nil {
 		if err := filter(); err != nil {
 			return drift, fmt.Errorf("setting the packet filter: %w", err)
 		}
+		p.moved = false
 	}
 	d, err = p.openLink(fresh, fresh || rerouted)
 	drift = append(drift, d...)
@@ -261,7 +276,10 @@ func (p *Plane) openLink(fresh, rerouted bool) ([]dataplane.Drift, error) {
 	if fresh {
 		drift = nil
 	}
-	return drift, p.portal.bind(p.link.index, p.want.gateway)
+	if err := p.portal.bind(p.link.index, p.want.gateway); err != nil {
+		return drift, err
+	}
+	return drift, p.bindRelay()
 }
 
 // configure changes peers.

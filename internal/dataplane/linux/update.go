@@ -25,7 +25,7 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 	before := p.want.named(c)
 	gone, shrink, put, moved := p.want.apply(c)
 	closing := dataplane.Change{RemoveDevices: append(moved, c.RemoveDevices...), EndSessions: c.EndSessions}
-	opening := dataplane.Change{PutDevices: c.PutDevices, PutSessions: c.PutSessions, Rules: c.Rules}
+	opening := dataplane.Change{PutDevices: c.PutDevices, PutSessions: c.PutSessions, Rules: c.Rules, Services: c.Services}
 	if len(closing.RemoveDevices)+len(closing.EndSessions) > 0 {
 		if err := p.filter.Update(ctx, closing); err != nil {
 			p.want.restore(before) // no peer has been changed
@@ -47,12 +47,39 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 			return errors.Join(err, err2)
 		}
 	}
-	if len(opening.PutDevices)+len(opening.PutSessions) > 0 || opening.Rules != nil {
+	p.services.change(c)
+	if c.Services != nil {
+		if err := p.beforeServices(c.Services); err != nil {
+			return err
+		}
+	}
+	if len(opening.PutDevices)+len(opening.PutSessions) > 0 || opening.Rules != nil || opening.Services != nil {
 		if err := p.filter.Update(ctx, opening); err != nil {
 			return fmt.Errorf("opening in the packet filter: %w", err)
 		}
 	}
 	return nil
+}
+
+// beforeServices makes ready what services need before the packet filter leads to them: the
+// relay, and forwarding to where they lead.
+func (p *Plane) beforeServices(list []dataplane.Service) error {
+	p.want.services = list
+	moved, err := p.services.look()
+	if err != nil {
+		return err
+	}
+	p.moved = p.moved || moved
+	if err := p.bindRelay(); err != nil {
+		return err
+	}
+	if slices.Equal(p.services.targets(), p.led) {
+		return nil
+	}
+	p.reroute = true
+	drift, err := p.settle(nil, nil)
+	go p.report(drift)
+	return err
 }
 
 // named are the devices that c names as d has them; nil where there is none.

@@ -166,6 +166,9 @@ func (b *builder) hooks() {
 	// The gateway's tunnel addresses answer in the tunnel only, also to the host itself. A
 	// socket that is bound to the tunnel's interface does not see to that: the kernel takes
 	// what the host sends to its own address for having come in by that address's interface.
+	if b.services { // the relay calls some targets of this host from these addresses
+		b.rule("output", nft.OIF(expr.CmpOpEq, "lo"), nft.One(nft.Ct(expr.CtKeyDIRECTION, nft.R0), nft.Cmp(expr.CmpOpEq, nft.R0, []byte{1})), nft.One(nft.Accept()))
+	}
 	for _, f := range b.families() {
 		for _, a := range b.addrs(f) {
 			b.rule("output", nft.OIF(expr.CmpOpEq, "lo"), f.IsProto(), f.In(f.LoadDst, host(a), false), nft.L4Proto(unix.IPPROTO_TCP), nft.One(nft.RejectReset()))
