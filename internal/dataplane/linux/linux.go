@@ -126,7 +126,7 @@ func (o Options) New(ctx context.Context, c dataplane.Config) (*Plane, error) {
 	services := newPublished()
 	f, err := o.OpenFilter(ctx, FilterConfig{
 		Interface: c.Interface, AppPort: c.AppPort, PortalPort: portal.port, Public: c.Portal,
-		RelayTCP: relayed.tcp.port, RelayUDP: relayed.udp.port, Local: services.local,
+		RelayTCP: relayed.tcp.port, RelayUDP: relayed.udp.port, RelayCut: relayed.udp.cut, Local: services.local,
 		Mark: Mark, OnDrift: c.OnDrift, Log: c.Log,
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/ti-mo/conntrack"
@@ -54,6 +55,7 @@ func (p *Plane) startRelay(ctx context.Context) error {
 		find := &lookup{port: p.relayed.udp.port, gateway: p.dialer().Gateway}
 		defer find.close()
 		udp := &relay.UDP{Conn: c, Find: find.askedFor, Open: p.open("udp", language.ProtoUDP), Most: relayMost}
+		p.relayed.udp.flows.Store(udp)
 		_ = udp.Serve(ctx)
 	}
 	return nil
@@ -84,6 +86,7 @@ type datagrams struct {
 	port  uint16
 	hold  int // keeps the port ours; -1 when closed
 	serve func(*net.UDPConn)
+	flows atomic.Pointer[relay.UDP] // of the socket
 
 	mu    sync.Mutex
 	cur   *net.UDPConn
@@ -145,6 +148,13 @@ func (d *datagrams) bind(index int) error {
 	d.cur, d.index = c.(*net.UDPConn), index
 	go d.serve(d.cur)
 	return nil
+}
+
+// cut ends the flow of a client.
+func (d *datagrams) cut(client netip.AddrPort) {
+	if u := d.flows.Load(); u != nil {
+		u.Cut(client)
+	}
 }
 
 func (d *datagrams) release() error {

@@ -175,7 +175,9 @@ func TestServices(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	at := func(name string, v int) (netip.Addr, uint16) { return services[name].Addrs[v], services[name].Ports[0].First }
+	at := func(name string, v int) (netip.Addr, uint16) {
+		return services[name].Addrs[v], services[name].Ports[0].First
+	}
 	want := func(name string, v int, server, client string) net.Conn {
 		t.Helper()
 		a, port := at(name, v)
@@ -363,8 +365,14 @@ func TestServicesUDP(t *testing.T) {
 		return err == nil
 	}
 	eventually(t, "an answer by the new interface", answered)
+	if out := run(t, "ss -Hun dst 127.0.0.1:3003"); out == "" {
+		t.Error("ss does not see the flow to the target")
+	}
 	if err := p.Update(t.Context(), dataplane.Change{EndSessions: []dataplane.Session{in}}); err != nil {
 		t.Fatal(err)
+	}
+	if out := run(t, "ss -Hun dst 127.0.0.1:3003"); out != "" {
+		t.Errorf("flows to the target after the end: %s", out)
 	}
 	for answered() { // what was under way
 	}

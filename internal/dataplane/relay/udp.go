@@ -103,6 +103,16 @@ func (u *UDP) flow(ctx context.Context, client netip.AddrPort, now time.Time) *u
 	return f
 }
 
+// Cut ends the flow of a client, as the socket sees it: the kernel has cut it.
+func (u *UDP) Cut(client netip.AddrPort) {
+	u.mu.Lock()
+	f := u.flows[client]
+	u.mu.Unlock()
+	if f != nil {
+		u.end(client, f)
+	}
+}
+
 func (u *UDP) room(client netip.AddrPort) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -28,6 +28,9 @@ type Config struct {
 	// RelayTCP and RelayUDP are where the relay of services really listens, bound to
 	// Interface; 0: there is none.
 	RelayTCP, RelayUDP uint16
+	// RelayCut is called for each flow of datagrams to the relay that is cut, by its client as
+	// the relay sees it; nil: nobody is told.
+	RelayCut func(client netip.AddrPort)
 	// Local tells whether an address is one of this host's own, which the kernel's
 	// translation does not lead to.
 	Local func(netip.Addr) bool

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
+	"golang.org/x/sys/unix"
 
 	"vpnd/internal/dataplane"
 )
@@ -93,8 +94,19 @@ func (f *Filter) cutLocked(c cut, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("ending flows that are no longer allowed: %w", err)
 	}
+	f.cutRelayed(entries)
 	f.uncut, f.told = cut{}, told
 	return nil
+}
+
+// cutRelayed tells the relay of the flows of datagrams to it: no socket is of one of them.
+func (f *Filter) cutRelayed(entries []conntrack.Flow) {
+	for _, x := range entries {
+		t := x.TupleReply
+		if f.c.RelayCut != nil && t.Proto.Protocol == unix.IPPROTO_UDP && t.Proto.SourcePort == f.c.RelayUDP && slices.Contains(f.gateway.Addrs, t.IP.SourceAddress.Unmap()) {
+			f.c.RelayCut(netip.AddrPortFrom(t.IP.DestinationAddress.Unmap(), t.Proto.DestinationPort))
+		}
+	}
 }
 
 func dialConntrack() (*conntrack.Conn, error) {

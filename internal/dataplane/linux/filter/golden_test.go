@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vpnd/acl/language"
 	"vpnd/acl/rules"
 	"vpnd/internal/dataplane"
 )
@@ -22,10 +23,20 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBed(t, "{}", func(_ *Config, s *dataplane.State) { s.Gateway.Masquerade = true })
+	b := newBed(t, "{}", func(c *Config, s *dataplane.State) {
+		s.Gateway.Masquerade = true
+		c.RelayTCP, c.RelayUDP = relayTCP, relayUDP
+	})
 	b.users["phone"] = rules.Subject{Device: "alice/phone", User: "alice", Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.4")}}
 	b.state.Devices = append(b.state.Devices, b.device("phone"))
 	b.state.Rules = b.compile(string(text))
+	files := service("files", 1, []language.Span{{Proto: 6, First: 445, Last: 445}, {Proto: 17, First: 137, Last: 138}}, netip.MustParseAddr("192.168.50.8"))
+	pg := service("pg", 2, tcpPort(5433), netip.MustParseAddr("192.168.50.7"))
+	pg.ToPort = 5432
+	pg6 := pg
+	pg.Addrs, pg6.Addrs, pg6.Hosts = pg.Addrs[:1], pg.Addrs[1:], []netip.Addr{netip.MustParseAddr("fd50::7")}
+	wiki := service("wiki", 3, tcpPort(80), netip.MustParseAddr("127.0.0.1"))
+	b.state.Services = []dataplane.Service{files, pg, pg6, wiki}
 	now := time.Now()
 	b.state.Sessions = []dataplane.Session{{Device: "alice", Addrs: b.users["alice"].Addrs, Until: now.Add(11 * time.Hour), Codes: []dataplane.Code{
 		{Serial: 0x101, At: now.Add(-time.Hour)}, {Serial: 0x102, At: now.Add(-time.Minute)}}}}

@@ -57,14 +57,14 @@ func (b *builder) publish(f nft.IP) {
 	}
 	name, published := "service"+f.Suffix, "published"+f.Suffix
 	b.chain(published, name)
-	b.rule(published, nft.One(f.LoadSrc(nft.R0), b.lookup(sessionSet(f), nft.R0), b.goTo(name)))
+	b.rule(published, f.IsProto(), nft.One(f.LoadSrc(nft.R0), b.lookup(sessionSet(f), nft.R0), b.goTo(name)))
 	b.rule(published, nft.L4Proto(unix.IPPROTO_TCP), dport(80), nft.One(b.goTo("captive_web"+f.Suffix)))
 	b.rule(published, nft.One(b.goTo(name)))
 
 	dnat := expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.NFProto), RegAddrMin: nft.R0}
-	b.rule(name, nft.One(f.LoadDst(nft.R0), b.lookupMap(serviceSet(f), nft.R0, nft.R0), nft.Encode(&dnat)))
+	b.rule(name, f.IsProto(), nft.One(f.LoadDst(nft.R0), b.lookupMap(serviceSet(f), nft.R0, nft.R0), nft.Encode(&dnat)))
 	dnat.RegProtoMin, dnat.Specified = f.After(nft.R0), true
-	b.rule(name, nft.One(f.LoadDst(nft.R0), nft.Meta(expr.MetaKeyL4PROTO, f.After(nft.R0)),
+	b.rule(name, f.IsProto(), nft.One(f.LoadDst(nft.R0), nft.Meta(expr.MetaKeyL4PROTO, f.After(nft.R0)),
 		nft.Payload(expr.PayloadBaseTransportHeader, 2, 2, f.After(nft.R0)+1),
 		b.lookupMap(servicePortSet(f), nft.R0, nft.R0), nft.Encode(&dnat)))
 	as := b.addrs(f)
@@ -73,7 +73,7 @@ func (b *builder) publish(f nft.IP) {
 		port  uint16
 	}{{unix.IPPROTO_TCP, b.relayTCP}, {unix.IPPROTO_UDP, b.relayUDP}} {
 		if to.port != 0 && len(as) > 0 {
-			b.rule(name, nft.L4Proto(to.proto), nft.One(f.LoadDst(nft.R0), b.lookup(relayedSet(f), nft.R0)), b.toGateway(f, as[0], to.port))
+			b.rule(name, f.IsProto(), nft.L4Proto(to.proto), nft.One(f.LoadDst(nft.R0), b.lookup(relayedSet(f), nft.R0)), b.toGateway(f, as[0], to.port))
 		}
 	}
 }
@@ -83,7 +83,7 @@ func (b *builder) publish(f nft.IP) {
 func (b *builder) toPublished(chain string, f nft.IP, to string, match ...[]nft.Stmt) {
 	if b.services {
 		for _, u := range b.uppers(f) {
-			b.rule(chain, nft.Join(match...), f.In(f.LoadDst, u, false), nft.One(b.goTo(to)))
+			b.rule(chain, nft.Join(match...), f.IsProto(), f.In(f.LoadDst, u, false), nft.One(b.goTo(to)))
 		}
 	}
 }
@@ -91,7 +91,7 @@ func (b *builder) toPublished(chain string, f nft.IP, to string, match ...[]nft.
 // neverUpper refuses packets that no translation has led away from a service address.
 func (b *builder) neverUpper(chain string, f nft.IP, end ...nft.Stmt) {
 	for _, u := range b.uppers(f) {
-		b.rule(chain, f.In(f.LoadDst, u, false), end)
+		b.rule(chain, f.IsProto(), f.In(f.LoadDst, u, false), end)
 	}
 }
 

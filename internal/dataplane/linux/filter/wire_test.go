@@ -19,7 +19,7 @@ import (
 // put in, and what comes out is seen whole. What is addressed to the gateway itself is
 // seen by raw sockets, which the kernel serves behind the input hook.
 type wire struct {
-	t               *testing.T
+	t               testing.TB
 	tunnel, outside int // of the TUN devices
 	raw             []rawSocket
 	send4, send6    int             // for what the gateway itself sends
@@ -36,7 +36,7 @@ type rawSocket struct {
 	is4   bool
 }
 
-func newWire(t *testing.T, w way) *wire {
+func newWire(t testing.TB, w way) *wire {
 	t.Helper()
 	needNamespaces(t)
 	x := &wire{t: t, toPortal: make(map[uint32]bool), arrived: make(map[uint32]bool), next: 1 << 20}
