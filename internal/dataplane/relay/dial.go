@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	proxyproto "github.com/pires/go-proxyproto"
 	"golang.org/x/sys/unix"
@@ -46,8 +47,8 @@ type Dialer struct {
 	Here func(netip.Addr) bool
 	// Tunnel tells whether an address lies in the tunnel's network.
 	Tunnel func(netip.Addr) bool
-	// Gateway is the address to dial from where a service says so, in the family of the target;
-	// invalid: as routing chooses.
+	// Gateway is the address to dial from where a service on this host says so, in the family of
+	// the target; invalid: there is none.
 	Gateway func(to netip.Addr) netip.Addr
 }
 
@@ -58,7 +59,7 @@ func (d *Dialer) Dial(ctx context.Context, network string, s *dataplane.Service,
 	if err != nil {
 		return nil, fmt.Errorf("calling the resource %q: %w", s.Name, err)
 	}
-	if s.ProxyV2 {
+	if s.ProxyV2 && network == "tcp" {
 		if err := introduce(conn, c); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("telling the resource %q who calls: %w", s.Name, err)
@@ -67,20 +68,24 @@ func (d *Dialer) Dial(ctx context.Context, network string, s *dataplane.Service,
 	return conn, nil
 }
 
+// addressTime bounds how long one address of several is waited for: two SYNs.
+const addressTime = 2 * time.Second
+
 func (d *Dialer) dial(ctx context.Context, network string, s *dataplane.Service, c Caller) (net.Conn, error) {
 	if s.Path != "" {
-		return d.unix(ctx, s.Path)
+		file, err := d.socket(network, s.Path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		return (&net.Dialer{}).DialContext(ctx, "unix", held(file))
 	}
 	if len(s.Hosts) == 0 {
 		return nil, ErrUnknown
 	}
-	port := c.Service.Port()
-	if s.ToPort != 0 {
-		port = s.ToPort
-	}
 	var errs []error
-	for _, a := range s.Hosts {
-		conn, err := d.host(ctx, network, netip.AddrPortFrom(a.Unmap(), port), s.FromGateway, c)
+	for i, a := range s.Hosts {
+		conn, err := d.host(ctx, network, a, s, c, i == len(s.Hosts)-1)
 		if err == nil {
 			return conn, nil
 		}
@@ -92,40 +97,95 @@ func (d *Dialer) dial(ctx context.Context, network string, s *dataplane.Service,
 	return nil, errors.Join(errs...)
 }
 
-// host calls an address and port.
-func (d *Dialer) host(ctx context.Context, network string, to netip.AddrPort, fromGateway bool, c Caller) (net.Conn, error) {
+// host calls one address of a service. Those that are not the last leave time for the others.
+func (d *Dialer) host(ctx context.Context, network string, a netip.Addr, s *dataplane.Service, c Caller, last bool) (net.Conn, error) {
+	to := target(a, s, c)
+	from, err := d.source(network, to, s, c)
+	if err != nil {
+		return nil, err
+	}
+	if !last {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, addressTime)
+		defer cancel()
+	}
+	dialer := net.Dialer{Control: noBroadcast}
+	switch {
+	case from.IsValid() && network == "udp":
+		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	case from.IsValid():
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
+	return dialer.DialContext(ctx, network, to.String())
+}
+
+// target is where a service's flow leads at one of its addresses.
+func target(a netip.Addr, s *dataplane.Service, c Caller) netip.AddrPort {
+	port := c.Service.Port()
+	if s.ToPort != 0 {
+		port = s.ToPort
+	}
+	return netip.AddrPortFrom(a.Unmap(), port)
+}
+
+// May tells whether the target of a service would be called for a caller: the error is Dial's
+// where it is not. It calls nobody.
+func (d *Dialer) May(network string, s *dataplane.Service, c Caller) error {
+	if s.Path != "" {
+		file, err := d.socket(network, s.Path)
+		if err == nil {
+			file.Close()
+		}
+		return err
+	}
+	if len(s.Hosts) == 0 {
+		return ErrUnknown
+	}
+	var errs []error
+	for _, a := range s.Hosts {
+		_, err := d.source(network, target(a, s, c), s, c)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// source judges an address and port, and says from where it is called; not valid: as routing
+// chooses.
+func (d *Dialer) source(network string, to netip.AddrPort, s *dataplane.Service, c Caller) (netip.Addr, error) {
 	a := to.Addr()
 	switch {
 	case !a.IsValid(), a.Zone() != "", a.IsUnspecified(), a.IsMulticast(), a.IsLinkLocalUnicast(), a == netip.IPv6Loopback(),
 		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return nil, fmt.Errorf("%v: %w", a, ErrUndialable)
+		return netip.Addr{}, fmt.Errorf("%v: %w", a, ErrUndialable)
 	case d.Tunnel(a):
-		return nil, fmt.Errorf("%v is in the tunnel: %w", a, ErrUndialable)
+		return netip.Addr{}, fmt.Errorf("%v is in the tunnel: %w", a, ErrUndialable)
 	case d.Own(network, to):
-		return nil, fmt.Errorf("%v is the gateway's own: %w", to, ErrUndialable)
+		return netip.Addr{}, fmt.Errorf("%v is the gateway's own: %w", to, ErrUndialable)
+	case !a.IsLoopback() && !d.Here(a):
+		return netip.Addr{}, nil
+	case d.Local == nil:
+		return netip.Addr{}, fmt.Errorf("%v is on this host: %w", to, ErrUndialable)
 	}
-	dialer := net.Dialer{Control: noBroadcast}
-	if a.IsLoopback() || d.Here(a) {
-		if d.Local == nil {
-			return nil, fmt.Errorf("%v is on this host: %w", to, ErrUndialable)
-		}
-		if err := d.Local(network, to, ""); err != nil {
-			return nil, err
-		}
-		from := Stand(c.Addr4)
-		if fromGateway || a.Is6() {
-			from = d.Gateway(a)
-		}
-		switch {
-		case from.IsValid() && network == "udp":
-			dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
-		case from.IsValid():
-			dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
-		case a.IsLoopback(): // never as the host itself
-			return nil, fmt.Errorf("%v: nothing stands for this device there: %w", to, ErrUndialable)
-		}
+	if err := d.Local(network, to, ""); err != nil {
+		return netip.Addr{}, err
 	}
-	return dialer.DialContext(ctx, network, to.String())
+	// Never as the host itself: what listens there may trust it.
+	from, why := netip.Addr{}, "the device has no IPv4 address, and no other stands for it there"
+	switch {
+	case s.FromGateway:
+		from, why = d.Gateway(a), "the gateway has no address to call it from"
+	case a.Is4():
+		from = Stand(c.Addr4)
+	default:
+		why = `no IPv6 address stands for a device there: write its IPv4 address, or "from": "gateway"`
+	}
+	if !from.IsValid() {
+		return from, fmt.Errorf("%v is on this host, and %s: %w", to, why, ErrUndialable)
+	}
+	return from, nil
 }
 
 // noBroadcast undoes what Go switches on for UDP: a subnet's broadcast address is known to the
@@ -136,9 +196,13 @@ func noBroadcast(_, _ string, c syscall.RawConn) error {
 	return errors.Join(err, cerr)
 }
 
-// unix calls a socket by the file that Local has looked at, whatever the path leads to by then.
-func (d *Dialer) unix(ctx context.Context, path string) (net.Conn, error) {
-	if d.Local == nil {
+// socket opens the file of a unix socket and asks Local about it, so that what is called is what
+// Local has looked at, whatever the path leads to by then.
+func (d *Dialer) socket(network, path string) (*os.File, error) {
+	switch {
+	case network != "tcp":
+		return nil, fmt.Errorf("%s is called by TCP alone: %w", path, ErrUndialable)
+	case d.Local == nil:
 		return nil, fmt.Errorf("%s is on this host: %w", path, ErrUndialable)
 	}
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -148,22 +212,23 @@ func (d *Dialer) unix(ctx context.Context, path string) (net.Conn, error) {
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	defer unix.Close(fd)
-	held := fmt.Sprintf("/proc/self/fd/%d", fd)
-	at, err := os.Readlink(held)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	file := os.NewFile(uintptr(fd), path)
+	at, err := os.Readlink(held(file))
+	if err == nil {
+		err = d.Local("unix", netip.AddrPort{}, at)
 	}
-	if err := d.Local("unix", netip.AddrPort{}, at); err != nil {
+	if err == nil && at != path {
+		err = d.Local("unix", netip.AddrPort{}, path)
+	}
+	if err != nil {
+		file.Close()
 		return nil, err
 	}
-	if at != path {
-		if err := d.Local("unix", netip.AddrPort{}, path); err != nil {
-			return nil, err
-		}
-	}
-	return (&net.Dialer{}).DialContext(ctx, "unix", held)
+	return file, nil
 }
+
+// held is the path that leads to an open file.
+func held(file *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", file.Fd()) }
 
 // Stand is the address of 127.0.0.0/8 that stands for a device on the gateway's own host:
 // 127.77.0.2 for 10.77.0.2. It is never one of 127.0.0.0/24, which is the host's own in what
