@@ -12,10 +12,7 @@ import (
 
 // differenceLocked is the change from what is to s.
 func (p *Plane) differenceLocked(s dataplane.State) dataplane.Change {
-	c := dataplane.Change{Services: s.Services}
-	if c.Services == nil {
-		c.Services = []dataplane.Service{}
-	}
+	c := dataplane.Change{Services: append([]dataplane.Service{}, s.Services...)} // none is not nil
 	if s.Rules != p.rules.Load() {
 		c.Rules = s.Rules
 	}
@@ -98,8 +95,11 @@ func (p *Plane) applyLocked(c dataplane.Change) error {
 			}
 		}
 	}
+	var services map[netip.Addr]*dataplane.Service
+	var gone bool
 	if c.Services != nil {
-		p.publish(c.Services)
+		services = byAddress(c.Services)
+		gone = p.withdraw(services)
 	}
 	if c.Rules != nil {
 		p.rules.Store(c.Rules)
@@ -107,7 +107,10 @@ func (p *Plane) applyLocked(c dataplane.Change) error {
 	for _, d := range c.RemoveDevices {
 		p.devices.leave(d)
 	}
-	p.settle(touched, c.Rules != nil)
+	p.settle(touched, c.Rules != nil || gone)
+	if services != nil {
+		p.services.Store(&services)
+	}
 	if err := p.leaveLocked(c.RemoveDevices, c.PutDevices); err != nil {
 		errs = append(errs, err)
 	}

@@ -38,13 +38,7 @@ var (
 // undialable says why the host must not dial a: it would mean the host itself, everyone,
 // or the tunnel.
 func (p *Plane) undialable(a netip.Addr) error {
-	for a.Is6() {
-		inner, ok := embedded(a)
-		if !ok {
-			break
-		}
-		a = inner
-	}
+	a = innermost(a)
 	switch {
 	case !a.IsValid(), a.Zone() != "", a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(),
 		a.IsLinkLocalUnicast(), a.IsInterfaceLocalMulticast(),
@@ -54,6 +48,18 @@ func (p *Plane) undialable(a netip.Addr) error {
 		return fmt.Errorf("%v is in the tunnel: %w", a, errUndialable)
 	}
 	return nil
+}
+
+// innermost is the address that a carries, or a.
+func innermost(a netip.Addr) netip.Addr {
+	for a.Is6() {
+		inner, ok := embedded(a)
+		if !ok {
+			break
+		}
+		a = inner
+	}
+	return a
 }
 
 // embedded returns the IPv4 address that a carries by a well-known rule.

@@ -20,6 +20,9 @@ type bench struct {
 	p      *Plane
 	oracle func(r *rules.Ruleset, p rules.Packet, now time.Time) bool
 	n, yes int
+	w      *acltest.World
+	// services counts the flows to service addresses that were let in.
+	services int
 }
 
 func newBench(t *testing.T) *bench {
@@ -37,6 +40,7 @@ func (b *bench) load(w *acltest.World) error {
 	if err != nil {
 		return err
 	}
+	b.w = w
 	b.p.near.Store(&dataplane.Gateway{Addrs: w.Options.Gateway, Network: w.Options.Network})
 	b.p.devices.mu.Lock()
 	b.p.devices.byAddr = make(map[netip.Addr]*peer)
@@ -46,9 +50,15 @@ func (b *bench) load(w *acltest.World) error {
 	}
 	var services []dataplane.Service
 	for name, addrs := range w.Options.Services {
-		services = append(services, dataplane.Service{Name: name, Addrs: addrs})
+		r := rules.Policy().Resource(name)
+		s := dataplane.Service{Name: name, Addrs: addrs, Ports: r.Ports, Hosts: []netip.Addr{r.To.Addr}}
+		if !r.To.Addr.IsValid() {
+			s.Hosts[0] = netip.MustParseAddr("192.0.2.77")
+		}
+		services = append(services, s)
 	}
-	b.p.publish(services)
+	found := byAddress(services)
+	b.p.services.Store(&found)
 	b.p.rules.Store(rules)
 	b.p.gen.Add(1)
 	return nil
@@ -108,6 +118,12 @@ func (b *bench) got(t *testing.T, x rules.Packet, now time.Time) (does, says boo
 		return a != drop && a != refuse, says
 	}
 	b.p.cut(f)
+	if b.w.IsService(x.Dst) && f.kind != kindPortal {
+		b.services++
+		if s := b.p.called(f); f.kind != kindService || s == nil || !slices.Contains(b.w.Options.Services[f.service], x.Dst) {
+			t.Errorf("a flow to %v is of kind %d, to %q", x.Dst, f.kind, f.service)
+		}
+	}
 	caught := f.kind == kindPortal && !(slices.Contains(b.p.near.Load().Addrs, x.Dst) && x.DstPort == portalPort)
 	return !caught, says
 }
@@ -198,8 +214,8 @@ func TestEquivalence(t *testing.T) {
 			t.Fatal(report)
 		}
 	}
-	t.Logf("%d verdicts in %v, %d of them allow", b.n, time.Since(begin).Round(time.Millisecond), b.yes)
-	if b.n < 100_000 || b.yes < b.n/30 {
+	t.Logf("%d verdicts in %v, %d of them allow, %d at service addresses", b.n, time.Since(begin).Round(time.Millisecond), b.yes, b.services)
+	if b.n < 100_000 || b.yes < b.n/30 || b.services < 500 {
 		t.Errorf("%d verdicts, %d of them allow: too few to show anything", b.n, b.yes)
 	}
 }

@@ -99,6 +99,7 @@ func (p *Plane) candidate(pk *packet, src *peer, now time.Time) *flow {
 	s := src.session.Load()
 	captive := pk.proto == protoTCP && s.open(now) == opening{}
 	var own bool // the gateway's own address
+	service := p.service(pk.dst)
 	switch {
 	case slices.Contains(gw.Addrs, pk.dst):
 		own = true
@@ -112,8 +113,8 @@ func (p *Plane) candidate(pk *packet, src *peer, now time.Time) *flow {
 		default:
 			return nil
 		}
-	case p.service(pk.dst) != nil:
-		f.kind = kindService
+	case service != nil:
+		f.kind, f.service = kindService, service.Name
 	case within(gw.Network, pk.dst):
 		f.kind = kindPeer
 		f.dst = p.devices.get(pk.dst)
@@ -136,9 +137,6 @@ func (p *Plane) candidate(pk *packet, src *peer, now time.Time) *flow {
 // admits says whether the flow f, not yet in the table, may begin.
 func (p *Plane) admits(f *flow, now time.Time) bool {
 	if f.kind == kindPeer && f.dst == nil {
-		return false
-	}
-	if f.kind == kindService && f.key.proto != protoTCP && f.key.proto != protoUDP {
 		return false
 	}
 	if f.kind == kindResource {

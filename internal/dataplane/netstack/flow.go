@@ -30,6 +30,7 @@ type flow struct {
 	src, dst *peer   // the devices at the ends; dst only for kindPeer
 	srcOpen  opening // their sign-ins at the beginning
 	dstOpen  opening
+	service  string // kindService: the resource's name
 
 	// What was judged last: the plane's generation then, and until when it holds (Unix
 	// nanoseconds). While both stand a packet needs no verdict of its own.
@@ -112,7 +113,9 @@ func (p *Plane) judge(f *flow, now time.Time) (rules.Verdict, bool) {
 		pk.DstSession = f.dst.session.Load().worth(f.dstOpen, now)
 	}
 	ruleset := p.rules.Load()
-	if ruleset == nil {
+	// The services last: an address that has become another's is nobody's until the policy
+	// is the new one.
+	if ruleset == nil || f.kind == kindService && p.called(f) == nil {
 		return rules.Verdict{}, false
 	}
 	v := ruleset.Verdict(pk, now)

@@ -268,6 +268,8 @@ func TestNewFlowIsNotStale(t *testing.T) {
 // offlineClock is offline without goroutines or a stack, for synctest's bubble.
 func offlineClock(t testing.TB, policy string, devices ...dataplane.Device) *Plane {
 	p := &Plane{byKey: make(map[dataplane.Key]*peer), leaving: make(map[dataplane.Key]dataplane.Device)}
+	p.services.Store(&map[netip.Addr]*dataplane.Service{})
+	p.dialer = p.newDialer()
 	p.link = newLink(p)
 	p.gen.Store(1)
 	p.devices.byAddr = make(map[netip.Addr]*peer)

@@ -46,6 +46,13 @@ func (p *Plane) permits(f dataplane.Flow, now time.Time) bool {
 	switch begun.kind {
 	case kindPortal:
 		return f.DstPort == portalPort && slices.Contains(p.near.Load().Addrs, f.Dst)
+	case kindService:
+		network := "tcp"
+		if f.Proto == protoUDP {
+			network = "udp"
+		}
+		s := p.called(begun)
+		return s != nil && p.dialer.May(network, s, callerOf(begun)) == nil
 	case kindResource:
 		return f.Proto != protoTCP && f.Proto != protoUDP || p.ownListener(begun.key.dst) == nil
 	}

@@ -13,7 +13,7 @@ import (
 func TestPermits(t *testing.T) {
 	alice, bob := testDevice(2, "alice/laptop"), testDevice(3, "bob/desk")
 	p := offline(t, grants("alice -> 192.0.2.0/24 tcp:443", "alice -> 192.0.2.0/24 tcp:80", "alice -> 192.0.2.0/24 tcp:25 off",
-		"alice -> bob tcp:22", "alice -> 10.77.0.1 tcp:8080", "alice -> 10.77.0.1 icmp", "alice -> 127.0.0.1 tcp:443"), alice, bob)
+		"alice -> bob tcp:22", "alice -> 10.77.0.1 tcp:8080", "alice -> 10.77.0.1 icmp", "alice -> 240.0.0.1 tcp:443"), alice, bob)
 	p.cfg.Own = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:443")}
 	flow := func(src, dst string, proto uint8, port uint16) dataplane.Flow {
 		return dataplane.Flow{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Proto: proto, DstPort: port}
@@ -36,7 +36,7 @@ func TestPermits(t *testing.T) {
 			{"to no device", flow("10.77.0.2", "10.77.0.9", 6, 22), false, false},
 			{"from no device", flow("10.77.0.9", "192.0.2.1", 6, 443), false, false},
 			{"from a resource", flow("192.0.2.1", "10.77.0.2", 6, 443), false, false},
-			{"loopback", flow("10.77.0.2", "127.0.0.1", 6, 443), false, false},
+			{"what no host dials", flow("10.77.0.2", "240.0.0.1", 6, 443), false, false},
 			{"a listener of the daemon's own", flow("10.77.0.2", "192.0.2.7", 6, 443), false, false},
 			{"ICMP of the other family", flow("10.77.0.2", "10.77.0.1", 58, 0), false, false},
 			{"two families", flow("10.77.0.2", "2001:db8::1", 6, 443), false, false},

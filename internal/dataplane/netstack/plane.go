@@ -50,7 +50,7 @@ type Plane struct {
 	why      string // the tunnel has the MTU that it has
 
 	readings readings
-	said     sync.Map // what was said of services that cannot be called
+	said     sync.Map // services that cannot be called, by name: it was said
 }
 
 var _ dataplane.Plane = (*Plane)(nil)

@@ -18,7 +18,9 @@ import (
 func TestNeverAsTheHostItself(t *testing.T) {
 	l := serve(t, "tcp4", "127.0.0.1:0", func(c net.Conn) { io.WriteString(c, addrPort(c.RemoteAddr()).Addr().String()); c.Close() })
 	d := dialer()
-	d.Here = func(a netip.Addr) bool { return a == netip.MustParseAddr("fd00::9") || a == netip.MustParseAddr("192.0.2.9") }
+	d.Here = func(a netip.Addr) bool {
+		return a == netip.MustParseAddr("fd00::9") || a == netip.MustParseAddr("192.0.2.9")
+	}
 	here := func(a string) *dataplane.Service {
 		return &dataplane.Service{Name: "x", Hosts: []netip.Addr{netip.MustParseAddr(a)}}
 	}
