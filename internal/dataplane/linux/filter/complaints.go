@@ -35,7 +35,7 @@ type traced struct {
 // the line to add.
 func (f *Filter) Complaints() []string {
 	f.mu.Lock()
-	port, closed := f.gateway.Listen.Port(), f.closed
+	port, closed, published := f.gateway.Listen.Port(), f.closed, len(f.services) > 0
 	f.mu.Unlock()
 	if closed {
 		return nil
@@ -50,6 +50,13 @@ func (f *Filter) Complaints() []string {
 	}
 	if port == 0 {
 		packets = packets[1:]
+	}
+	if published && f.c.RelayTCP != 0 {
+		for _, p := range []traced{{proto: 6, dport: f.c.RelayTCP}, {proto: 17, dport: f.c.RelayUDP}} {
+			p.what = fmt.Sprintf("resources on this host (%s, port %d/%s)", tun, p.dport, p.protocol())
+			p.hook, p.iif, p.local = nftables.ChainHookInput, tun, true
+			packets = append(packets, p)
+		}
 	}
 	if p := f.c.Public; p != 0 {
 		packets = append(packets, publicPortal(p))
