@@ -31,6 +31,9 @@ func TestForeignChanges(t *testing.T) {
 		"add allow":             "an element of set allow_12h in nftables added",
 		"flush set":             "an element of set live4_12h in nftables removed",
 		"add a chain of others": "chain theirs in nftables added",
+		"move a resource":       "an element of set service4 in nftables removed",
+		"publish a port":        "an element of set service_port4 in nftables added",
+		"relay a resource":      "an element of set relayed4 in nftables added",
 	}
 	commands := map[string]string{
 		"flush ruleset":         "flush ruleset",
@@ -41,9 +44,15 @@ func TestForeignChanges(t *testing.T) {
 		"add allow":             "add element inet vpnd allow_12h { 2:1 }",
 		"flush set":             "flush set inet vpnd live4_12h",
 		"add a chain of others": "add chain inet vpnd theirs",
+		"move a resource":       "delete element inet vpnd service4 { 10.77.128.1 }",
+		"publish a port":        "add element inet vpnd service_port4 { 10.77.128.2 . tcp . 22 : 192.168.50.2 . 22 }",
+		"relay a resource":      "add element inet vpnd relayed4 { 10.77.128.2 }",
 	}
 	watched(t, func(t *testing.T, owner bool) {
-		b := newBed(t, simple, func(c *Config, _ *dataplane.State) { c.noOwner = !owner })
+		b := newBed(t, simple, func(c *Config, s *dataplane.State) {
+			c.noOwner = !owner
+			s.Services = []dataplane.Service{service("a", 1, tcpPort(443), wiki4)}
+		})
 		owner = owner && b.f.kernel.owner // older kernels have no such tables
 		b.serveWiki()
 		s := b.signIn("alice", time.Hour)

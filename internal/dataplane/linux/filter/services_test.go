@@ -2,6 +2,7 @@ package filter
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,4 +105,19 @@ func TestServices(t *testing.T) {
 		b.dead("udp after the sign-out", udp)
 		b.signOut(s2)
 	})
+}
+
+// TestComplaintsOfServices: what drops the packets of resources on this host is named.
+func TestComplaintsOfServices(t *testing.T) {
+	b := newBed(t, published, func(c *Config, s *dataplane.State) {
+		c.RelayTCP, c.RelayUDP = relayTCP, relayUDP
+		s.Services = servicesOf(wiki4)
+	})
+	runNFT(t, `add table inet theirs; add chain inet theirs input { type filter hook input priority 0; policy drop; }; add rule inet theirs input tcp dport { 8080, 45080 } accept`)
+	got := strings.Join(b.f.Complaints(), "\n")
+	for _, want := range []string{"resources on this host (vt, port 45081/tcp)", "resources on this host (vt, port 45082/udp)", `nft insert rule inet theirs input iifname "vt" accept`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("it does not say %q: %s", want, got)
+		}
+	}
 }
