@@ -135,6 +135,7 @@ func (d *Daemon) planeConfig() dataplane.Config {
 		AppPort:   d.flags.AppPort,
 		AppSocket: d.flags.App,
 		Flows:     d.budget.Flows,
+		Relay:     d.budget.Relay,
 		Own:       own,
 
 		LocalTarget: d.locals.Allow,

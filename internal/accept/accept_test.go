@@ -251,11 +251,11 @@ func TestShare(t *testing.T) {
 	for limit := fewest; limit < 1<<20; limit = limit*5/4 + 1 {
 		b := Share(limit)
 		// The portal's sockets inside the tunnel are the linux plane's, the flows' are netstack's.
-		sum := b.Public + max(b.Tunnel, b.Flows) + b.Control + b.WhoIs
+		sum := b.Public + max(b.Tunnel+relayed*b.Relay, b.Flows) + b.Control + b.WhoIs
 		if kept := limit - sum; kept < min(limit/4, 256) {
 			t.Errorf("of %d only %d are kept: %+v", limit, kept, b)
 		}
-		if b.Control < 8 || b.WhoIs < 16 || b.Tunnel < 32 || b.Public < 32 || b.Flows < 32 {
+		if b.Control < 8 || b.WhoIs < 16 || b.Tunnel < 32 || b.Public < 32 || b.Flows < 32 || b.Relay < 8 {
 			t.Errorf("%d: %+v", limit, b)
 		}
 	}

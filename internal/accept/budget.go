@@ -36,7 +36,12 @@ type Budget struct {
 	Control int // of the control socket
 	WhoIs   int // of the socket for protected services
 	Flows   int // sockets of the netstack plane's flows
+	Relay   int // connections, and as many flows of datagrams, that the linux plane's relay carries
 }
+
+// relayed is how many descriptors a relayed connection takes, two sockets and two pipes, and
+// a flow of datagrams beside it.
+const relayed = 7
 
 // Share shares out as many descriptors.
 func Share(limit int) Budget {
@@ -47,8 +52,9 @@ func Share(limit int) Budget {
 		Public:  min(rest/4, 8192),
 		Tunnel:  min(rest/4, 8192),
 	}
-	// One plane has the portal's sockets inside the tunnel, the other has the flows'.
+	// One plane has the portal's sockets inside the tunnel and the relay, the other has the flows'.
 	b.Flows = min(rest-b.Control-b.WhoIs-b.Public, 32768)
+	b.Relay = max(1, min((rest-b.Control-b.WhoIs-b.Public-b.Tunnel)/relayed, 10_240))
 	return b
 }
 

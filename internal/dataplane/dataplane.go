@@ -175,6 +175,7 @@ type Config struct {
 	AppPort   uint16 // the protected app's TCP port on the gateway's tunnel addresses
 	AppSocket string // netstack: the unix socket to which AppPort is relayed with PROXY v2
 	Flows     int    // netstack: flows at once, each a socket of the host; 0: 32,768
+	Relay     int    // linux: connections, and flows of datagrams, to services that are relayed, at once; 0: 10,240
 	// Own lists the daemon's own listeners, which netstack never dials.
 	Own    []netip.AddrPort
 	Recall Recall

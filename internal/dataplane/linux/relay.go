@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -21,7 +22,7 @@ import (
 )
 
 // relayMost is how many connections, and how many flows of datagrams, the relay carries at
-// once. A connection takes up to six descriptors: two sockets, and a pipe for each direction.
+// once unless it is told.
 const relayMost = 10_240
 
 // relayed are the relay's two ports, which only what the packet filter leads there reaches.
@@ -49,12 +50,13 @@ func (p *Plane) startRelay(ctx context.Context) error {
 	if err := p.relayed.tcp.open(); err != nil {
 		return err
 	}
-	tcp := &relay.TCP{Listener: p.relayed.tcp, Find: askedFor, Open: p.open("tcp", language.ProtoTCP), Most: relayMost}
+	most := cmp.Or(p.c.Relay, relayMost)
+	tcp := &relay.TCP{Listener: p.relayed.tcp, Find: askedFor, Open: p.open("tcp", language.ProtoTCP), Most: most}
 	go func() { _ = tcp.Serve(ctx) }()
 	p.relayed.udp.serve = func(c *net.UDPConn) {
 		find := &lookup{port: p.relayed.udp.port, gateway: p.dialer().Gateway}
 		defer find.close()
-		udp := &relay.UDP{Conn: c, Find: find.askedFor, Open: p.open("udp", language.ProtoUDP), Most: relayMost}
+		udp := &relay.UDP{Conn: c, Find: find.askedFor, Open: p.open("udp", language.ProtoUDP), Most: most}
 		p.relayed.udp.flows.Store(udp)
 		_ = udp.Serve(ctx)
 	}
