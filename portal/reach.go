@@ -3,12 +3,15 @@ package portal
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"vpnd/acl/language"
 	"vpnd/acl/rules"
 )
 
@@ -46,10 +49,51 @@ func reachAnswers(rs []rules.Reach) []reachAnswer {
 // reachView is one named thing on the page: all its addresses and ports that share a fate.
 type reachView struct {
 	Name      string
+	Title     string // of a resource: what people call it
+	Note      string // of a resource: what they should know
 	Addresses []string
 	Ports     []string
 	Until     time.Time
 	Why       string // for what is shut: the text's id in the catalogue
+	Link      string // of a web page that is open
+	Way       string // of a resource that is open: what one types to use it
+}
+
+// describe says of the resources what the policy says of them, and how one that is open is used.
+func describe(list []reachView, p *language.Policy, open bool) {
+	for i := range list {
+		v := &list[i]
+		if p == nil || p.Resource(v.Name) == nil || len(v.Addresses) == 0 {
+			continue
+		}
+		r := p.Resource(v.Name)
+		v.Title, v.Note = r.Title, r.Note
+		if !open {
+			continue
+		}
+		at := slices.IndexFunc(r.Ports, func(s language.Span) bool { return s.Proto == language.ProtoTCP })
+		if at < 0 {
+			continue
+		}
+		address, port := v.Addresses[0], strconv.Itoa(int(r.Ports[at].First))
+		hostPort := net.JoinHostPort(address, port)
+		switch {
+		case r.To.HTTP && port == "80":
+			v.Link = "http://" + strings.TrimSuffix(hostPort, ":80") + "/"
+		case r.To.HTTP:
+			v.Link = "http://" + hostPort + "/"
+		case port == "22":
+			v.Way = "ssh " + address
+		case port == "445":
+			v.Way = "smb://" + address
+		case port == "5432":
+			v.Way = "psql -h " + address
+		case port == "3306":
+			v.Way = "mysql -h " + address
+		default:
+			v.Way = hostPort
+		}
+	}
 }
 
 // reachViews sorts what there is into what is open, what a code would open, and what

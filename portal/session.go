@@ -113,6 +113,9 @@ func (t *tunnel) home(w http.ResponseWriter, r *http.Request) error {
 		Next: t.next(r.URL.Query().Get("next")),
 	}
 	v.Open, v.ByCode, v.Shut = reachViews(s.Reaches)
+	describe(v.Open, s.Policy, true)
+	describe(v.ByCode, s.Policy, false)
+	describe(v.Shut, s.Policy, false)
 	for i, o := range v.Open {
 		if s.Active && !o.Until.Before(v.Expires.Truncate(time.Second)) {
 			v.Open[i].Until = time.Time{} // as the session: said once, above

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vpnd/acl/language"
 	"vpnd/acl/rules"
 	"vpnd/peers"
 )
@@ -15,6 +16,7 @@ type SessionStatus struct {
 	Active       bool
 	Expires      time.Time
 	Reaches      []rules.Reach
+	Policy       *language.Policy // that they are of, for what it says of resources; may be nil
 }
 
 // plain is an address as State knows it: no IPv4 in IPv6, no zone.
@@ -65,6 +67,7 @@ func (s *Service) status(v *peers.View, d *peers.Device, u *peers.User, from net
 	}
 	if ruleset := s.gateway.Rules(); ruleset != nil {
 		st.Reaches = ruleset.Reaches(plain(from), worth, now)
+		st.Policy = ruleset.Policy()
 	}
 	return st
 }

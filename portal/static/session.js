@@ -45,6 +45,27 @@ form.addEventListener('submit', async (event) => {
   }
 });
 
+// A page without HTTPS has no clipboard: then the text is selected, to be copied by hand.
+for (const button of document.querySelectorAll('[data-copy]')) {
+  button.hidden = false;
+  button.addEventListener('click', async () => {
+    const source = button.parentElement.querySelector('code');
+    const done = button.parentElement.querySelector('.copied');
+    getSelection().selectAllChildren(source);
+    let copied = false;
+    try {
+      if (navigator.clipboard) {
+        await navigator.clipboard.writeText(source.textContent);
+        copied = true;
+      } else {
+        copied = document.execCommand('copy');
+      }
+    } catch { /* it is selected */ }
+    done.textContent = say(copied ? 'enrolling.copied' : 'enrolling.selected');
+    setTimeout(() => { done.textContent = ''; }, 4000);
+  });
+}
+
 if (out) {
   out.hidden = false;
   out.addEventListener('click', async () => {

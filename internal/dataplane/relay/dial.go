@@ -231,16 +231,20 @@ func (d *Dialer) socket(network, path string) (*os.File, error) {
 func held(file *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", file.Fd()) }
 
 // Stand is the address of 127.0.0.0/8 that stands for a device on the gateway's own host:
-// 127.77.0.2 for 10.77.0.2. It is never one of 127.0.0.0/24, which is the host's own in what
-// trusts "localhost"; a network that would lead there is moved to 127.255.255.0/24.
+// 127.77.0.2 for 10.77.0.2. It is never one of 127.0.0.0/16, where the host's own are
+// (127.0.0.1, and 127.0.1.1 on Debian): a network that would lead there is moved to
+// 127.255.0.0/16, whose counterpart in so large a network is kept for resources.
 func Stand(device netip.Addr) netip.Addr {
 	if !device.Is4() {
 		return netip.Addr{}
 	}
 	b := device.As4()
 	b[0] = 127
-	if b[1] == 0 && b[2] == 0 {
-		b[1], b[2] = 255, 255
+	if b[1] == 0 {
+		b[1] = 255
+	}
+	if b == [4]byte{127, 255, 255, 255} {
+		return netip.Addr{} // for broadcasts
 	}
 	return netip.AddrFrom4(b)
 }
