@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"vpnd/acl/language"
 	"vpnd/acl/rules"
 	"vpnd/internal/control"
 	"vpnd/peers"
@@ -38,6 +39,7 @@ type fakeService struct {
 	active   bool
 	expires  time.Time
 	reaches  []rules.Reach
+	policy   string
 	fail     error // answered by everything, if not nil
 	finishes []control.FinishRequest
 	froms    []netip.Addr
@@ -153,6 +155,9 @@ func (f *fakeService) EnrolStatus(_ context.Context, token, key string) (string,
 
 func (f *fakeService) status() control.SessionStatus {
 	s := control.SessionStatus{User: "alice", Device: "alice/phone", Active: f.active, Reaches: f.reaches}
+	if f.policy != "" {
+		s.Policy = language.ParseStored([]byte(f.policy))
+	}
 	if f.active {
 		s.Expires = f.expires
 	}
@@ -226,6 +231,18 @@ func openReaches() []rules.Reach {
 		reach("lab", "192.168.60.0/24", 17, 5000, 5010, rules.NoGrant, time.Time{}),
 	}
 }
+
+// publishedReaches are openReaches with resources among them, of publishedPolicy.
+func publishedReaches() []rules.Reach {
+	end := time.Now().Add(12 * time.Hour).Truncate(time.Second)
+	return append(openReaches(),
+		reach("board", "10.77.128.1/32", 6, 80, 80, rules.Allowed, end), reach("board", "fd42:7::8000:0:0:1/128", 6, 80, 80, rules.Allowed, end),
+		reach("orders", "10.77.128.2/32", 6, 5432, 5432, rules.Allowed, end.Add(-11*time.Hour)), reach("files", "10.77.128.3/32", 6, 445, 445, rules.StaleCode, time.Time{}))
+}
+
+const publishedPolicy = `{"resources": {
+	"board": {"to": "http://localhost:3000", "title": "Team board", "note": "Ask Erin for an account."},
+	"orders": {"to": "10.6.0.2:5432", "title": "Orders database of the northern warehouses"}, "files": {"to": "nas.lan", "ports": ["tcp:445"], "title": "Team files"}}}`
 
 func closedReaches() []rules.Reach {
 	rs := openReaches()
