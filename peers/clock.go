@@ -63,6 +63,7 @@ func (TimeReset) apply(t *tx) (Result, error) {
 		t.m.Pending = &Pending{p.Version, p.Back, t.m.Time.time(), p.By}
 	}
 	t.endVaultLocks()
+	t.endSelfTests()
 	t.audit("time.reset", "", fmt.Sprintf("%s ended", sessions(n)))
 	return Result{Count: n}, nil
 }

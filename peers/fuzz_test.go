@@ -103,6 +103,7 @@ func FuzzRestore(f *testing.F) {
 	must(c, VaultPut{"acme/a", Sealed("one")})
 	must(c, VaultPut{"acme/b", Sealed("two")})
 	must(c, VaultLock{"order", id("node"), time.Minute})
+	must(c, SelfTestBegin{key("test")})
 	now := split(f, c.snapshot())
 	if len(now.items) < 20 || !bytes.Equal(now.edit(nil), c.snapshot()) {
 		f.Fatal("a snapshot is not put together as it was taken apart")
@@ -128,6 +129,8 @@ func FuzzRestore(f *testing.F) {
 			v.DeviceByAddr(d.Addrs[0])
 			v.Subject(d)
 		}
+		for range v.SelfTests() {
+		}
 		v.Answer(id("login"))
 		first := snapshotOf(t, s)
 		again := New()
@@ -139,7 +142,7 @@ func FuzzRestore(f *testing.F) {
 		}
 		for i, b := range []Body{
 			Upgrade{Level: newestLevel}, Login{id("alice/laptop"), c.step(9)}, DeviceAdd{id("alice"), device("alice", "new")},
-			PolicyRevert{2, true}, UserRemove{id("alice")}, Expire{}, VaultLock{"order", id("other"), time.Minute},
+			PolicyRevert{2, true}, UserRemove{id("alice")}, SelfTestBegin{key("another")}, SelfTestEnd{key("test")}, Expire{}, VaultLock{"order", id("other"), time.Minute},
 			VaultPut{"acme/a", Sealed("three")}, VaultRemove{"acme"}, TimeReset{}, UserRemove{id("bob")},
 		} {
 			for _, s := range []*State{s, again} {

@@ -35,6 +35,8 @@ const (
 	kindVaultRemove
 	kindVaultLock
 	kindVaultUnlock
+	kindSelfTestBegin
+	kindSelfTestEnd
 )
 
 // kinds has every kind that was ever released: how its body is read, and the level of the
@@ -74,6 +76,8 @@ var kinds = map[kind]struct {
 	kindVaultRemove:      {decodeBody[VaultRemove], levelVault},
 	kindVaultLock:        {decodeBody[VaultLock], levelVault},
 	kindVaultUnlock:      {decodeBody[VaultUnlock], levelVault},
+	kindSelfTestBegin:    {decodeBody[SelfTestBegin], levelSelfTest},
+	kindSelfTestEnd:      {decodeBody[SelfTestEnd], levelSelfTest},
 }
 
 func decodeBody[B Body](raw []byte) (Body, error) {
@@ -113,3 +117,5 @@ func (VaultPut) kind() kind         { return kindVaultPut }
 func (VaultRemove) kind() kind      { return kindVaultRemove }
 func (VaultLock) kind() kind        { return kindVaultLock }
 func (VaultUnlock) kind() kind      { return kindVaultUnlock }
+func (SelfTestBegin) kind() kind    { return kindSelfTestBegin }
+func (SelfTestEnd) kind() kind      { return kindSelfTestEnd }

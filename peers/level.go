@@ -10,10 +10,11 @@ import (
 // member knows the new form (docs/architecture.md): so one log means the same to all, and
 // what an older member could not read is not written before. Levels are append-only.
 const (
-	levelFirst   = 1
-	levelAnswers = 2 // Command.Base and lean answers (request.go), canonical keys, Configure, a used invitation's Browser
-	levelVault   = 3 // the vault (vault.go); Upgrade says which vpnd made it
-	newestLevel  = levelVault + newer
+	levelFirst    = 1
+	levelAnswers  = 2 // Command.Base and lean answers (request.go), canonical keys, Configure, a used invitation's Browser
+	levelVault    = 3 // the vault (vault.go); Upgrade says which vpnd made it
+	levelSelfTest = 4 // self-tests (selftest.go)
+	newestLevel   = levelSelfTest + newer
 )
 
 // levelNamed is the first level whose Upgrade says which vpnd made it.

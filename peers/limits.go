@@ -37,5 +37,7 @@ const (
 	maxVaultLocks  = 100      // that have not ended
 	minVaultLock   = time.Second
 	maxVaultLock   = 10 * time.Minute
+	maxSelfTests   = 8 // that are there: one gateway has one at a time
+	selfTestLength = time.Minute
 	minPrefixHosts = 3 // bits: a network smaller than 8 addresses has no room for devices
 )

@@ -168,6 +168,7 @@ var refusals = []RefusalCode{
 	{"vault_lock_length", ErrInvalid, []string{"length", "least", "most"}},
 	{"vault_locked", ErrLocked, []string{"name", "until"}},
 	{"vault_locks_limit", ErrLimit, []string{"most"}},
+	{"self_tests_limit", ErrLimit, []string{"most"}},
 }
 
 // Error gives code and parameters, for logs.

@@ -52,6 +52,7 @@ func randomLog(t testing.TB, seed uint64, n int) [][]byte {
 			Init{s, "{}"},
 			VaultPut{pick("value", 20) + "/a", Sealed(fresh)}, VaultPut{pick("value", 20), Sealed(fresh)}, VaultRemove{pick("value", 20)},
 			VaultLock{pick("lock", 2), id(pick("node", 3)), time.Duration(1+r.IntN(300)) * time.Second}, VaultUnlock{pick("lock", 2), id(pick("node", 3))},
+			SelfTestBegin{key(pick("test", 12))}, SelfTestEnd{key(pick("test", 12))},
 			PolicyTry{"// tried " + fresh + "\n{}", c.View().Policy().Version, "", time.Duration(r.IntN(300)) * time.Second},
 			PolicyConfirm{c.View().Policy().Version - uint64(r.IntN(2))}, PolicyRevert{c.View().Policy().Version, r.IntN(2) == 0},
 		}
@@ -180,6 +181,18 @@ func checkInvariants(t *testing.T, v *View) {
 			addrs[a] = true
 		}
 	}
+	for x := range v.SelfTests() {
+		if keys[x.PublicKey] || len(x.Addrs) != len(s.Network) {
+			t.Errorf("the key of a self-test is used twice, or it has %v", x.Addrs)
+		}
+		keys[x.PublicKey] = true
+		for i, a := range x.Addrs {
+			if addrs[a] || !s.Network[i].Contains(a) || a == s.GatewayAddrs()[i] || v.DeviceByAddr(a) != nil {
+				t.Errorf("address %s of a self-test is used twice or cannot be", a)
+			}
+			addrs[a] = true
+		}
+	}
 	for x := range v.Sessions() {
 		sessions++
 		d := v.Device(x.Device)
@@ -195,7 +208,7 @@ func checkInvariants(t *testing.T, v *View) {
 // The log of every released version, and the snapshot it led to, are kept. A change of
 // what an old command means, or of how it is written, fails here.
 func TestOldLogsReplay(t *testing.T) {
-	const current = "format3"
+	const current = "format4"
 	dir := "testdata"
 	if *update {
 		log := randomLog(t, 42, 1200)

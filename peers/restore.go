@@ -70,6 +70,9 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 			})
 		},
 		func() error { return readTable(t, dec, tableVaultLocks, h.VaultLocks, checkVaultLock) },
+		func() error {
+			return readTable(t, dec, tableSelfTests, h.SelfTests, func(x *selfTest) error { return checkSelfTest(x, h.Settings) })
+		},
 	} {
 		if err := read(); err != nil {
 			return nil, meta{}, err
@@ -90,7 +93,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy, Pending: h.Pending,
 		Level: h.Format, Vpnd: h.Vpnd, Forgot: h.Forgot,
 		users: int(h.Users), devices: int(h.Devices), sessions: int(h.Sessions), audits: int(h.Audit),
-		vault: int(h.Vault), vaultSize: vaultSize, vaultLocks: int(h.VaultLocks),
+		vault: int(h.Vault), vaultSize: vaultSize, vaultLocks: int(h.VaultLocks), selfTests: int(h.SelfTests),
 		policyAt: h.Index, settingsAt: h.Index,
 	}, nil
 }
@@ -127,6 +130,9 @@ func readHeader(dec *cbor.Decoder) (header, error) {
 	if h.Format < levelVault && (h.Vault != 0 || h.VaultLocks != 0) {
 		return header{}, fmt.Errorf("reading its header: it has a vault, which format %d has not", h.Format)
 	}
+	if h.Format < levelSelfTest && h.SelfTests != 0 {
+		return header{}, fmt.Errorf("reading its header: it has self-tests, which format %d has not", h.Format)
+	}
 	if h.Settings != nil {
 		if err := checkNetwork(h.Settings.Network); err != nil {
 			return header{}, fmt.Errorf("reading its network: %w", err)
@@ -144,7 +150,7 @@ func checkUnique(t *tx, h header) error {
 	}{
 		{tableUsers, h.Users}, {tableDevices, h.Devices}, {tableInvitations, h.Invitations}, {tableSessions, h.Sessions},
 		{tablePolicies, h.Policies}, {tableAudit, h.Audit}, {tableRetired, h.Retired}, {tableReleased, h.Released}, {tableRequests, h.Remembered},
-		{tableVault, h.Vault}, {tableVaultLocks, h.VaultLocks},
+		{tableVault, h.Vault}, {tableVaultLocks, h.VaultLocks}, {tableSelfTests, h.SelfTests},
 	}
 	tables := schema().Tables
 	for _, w := range want {

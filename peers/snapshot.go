@@ -34,6 +34,7 @@ type header struct {
 	Vpnd        string    `cbor:"21,keyasint,omitempty"` // which vpnd raised the level; from format 3
 	Vault       uint64    `cbor:"22,keyasint,omitempty"` // from format 3
 	VaultLocks  uint64    `cbor:"23,keyasint,omitempty"` // from format 3
+	SelfTests   uint64    `cbor:"24,keyasint,omitempty"` // from format 4
 }
 
 // WriteTo writes the canonical snapshot: equal states give equal bytes.
@@ -57,6 +58,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		Sessions: uint64(v.m.sessions), Policies: count(tablePolicies), Audit: uint64(v.m.audits),
 		Retired: count(tableRetired), Released: count(tableReleased), Remembered: count(tableRequests),
 		Pending: v.m.Pending, Forgot: v.m.Forgot, Vpnd: v.m.Vpnd, Vault: uint64(v.m.vault), VaultLocks: uint64(v.m.vaultLocks),
+		SelfTests: uint64(v.m.selfTests),
 	})
 	writeTable[User](v, out, tableUsers)
 	writeTable[Device](v, out, tableDevices)
@@ -75,6 +77,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	}
 	writeTable[vaultValue](v, out, tableVault)
 	writeTable[vaultLock](v, out, tableVaultLocks)
+	writeTable[selfTest](v, out, tableSelfTests)
 	if out.err == nil {
 		out.err = buffer.Flush()
 	}
