@@ -71,6 +71,11 @@ var sorts = map[string]sort{
 	"outside_seen":    {"outside", OK, "{device} came from {address} at {at}: this gateway is reached from outside", ""},
 	"outside_unknown": {"outside", Unknown, "whether this gateway is reached from outside is not known: nobody has come from a foreign address yet", "connect a phone by mobile data and watch: vpnctl doctor --wait=3m"},
 
+	"self_test_ok":        {"self-test", OK, "WireGuard and the page answer on this host", ""},
+	"self_test_handshake": {"self-test", Must, "a client on this host got no handshake from UDP {port}", "let this host's firewall accept interface lo; if it does, look at vpnd's log"},
+	"self_test_page":      {"self-test", Must, "a client on this host shook hands and got no page: {why}", "see what other rules drop on the tunnel's interface: nft list ruleset"},
+	"self_test_unknown":   {"self-test", Unknown, "WireGuard could not be tried from this host: {why}", "vpnctl doctor again in a minute, then look at vpnd's log"},
+
 	"vpnd_down":   {"vpnd", Must, "vpnd does not run: {why}", "service vpnd start"},
 	"vpnd_denied": {"vpnd", Must, "vpnd's socket may not be opened: {why}", "run vpnctl as root"},
 	"vpnd_log":    {"vpnd", Must, "it said last: {text}", "do what that line says, then: service vpnd start"},

@@ -181,12 +181,14 @@ func (b *bench) key() (k peers.Key) {
 	for i := range k {
 		k[i] = byte(rand.Uint32())
 	}
+	k[31] &= 0x7f // as X25519 writes it
 	return k
 }
 
 func (b *bench) apply(body peers.Body) peers.Result {
 	b.t.Helper()
-	raw, err := peers.Encode(peers.Command{Request: b.id(), At: b.now(), Actor: "test", Body: body})
+	r := b.state.View().Request(b.id())
+	raw, err := peers.Encode(peers.Command{Request: r.ID, Base: r.Base, At: b.now(), Actor: "test", Body: body})
 	if err != nil {
 		b.t.Fatal(err)
 	}

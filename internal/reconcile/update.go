@@ -77,7 +77,13 @@ func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings
 		return nil, err
 	}
 	c.Rules = ruleset
-	return ruleset, r.Plane.Update(ctx, c)
+	live := r.tests.live(view, now)
+	r.tests.change(&c, live)
+	if err := r.Plane.Update(ctx, c); err != nil {
+		return ruleset, err
+	}
+	r.tests.has = live
+	return ruleset, nil
 }
 
 // subjects are the devices of users as the policy sees them.
