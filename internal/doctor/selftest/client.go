@@ -97,7 +97,8 @@ func fetch(ctx context.Context, stack *netstack.Net, at netip.Addr) error {
 		return err
 	}
 	defer a.Body.Close()
-	if a.StatusCode != http.StatusOK || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
+	// Nobody's device: the page says so, with 404. It has asked the state then.
+	if a.StatusCode != http.StatusNotFound && a.StatusCode != http.StatusOK || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
 		return fmt.Errorf("it answers %s, %q", a.Status, a.Header.Get("Content-Type"))
 	}
 	if _, err := io.Copy(io.Discard, io.LimitReader(a.Body, page)); err != nil {
