@@ -48,6 +48,7 @@ var layer = map[string]int{
 	"vpnd/internal/acme":                   8,
 	"vpnd/internal/acme/acmetest":          0,
 	"vpnd/internal/doctor":                 8,
+	"vpnd/internal/doctor/selftest":        9,
 	"vpnd/internal/api":                    9,
 	"vpnd/portal":                          8,
 	"vpnd/protected-app":                   8,

@@ -64,6 +64,7 @@ func (TimeReset) apply(t *tx) (Result, error) {
 	}
 	t.endVaultLocks()
 	t.keepPlaces()
+	t.endSelfTests()
 	t.audit("time.reset", "", fmt.Sprintf("%s ended", sessions(n)))
 	return Result{Count: n}, nil
 }

@@ -33,6 +33,7 @@ func commands() []Body {
 		Failure{id("alice")}, SessionEnd{d.ID, id("alice")}, Expire{}, PolicyApplyV1{"{}", 1, "note"},
 		Note{"a", "b", "c"}, TimeReset{}, PolicyTryV1{"{}", 1, "note", time.Minute}, PolicyConfirm{2}, PolicyRevert{2, true}, Upgrade{Level: newestLevel},
 		VaultPut{"acme/a.example", Sealed("value")}, VaultRemove{"acme"}, VaultLock{"order", id("node"), time.Minute}, VaultUnlock{"order", id("node")},
+		SelfTestBegin{key("test")}, SelfTestEnd{key("test")},
 		PolicyApply{"{}", 1, "note", time.Minute, []string{"db", "wiki"}},
 	}
 }

@@ -103,6 +103,7 @@ func FuzzRestore(f *testing.F) {
 	must(c, VaultPut{"acme/a", Sealed("one")})
 	must(c, VaultPut{"acme/b", Sealed("two")})
 	must(c, VaultLock{"order", id("node"), time.Minute})
+	must(c, SelfTestBegin{key("test")})
 	must(c, PolicyConfirm{2})
 	must(c, PolicyApply{Text: "{}", Base: 2, Resources: []string{"db", "wiki"}})
 	must(c, PolicyApply{Text: "{ }", Base: 3, Note: "note", For: time.Minute, Resources: []string{"db"}})
@@ -131,6 +132,8 @@ func FuzzRestore(f *testing.F) {
 			v.DeviceByAddr(d.Addrs[0])
 			v.Subject(d)
 		}
+		for range v.SelfTests() {
+		}
 		v.Answer(id("login"))
 		first := snapshotOf(t, s)
 		again := New()
@@ -142,7 +145,7 @@ func FuzzRestore(f *testing.F) {
 		}
 		for i, b := range []Body{
 			Upgrade{Level: newestLevel}, Login{id("alice/laptop"), c.step(9)}, DeviceAdd{id("alice"), device("alice", "new")},
-			PolicyRevert{2, true}, UserRemove{id("alice")}, Expire{}, VaultLock{"order", id("other"), time.Minute},
+			PolicyRevert{2, true}, UserRemove{id("alice")}, SelfTestBegin{key("another")}, SelfTestEnd{key("test")}, Expire{}, VaultLock{"order", id("other"), time.Minute},
 			VaultPut{"acme/a", Sealed("three")}, VaultRemove{"acme"}, TimeReset{}, UserRemove{id("bob")},
 		} {
 			for _, s := range []*State{s, again} {

@@ -67,7 +67,7 @@ func (t *tx) checkNewKey(k Key) error {
 		if k == t.m.Settings.PublicKey {
 			return refuse("key_is_gateways")
 		}
-		if get[Device](t, tableDevices, byKey, k[:]) != nil {
+		if get[Device](t, tableDevices, byKey, k[:]) != nil || get[selfTest](t, tableSelfTests, byID, k[:]) != nil {
 			return refuse("key_in_use")
 		}
 		if get[retired](t, tableRetired, byID, k[:]) != nil {

@@ -35,6 +35,8 @@ const (
 	kindVaultRemove
 	kindVaultLock
 	kindVaultUnlock
+	kindSelfTestBegin
+	kindSelfTestEnd
 	kindPolicyApply
 )
 
@@ -75,6 +77,8 @@ var kinds = map[kind]struct {
 	kindVaultRemove:      {decodeBody[VaultRemove], levelVault},
 	kindVaultLock:        {decodeBody[VaultLock], levelVault},
 	kindVaultUnlock:      {decodeBody[VaultUnlock], levelVault},
+	kindSelfTestBegin:    {decodeBody[SelfTestBegin], levelSelfTest},
+	kindSelfTestEnd:      {decodeBody[SelfTestEnd], levelSelfTest},
 	kindPolicyApply:      {decodeBody[PolicyApply], levelResources},
 }
 
@@ -115,4 +119,6 @@ func (VaultPut) kind() kind         { return kindVaultPut }
 func (VaultRemove) kind() kind      { return kindVaultRemove }
 func (VaultLock) kind() kind        { return kindVaultLock }
 func (VaultUnlock) kind() kind      { return kindVaultUnlock }
+func (SelfTestBegin) kind() kind    { return kindSelfTestBegin }
+func (SelfTestEnd) kind() kind      { return kindSelfTestEnd }
 func (PolicyApply) kind() kind      { return kindPolicyApply }

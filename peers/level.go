@@ -13,7 +13,8 @@ const (
 	levelFirst     = 1
 	levelAnswers   = 2 // Command.Base and lean answers (request.go), canonical keys, Configure, a used invitation's Browser
 	levelVault     = 3 // the vault (vault.go); Upgrade says which vpnd made it
-	levelResources = 4 // the places of the policy's resources (place.go); PolicyApply names them
+	levelSelfTest  = 4 // self-tests (selftest.go)
+	levelResources = 5 // the places of the policy's resources (place.go); PolicyApply names them
 	newestLevel    = levelResources + newer
 )
 

@@ -40,5 +40,7 @@ const (
 	maxResources   = 10_000  // of a policy
 	maxResource    = 128     // bytes of a resource's name
 	maxPlaces      = 1 << 20 // that were ever given
-	minPrefixHosts = 3       // bits: a network smaller than 8 addresses has no room for devices
+	maxSelfTests   = 8       // that are there: one gateway has one at a time
+	selfTestLength = time.Minute
+	minPrefixHosts = 3 // bits: a network smaller than 8 addresses has no room for devices
 )

@@ -11,7 +11,7 @@ import (
 )
 
 // A resource of the policy has a place in the upper half of each prefix of the network, the
-// same in all, from level 4 on: place 1 is the first address behind the half's own. It keeps
+// same in all, from level 5 on: place 1 is the first address behind the half's own. It keeps
 // the place for as long as its name is in the policy, and afterwards while others are free:
 // so that what somebody wrote down does not soon lead to something else. When none is left the
 // one that has been gone longest is given again, at the earliest after keepPlace.

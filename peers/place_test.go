@@ -127,7 +127,7 @@ func TestPlacesAreGivenAgain(t *testing.T) {
 func TestPlacesNeedTheirLevel(t *testing.T) {
 	c := emptyCluster(t)
 	must(c, Init{settings(), "{}"})
-	must(c, Upgrade{Level: levelVault})
+	must(c, Upgrade{Level: levelSelfTest})
 	b := PolicyApply{Text: "{ }", Base: 1}
 	refused(c, b, ErrLevel)
 	if c.View().Takes(b) {

@@ -13,7 +13,7 @@ type PolicyVersion struct {
 	At      time.Time
 	By      string
 	Note    string
-	// Resources are the names of its resources, sorted; from level 4 on.
+	// Resources are the names of its resources, sorted; from level 5 on.
 	Resources []string
 }
 

@@ -171,6 +171,7 @@ var refusals = []RefusalCode{
 	{"resources_limit", ErrLimit, []string{"resources", "most"}},
 	{"resource_name_invalid", ErrInvalid, []string{"name"}},
 	{"resources_full", ErrLimit, []string{"resources", "most", "network"}},
+	{"self_tests_limit", ErrLimit, []string{"most"}},
 }
 
 // Error gives code and parameters, for logs.

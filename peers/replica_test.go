@@ -53,6 +53,7 @@ func randomLog(t testing.TB, seed uint64, n int) [][]byte {
 			Init{s, "{}"},
 			VaultPut{pick("value", 20) + "/a", Sealed(fresh)}, VaultPut{pick("value", 20), Sealed(fresh)}, VaultRemove{pick("value", 20)},
 			VaultLock{pick("lock", 2), id(pick("node", 3)), time.Duration(1+r.IntN(300)) * time.Second}, VaultUnlock{pick("lock", 2), id(pick("node", 3))},
+			SelfTestBegin{key(pick("test", 12))}, SelfTestEnd{key(pick("test", 12))},
 			PolicyTryV1{"// tried " + fresh + "\n{}", c.View().Policy().Version, "", time.Duration(r.IntN(300)) * time.Second},
 			PolicyApply{"// resources " + fresh + "\n{}", c.View().Policy().Version, "", time.Duration(max(0, r.IntN(300)-150)) * time.Second, resourceNames(r)},
 			PolicyConfirm{c.View().Policy().Version - uint64(r.IntN(2))}, PolicyRevert{c.View().Policy().Version, r.IntN(2) == 0},
@@ -192,6 +193,18 @@ func checkInvariants(t *testing.T, v *View) {
 			addrs[a] = true
 		}
 	}
+	for x := range v.SelfTests() {
+		if keys[x.PublicKey] || len(x.Addrs) != len(s.Network) {
+			t.Errorf("the key of a self-test is used twice, or it has %v", x.Addrs)
+		}
+		keys[x.PublicKey] = true
+		for i, a := range x.Addrs {
+			if addrs[a] || !s.Network[i].Contains(a) || a == s.GatewayAddrs()[i] || v.DeviceByAddr(a) != nil {
+				t.Errorf("address %s of a self-test is used twice or cannot be", a)
+			}
+			addrs[a] = true
+		}
+	}
 	for x := range v.Sessions() {
 		sessions++
 		d := v.Device(x.Device)
@@ -207,7 +220,7 @@ func checkInvariants(t *testing.T, v *View) {
 // The log of every released version, and the snapshot it led to, are kept. A change of
 // what an old command means, or of how it is written, fails here.
 func TestOldLogsReplay(t *testing.T) {
-	const current = "format4"
+	const current = "format5"
 	dir := "testdata"
 	if *update {
 		log := randomLog(t, 42, 1200)

@@ -71,6 +71,9 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 		},
 		func() error { return readTable(t, dec, tableVaultLocks, h.VaultLocks, checkVaultLock) },
 		func() error {
+			return readTable(t, dec, tableSelfTests, h.SelfTests, func(x *selfTest) error { return checkSelfTest(x, h.Settings) })
+		},
+		func() error {
 			if h.Places > 0 && h.Settings == nil {
 				return errors.New("there are places without a network")
 			}
@@ -99,7 +102,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, meta, error) {
 		Releases: h.Releases, Requests: h.Requests, Policy: h.Policy, Pending: h.Pending,
 		Level: h.Format, Vpnd: h.Vpnd, Forgot: h.Forgot,
 		users: int(h.Users), devices: int(h.Devices), sessions: int(h.Sessions), audits: int(h.Audit),
-		vault: int(h.Vault), vaultSize: vaultSize, vaultLocks: int(h.VaultLocks), nextPlace: uint32(h.Places),
+		vault: int(h.Vault), vaultSize: vaultSize, vaultLocks: int(h.VaultLocks), selfTests: int(h.SelfTests), nextPlace: uint32(h.Places),
 		policyAt: h.Index, settingsAt: h.Index,
 	}, nil
 }
@@ -136,6 +139,9 @@ func readHeader(dec *cbor.Decoder) (header, error) {
 	if h.Format < levelVault && (h.Vault != 0 || h.VaultLocks != 0) {
 		return header{}, fmt.Errorf("reading its header: it has a vault, which format %d has not", h.Format)
 	}
+	if h.Format < levelSelfTest && h.SelfTests != 0 {
+		return header{}, fmt.Errorf("reading its header: it has self-tests, which format %d has not", h.Format)
+	}
 	if h.Format < levelResources && h.Places != 0 {
 		return header{}, fmt.Errorf("reading its header: it has places of resources, which format %d has not", h.Format)
 	}
@@ -156,7 +162,7 @@ func checkUnique(t *tx, h header) error {
 	}{
 		{tableUsers, h.Users}, {tableDevices, h.Devices}, {tableInvitations, h.Invitations}, {tableSessions, h.Sessions},
 		{tablePolicies, h.Policies}, {tableAudit, h.Audit}, {tableRetired, h.Retired}, {tableReleased, h.Released}, {tableRequests, h.Remembered},
-		{tableVault, h.Vault}, {tableVaultLocks, h.VaultLocks}, {tablePlaces, h.Places},
+		{tableVault, h.Vault}, {tableVaultLocks, h.VaultLocks}, {tableSelfTests, h.SelfTests}, {tablePlaces, h.Places},
 	}
 	tables := schema().Tables
 	for _, w := range want {

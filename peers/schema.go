@@ -22,6 +22,7 @@ const (
 	tableRequests    = "requests"
 	tableVault       = "vault"
 	tableVaultLocks  = "vault_locks"
+	tableSelfTests   = "self_tests"
 	tablePlaces      = "places"
 )
 
@@ -103,6 +104,11 @@ func schema() *memdb.DBSchema {
 	table(tableVaultLocks, map[string]memdb.Indexer{
 		byID:  index[vaultLock](func(l *vaultLock) []byte { return []byte(l.Name) }),
 		byEnd: index[vaultLock](func(l *vaultLock) []byte { return append(orderKey(uint64(l.End)), l.Name...) }),
+	})
+	table(tableSelfTests, map[string]memdb.Indexer{
+		byID:   index[selfTest](func(x *selfTest) []byte { return x.PublicKey[:] }),
+		byAddr: index[selfTest](func(x *selfTest) []byte { return orderKey(uint64(x.Host)) }),
+		byEnd:  index[selfTest](func(x *selfTest) []byte { return append(orderKey(uint64(x.End)), x.PublicKey[:]...) }),
 	})
 	table(tablePlaces, map[string]memdb.Indexer{
 		byID:   index[place](func(p *place) []byte { return placeKey(p.Place) }),

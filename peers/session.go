@@ -159,7 +159,7 @@ func (c SessionEnd) apply(t *tx) (Result, error) {
 	return result, nil
 }
 
-// Expire removes sessions and invitations that have ended by At.
+// Expire removes sessions, invitations and self-tests that have ended by At.
 type Expire struct{}
 
 // Expire's work is bounded so that it never holds the log up for long: whoever proposes
@@ -184,7 +184,7 @@ func (Expire) apply(t *tx) (Result, error) {
 		}
 		t.audit("session.expire", strings.Join(names, ", "), detail)
 	}
-	return Result{Count: n + t.expireInvitations(maxExpire)}, nil
+	return Result{Count: n + t.expireInvitations(maxExpire) + t.expireSelfTests()}, nil
 }
 
 // prune bounds a session's codes. The newest and the first always stay. Freshness looks

@@ -34,7 +34,8 @@ type header struct {
 	Vpnd        string    `cbor:"21,keyasint,omitempty"` // which vpnd raised the level; from format 3
 	Vault       uint64    `cbor:"22,keyasint,omitempty"` // from format 3
 	VaultLocks  uint64    `cbor:"23,keyasint,omitempty"` // from format 3
-	Places      uint64    `cbor:"24,keyasint,omitempty"` // from format 4
+	SelfTests   uint64    `cbor:"24,keyasint,omitempty"` // from format 4
+	Places      uint64    `cbor:"25,keyasint,omitempty"` // from format 5
 }
 
 // WriteTo writes the canonical snapshot: equal states give equal bytes.
@@ -58,7 +59,8 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		Sessions: uint64(v.m.sessions), Policies: count(tablePolicies), Audit: uint64(v.m.audits),
 		Retired: count(tableRetired), Released: count(tableReleased), Remembered: count(tableRequests),
 		Pending: v.m.Pending, Forgot: v.m.Forgot, Vpnd: v.m.Vpnd, Vault: uint64(v.m.vault), VaultLocks: uint64(v.m.vaultLocks),
-		Places: uint64(v.m.nextPlace),
+		SelfTests: uint64(v.m.selfTests),
+		Places:    uint64(v.m.nextPlace),
 	})
 	writeTable[User](v, out, tableUsers)
 	writeTable[Device](v, out, tableDevices)
@@ -77,6 +79,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	}
 	writeTable[vaultValue](v, out, tableVault)
 	writeTable[vaultLock](v, out, tableVaultLocks)
+	writeTable[selfTest](v, out, tableSelfTests)
 	writeTable[place](v, out, tablePlaces)
 	if out.err == nil {
 		out.err = buffer.Flush()

@@ -88,6 +88,7 @@ type meta struct {
 	// Follow from the rest.
 	users, devices, sessions, audits int
 	vault, vaultSize, vaultLocks     int    // values, the bytes of all, locks that are there
+	selfTests                        int    // that are there
 	nextPlace                        uint32 // the highest place that was ever given: every one up to it is in the table
 	policyAt, settingsAt             uint64 // the index of the last change
 }

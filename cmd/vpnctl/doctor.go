@@ -7,12 +7,45 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	vpnv1 "vpnd/proto/vpn/v1"
 )
 
 type doctorCmd struct {
-	Wait time.Duration `help:"Wait so long for a client from outside, and say how far its packets come: --wait=3m." placeholder:"TIME"`
+	Wait waiting `help:"Wait for a client from outside, and say how far its packets come: 3m, or --wait=TIME." placeholder:"TIME"`
 }
+
+// waiting is a duration that need not be given.
+type waiting time.Duration
+
+// usualWait is enough to take a phone out of the Wi-Fi and switch its tunnel on.
+const usualWait = waiting(3 * time.Minute)
+
+// IsBool makes kong take the flag without a value.
+func (waiting) IsBool() bool { return true }
+
+// Decode reads "--wait", "--wait=TIME" and, as every other flag of a time is written so, too,
+// "--wait TIME".
+func (p *waiting) Decode(c *kong.DecodeContext) error {
+	next := c.Scan.Peek()
+	_, isText := next.Value.(string)
+	switch {
+	case next.Type == kong.FlagValueToken:
+	case next.Type == kong.UntypedToken && isText && startsAsNumber(next.String()):
+	default:
+		*p = usualWait
+		return nil
+	}
+	d, err := duration(c)
+	if err == nil && d <= 0 {
+		err = fmt.Errorf("%s is no time to wait: write it as 3m", d)
+	}
+	*p = waiting(d)
+	return err
+}
+
+func startsAsNumber(s string) bool { return s != "" && '0' <= s[0] && s[0] <= '9' }
 
 // Help is shown by --help.
 func (doctorCmd) Help() string {
@@ -102,7 +135,7 @@ func (c *doctorCmd) wait(ctx context.Context, a *app, r *vpnv1.DiagnoseResponse)
 	start := a.now()
 	seen, stop := watchLine(a, r)
 	defer stop()
-	a.notef("waiting %s for a client from outside: connect a phone by mobile data, without Wi-Fi", length(c.Wait))
+	a.notef("waiting %s for a client from outside: connect a phone by mobile data, without Wi-Fi", length(time.Duration(c.Wait)))
 	said := ""
 	say := func(format string, args ...any) {
 		if s := fmt.Sprintf(format, args...); s != said {
@@ -110,7 +143,7 @@ func (c *doctorCmd) wait(ctx context.Context, a *app, r *vpnv1.DiagnoseResponse)
 			a.notef("%s", s)
 		}
 	}
-	for a.now().Sub(start) < c.Wait {
+	for a.now().Sub(start) < time.Duration(c.Wait) {
 		o, err := a.api.gateway().Diagnose(ctx, &vpnv1.DiagnoseRequest{OutsideOnly: true})
 		if err != nil {
 			return err
@@ -133,7 +166,7 @@ func (c *doctorCmd) wait(ctx context.Context, a *app, r *vpnv1.DiagnoseResponse)
 		}
 	}
 	if said == "" {
-		said = fmt.Sprintf("nothing came to UDP port %d within %s: the client dials something else, or a firewall or router before this host keeps it", r.WireguardPort, length(c.Wait))
+		said = fmt.Sprintf("nothing came to UDP port %d within %s: the client dials something else, or a firewall or router before this host keeps it", r.WireguardPort, length(time.Duration(c.Wait)))
 	}
 	return &exitError{exitFailed, fmt.Errorf("%s", said)}
 }

@@ -50,6 +50,7 @@ type Daemon struct {
 	metrics *metrics.Metrics
 	scrapes net.Listener // nil: no --metrics
 	journal bool         // the log goes to systemd's journal
+	tests   selfTests
 
 	public         net.Listener
 	plain          net.Listener  // port 80 with --acme; nil: not to be had
@@ -159,10 +160,11 @@ func (d *Daemon) Applied() uint64 { return d.rec.Applied() }
 // Rules is the Ruleset in force.
 func (d *Daemon) Rules() *rules.Ruleset { return d.rec.Rules() }
 
-// Stats reads the plane's counters.
+// Stats reads the plane's counters, without self-tests.
 func (d *Daemon) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Stats, error) {
 	s, err := d.plane.Stats(ctx, keys...)
 	s.Detail = d.why + "; " + s.Detail
+	d.tests.hide(s.Peers, d.store.State().View())
 	return s, err
 }
 

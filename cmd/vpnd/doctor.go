@@ -37,6 +37,7 @@ func (d *Daemon) patient(ctx context.Context) *doctor.Gateway {
 		Interface: d.flags.Interface, WireGuard: d.flags.wireguard, Data: d.flags.Data, Files: d.checkFiles(), OwnCA: d.flags.Cert == "" && (d.acme == nil || d.acme.Certificate(nil) == nil), Authority: d.authority(),
 	}
 	g.Settings, _ = g.View.Settings()
+	g.SelfTest = d.selfTest
 	_, g.Given = d.flags.from["endpoint"]
 	g.Plane, g.PlaneErr = d.Stats(ctx)
 	g.Cert, g.CertErr = d.leaf()

@@ -28,5 +28,5 @@ func (d *Daemon) recall() dataplane.Recall {
 
 // keeper writes where clients are for the next process.
 func (d *Daemon) keeper() *recall.Keeper {
-	return &recall.Keeper{Path: d.endpoints(), Gateway: d.publicKey(), Plane: d.plane, Now: time.Now, Log: d.part("recall")}
+	return &recall.Keeper{Path: d.endpoints(), Gateway: d.publicKey(), Plane: d, Now: time.Now, Log: d.part("recall")}
 }

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -37,6 +38,8 @@ type Gateway struct {
 	CertErr   error
 	OwnCA     bool     // renews by itself
 	Authority []string // what an authority that is to issue the certificate has against it
+
+	SelfTest func(context.Context) error // connects a client of its own; nil: there is none
 }
 
 // slow bounds what waits for others: name servers, hosts of the policy.
@@ -44,12 +47,14 @@ const slow = 3 * time.Second
 
 // Look looks at everything that vpnd can see.
 func (g *Gateway) Look(ctx context.Context) []*Finding {
+	patient := ctx
 	ctx, stop := context.WithTimeout(ctx, slow)
 	defer stop()
 	looks := []func(context.Context) []*Finding{
 		g.state, g.plane, g.firewall, g.endpoint, g.clock, g.ways, g.port, g.certificate,
 		func(context.Context) []*Finding { return Disk(g.Data, syncFile) },
 		g.files, g.grants, g.Outside,
+		func(context.Context) []*Finding { return g.selfTest(patient) },
 	}
 	found := make([][]*Finding, len(looks))
 	var wg sync.WaitGroup
@@ -116,6 +121,29 @@ func Complaints(list []string) (out []*Finding) {
 		out = append(out, find("firewall_open"))
 	}
 	return out
+}
+
+// Where a self-test stopped.
+var (
+	ErrNoHandshake = errors.New("WireGuard does not answer")
+	ErrNoPage      = errors.New("the sign-in page does not answer")
+)
+
+// selfTest says what a client on this host has got. Nothing is learnt of the way from outside.
+func (g *Gateway) selfTest(ctx context.Context) []*Finding {
+	if g.SelfTest == nil {
+		return nil
+	}
+	switch err := g.SelfTest(ctx); {
+	case err == nil:
+		return []*Finding{find("self_test_ok")}
+	case errors.Is(err, ErrNoHandshake):
+		return []*Finding{find("self_test_handshake", "port", g.WireGuard.Port())}
+	case errors.Is(err, ErrNoPage):
+		return []*Finding{find("self_test_page", "why", err)}
+	default:
+		return []*Finding{find("self_test_unknown", "why", err)}
+	}
 }
 
 func (g *Gateway) clock(context.Context) []*Finding {

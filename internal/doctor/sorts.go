@@ -19,7 +19,7 @@ var sorts = map[string]sort{
 	"endpoint_local":   {"endpoint", Advice, "clients dial {endpoint}, a private address, so only this network's people can connect", "if that is not meant: vpnctl settings set --endpoint HOST:PORT"},
 	"endpoint_unnamed": {"endpoint", Must, "the name {host}, which clients dial, cannot be resolved: {why}", "give the name an address at your DNS provider, or: vpnctl settings set --endpoint HOST:PORT"},
 	"endpoint_other":   {"endpoint", Must, "clients dial {endpoint}, which leads to {addrs}, and this host has {own}", "let the name lead here, or: vpnctl settings set --endpoint HOST:PORT"},
-	"endpoint_nat":     {"endpoint", Unknown, "clients dial {endpoint}, and this host is behind NAT: whether that leads here cannot be seen from inside", "forward UDP {port} to this host, then: vpnctl doctor --wait=3m"},
+	"endpoint_nat":     {"endpoint", Unknown, "clients dial {endpoint}, and this host is behind NAT: whether that leads here cannot be seen from inside", "forward UDP {port} to this host, then: vpnctl doctor --wait"},
 	"endpoint_port":    {"endpoint", Advice, "clients dial port {dialled}, and WireGuard listens on {listen}", "forward UDP {dialled} to {listen}, or: vpnctl settings set --endpoint {host}:{listen}"},
 	"clock_ok":         {"clock", OK, "the clock is synchronised", ""},
 	"clock_free":       {"clock", Advice, "nothing synchronises the clock: when it is a minute off, nobody can sign in", "timedatectl set-ntp true, or install chrony"},
@@ -69,7 +69,12 @@ var sorts = map[string]sort{
 	"host_closed":     {"hosts", Advice, "{target} refuses connections, and line {line} of the policy leads there", "start the service there, or correct the port in the policy"},
 	"hosts_many":      {"hosts", Unknown, "only {most} of {count} single hosts were tried", "nc -z HOST PORT for the others"},
 	"outside_seen":    {"outside", OK, "{device} came from {address} at {at}: this gateway is reached from outside", ""},
-	"outside_unknown": {"outside", Unknown, "whether this gateway is reached from outside is not known: nobody has come from a foreign address yet", "connect a phone by mobile data and watch: vpnctl doctor --wait=3m"},
+	"outside_unknown": {"outside", Unknown, "whether this gateway is reached from outside is not known: nobody has come from a foreign address yet", "connect a phone by mobile data and watch: vpnctl doctor --wait"},
+
+	"self_test_ok":        {"self-test", OK, "WireGuard and the page answer on this host", ""},
+	"self_test_handshake": {"self-test", Must, "a client on this host got no handshake from UDP {port}", "let this host's firewall accept interface lo; if it does, look at vpnd's log"},
+	"self_test_page":      {"self-test", Must, "a client on this host shook hands and got no page: {why}", "see what other rules drop on the tunnel's interface: nft list ruleset"},
+	"self_test_unknown":   {"self-test", Unknown, "WireGuard could not be tried from this host: {why}", "vpnctl doctor again in a minute, then look at vpnd's log"},
 
 	"vpnd_down":   {"vpnd", Must, "vpnd does not run: {why}", "service vpnd start"},
 	"vpnd_denied": {"vpnd", Must, "vpnd's socket may not be opened: {why}", "run vpnctl as root"},

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,7 @@ type Reconciler struct {
 	advanced chan struct{} // closed and replaced when applied or err changes
 
 	unsealed map[peers.ID]unsealed // Run's alone
+	tests    tests                 // Run's alone
 
 	beat atomic.Int64 // Unix nanoseconds, see Beat
 
@@ -129,9 +131,12 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // host slept, can keep a grant open beyond its time: timers do not notice either.
 const clockLook = 5 * time.Second
 
-// sleep returns when the state has changed, or when a grant's time comes.
+// sleep returns when the state has changed, or when the time of a grant or a self-test comes.
 func (r *Reconciler) sleep(ctx context.Context, view *peers.View, ruleset *rules.Ruleset) error {
 	next := ruleset.Next(r.Now())
+	if end := r.tests.next(); !end.IsZero() && (next.IsZero() || end.Before(next)) {
+		next = end
+	}
 	for {
 		r.beat.Store(time.Now().UnixNano())
 		wait := clockLook
@@ -193,8 +198,14 @@ func (r *Reconciler) set(ctx context.Context, view *peers.View, settings peers.S
 			s.Sessions = append(s.Sessions, *ses)
 		}
 	}
+	live := r.tests.live(view, now)
+	s.Devices = slices.AppendSeq(s.Devices, maps.Values(live))
 	maps.DeleteFunc(r.unsealed, func(id peers.ID, _ unsealed) bool { return view.Device(id) == nil })
-	return ruleset, r.Plane.Set(ctx, s)
+	if err := r.Plane.Set(ctx, s); err != nil {
+		return ruleset, err
+	}
+	r.tests.has = live
+	return ruleset, nil
 }
 
 // compile makes the Ruleset of a view. What of the stored policy this version refuses

@@ -187,16 +187,14 @@ func (b *bench) key() (k peers.Key) {
 	for i := range k {
 		k[i] = byte(rand.Uint32())
 	}
+	k[31] &= 0x7f // as X25519 writes it
 	return k
 }
 
 func (b *bench) apply(body peers.Body) peers.Result {
 	b.t.Helper()
-	c := peers.Command{Request: b.id(), At: b.now(), Actor: "test", Body: body}
-	if b.state.View().Level() > 1 {
-		c.Base = b.index
-	}
-	raw, err := peers.Encode(c)
+	r := b.state.View().Request(b.id())
+	raw, err := peers.Encode(peers.Command{Request: r.ID, Base: r.Base, At: b.now(), Actor: "test", Body: body})
 	if err != nil {
 		b.t.Fatal(err)
 	}

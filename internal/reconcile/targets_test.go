@@ -18,7 +18,7 @@ import (
 // and again when they have moved.
 func TestTargets(t *testing.T) {
 	b := newBench(t)
-	b.must(peers.Upgrade{Level: 4})
+	b.must(peers.Upgrade{Level: 5})
 	text := `{"resources": {
 		"db": {"to": "10.6.0.2:5432"}, "files": {"to": "nas.lan", "ports": ["tcp:445"]}, "wiki": {"to": "http://localhost:3000", "from": "gateway"}, "sock": {"to": "unix:/run/a.sock", "port": 90}},
 		"groups": {"group:a": []}, "grants": [{"src": ["*"], "dst": ["db", "files", "wiki", "sock"]}]}`

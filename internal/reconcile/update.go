@@ -78,13 +78,15 @@ func (r *Reconciler) update(ctx context.Context, has, view *peers.View, settings
 		return nil, err
 	}
 	c.Rules = ruleset
+	live := r.tests.live(view, now)
+	r.tests.change(&c, live)
 	if r.targets.stale {
 		c.Services = r.targets.services(ctx, ruleset)
 	}
 	if err := r.Plane.Update(ctx, c); err != nil {
 		return ruleset, err
 	}
-	r.targets.stale = false
+	r.tests.has, r.targets.stale = live, false
 	return ruleset, nil
 }
 

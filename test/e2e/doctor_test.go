@@ -42,6 +42,12 @@ func TestDoctor(t *testing.T) {
 			if !content {
 				t.Errorf("in a healthy world something must be done: %v", found)
 			}
+			if !strings.Contains(found["self_test_ok"], "answer on this host") {
+				t.Errorf("the self-test says %v", found)
+			}
+			if list := w.vpnctl("device", "ls"); strings.Contains(list, "self-test") || strings.Count(strings.TrimSpace(list), "\n") != 1 {
+				t.Errorf("after a self-test the devices are\n%s", list)
+			}
 			t.Logf("%s", w.gw.run("sh", "-c", binary("vpnctl")+" --socket "+w.path("run/control.sock")+" doctor 2>&1; true"))
 
 			expect := func(code, says string) {
@@ -67,6 +73,9 @@ func TestDoctor(t *testing.T) {
 				w.gw.run("nft", "add table inet other; add chain inet other input { type filter hook input priority 0; policy drop; }")
 				expect("firewall_drops", "51820")
 				w.gw.run("nft", "delete", "table", "inet", "other")
+				w.gw.run("nft", "add table inet other; add chain inet other input { type filter hook input priority 0; }; add rule inet other input iifname "+w.iface+" meta l4proto tcp drop")
+				expect("self_test_page", "no page")
+				w.gw.run("nft", "delete", "table", "inet", "other")
 				eventually(t, 20*time.Second, "a client from outside is seen", func() error {
 					if found, _ = w.findings(); !strings.Contains(found["outside_seen"], "alice/phone came from 192.0.2.") {
 						return fmt.Errorf("%v", found)
@@ -74,6 +83,9 @@ func TestDoctor(t *testing.T) {
 					return nil
 				})
 			}
+			w.gw.run("nft", "add table inet other; add chain inet other input { type filter hook input priority 0; }; add rule inet other input iif lo udp dport 51820 drop")
+			expect("self_test_handshake", "no handshake")
+			w.gw.run("nft", "delete", "table", "inet", "other")
 			w.gw.run("chown", "4321", w.path("sealing.key"))
 			expect("files_wrong", "sealing.key")
 			w.gw.run("chown", "0", w.path("sealing.key"))
