@@ -228,10 +228,11 @@ func TestFiles(t *testing.T) {
 
 // Docker's rules as filter's own test has them; here what is made of the complaint.
 func TestComplaints(t *testing.T) {
-	docker := "table ip filter, chain FORWARD (policy drop) drops what comes from vpn0 for the networks behind: iptables -I DOCKER-USER -i vpn0 -j ACCEPT"
-	f := Complaints([]string{docker, "the tables of others could not be read, so they may drop what the gateway accepts: EPERM"})
+	const line = "iptables -I DOCKER-USER -i vpn0 -j ACCEPT"
+	docker := dataplane.Complaint{Table: "ip filter", Chain: "FORWARD (policy drop)", What: "what comes from vpn0 for the networks behind: all", Line: line}
+	f := Complaints([]dataplane.Complaint{docker, {What: "the tables of others could not be read, so they may drop what the gateway accepts: EPERM"}})
 	has(t, f, "firewall_drops", "firewall_unread")
-	if f[0].Remedy != "iptables -I DOCKER-USER -i vpn0 -j ACCEPT" {
+	if f[0].Remedy != line || f[0].Text != "table ip filter, chain FORWARD (policy drop) drops "+docker.What {
 		t.Errorf("remedy %q", f[0].Remedy)
 	}
 	has(t, Complaints(nil), "firewall_open")
@@ -243,7 +244,7 @@ func TestPlane(t *testing.T) {
 	for want, g := range map[string]*Gateway{
 		"plane_kernel":   {Plane: dataplane.Stats{Plane: "linux", Detail: "WireGuard of the kernel"}},
 		"plane_go":       {Plane: dataplane.Stats{Plane: "linux", Detail: "wireguard-go in this process"}},
-		"plane_netstack": {Plane: dataplane.Stats{Plane: "netstack", Detail: "wireguard-go inside vpnd"}},
+		"plane_netstack": {Plane: dataplane.Stats{Plane: "netstack", Detail: "asked for by --plane; wireguard-go inside vpnd"}},
 		"plane_down":     {PlaneErr: errors.New("closed")},
 	} {
 		has(t, g.plane(t.Context()), want)
@@ -325,7 +326,7 @@ func TestDead(t *testing.T) {
 	_, udp, _ := net.SplitHostPort(c.LocalAddr().String())
 	p := Places{Data: filepath.Join(logs, "none"), LogDir: logs, WireGuard: ":" + udp, Portal: l.Addr().String()}
 	found := Dead(t.Context(), p, errors.New("there is no socket"))
-	found = slices.DeleteFunc(found, func(f *Finding) bool { return f.Subject == "clock" })
+	found = slices.DeleteFunc(found, func(f *Finding) bool { return f.Subject == "clock" || f.Subject == "firewall" })
 	has(t, found, "vpnd_down", "vpnd_log", "vpnd_port", "vpnd_port")
 	if !strings.Contains(found[1].Text, "--cert: no such file") {
 		t.Errorf("last words: %q", found[1].Text)
@@ -342,4 +343,45 @@ func TestForeign(t *testing.T) {
 			t.Errorf("%s: %v", a, !want)
 		}
 	}
+}
+
+// A dead daemon's places are those that it would read itself: variable, file, default.
+func TestPlaces(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "vpnd.toml")
+	if err := os.WriteFile(file, []byte("data = \"/srv/vpnd\"\nwireguard = \":443\"\nacme = \"a@example.org\"\nnetwork = [\"10.0.0.0/16\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"VPND_CONFIG": file}
+	look := func() string {
+		p := Defaults(func(n string) string { return env[n] })
+		return p.Data + " " + p.WireGuard + " " + p.Portal
+	}
+	if got := look(); got != "/srv/vpnd :443 :443" {
+		t.Errorf("by the file: %s", got)
+	}
+	env["VPND_DATA"], env["VPND_WIREGUARD"], env["VPND_PORTAL"] = "/data", ":1000", "127.0.0.1:2000"
+	if got := look(); got != "/data :1000 127.0.0.1:2000" {
+		t.Errorf("by variables: %s", got)
+	}
+	env = map[string]string{"VPND_CONFIG": "/none"}
+	if got := look(); got != "/var/lib/vpnd :51820 :8443" {
+		t.Errorf("by default: %s", got)
+	}
+}
+
+// The hosts that were not tried are named.
+func TestManyHosts(t *testing.T) {
+	var targets []target
+	for i := range mostHosts + 12 {
+		targets = append(targets, target{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, 0, byte(i)}), 1), 1})
+	}
+	for _, f := range hosts(t.Context(), targets) {
+		if f.Code == "hosts_many" {
+			if !strings.HasSuffix(f.Text, "not 127.1.0.64:1, 127.1.0.65:1, 127.1.0.66:1, 127.1.0.67:1, 127.1.0.68:1, 127.1.0.69:1, 127.1.0.70:1, 127.1.0.71:1 and 4 more") {
+				t.Error(f.Text)
+			}
+			return
+		}
+	}
+	t.Error("nothing is said of the others")
 }
