@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/netip"
@@ -224,6 +226,82 @@ func TestFiles(t *testing.T) {
 	}
 	has(t, (&Gateway{Files: []error{errors.New("no such file")}}).files(t.Context()), "files_other")
 	has(t, (&Gateway{}).files(t.Context()), "files_ok")
+}
+
+// The state's findings, on a real state: of level 1 with a key that level 2 refuses, a policy of
+// a former vpnd's, a clock that was ahead, and a plane that has not got all of it.
+func TestState(t *testing.T) {
+	st := peers.New()
+	now := time.Now().UTC().Round(0)
+	index, n := uint64(0), byte(0)
+	id := func() peers.ID { n++; return peers.ID{n} }
+	apply := func(at time.Time, b peers.Body) {
+		t.Helper()
+		raw, err := peers.Encode(peers.Command{At: at, Actor: "test", Body: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		index++
+		if r, err := st.Apply(index, raw); err != nil || r.Err != nil {
+			t.Fatal(err, r.Err)
+		}
+	}
+	const stored = `{"grants": [{"src": ["10.0.0.0/8", "autogroup:member"], "dst": ["autogroup:self"], "ip": ["tcp:22"]}]}`
+	settings := peers.Settings{
+		Cluster: id(), Created: now, PrivateKey: peers.Sealed{1}, CAKey: peers.Sealed{1}, CACert: []byte{1}, PublicKey: peers.Key{1: 1},
+		Network: prefixes("10.77.0.0/16", "fd77::/64"), Endpoint: "192.0.2.1:51820", URL: "https://192.0.2.1:8443", Session: time.Hour,
+	}
+	apply(now, peers.Init{Settings: settings, Policy: stored})
+	alice := id()
+	apply(now, peers.UserAdd{ID: alice, Name: "alice"})
+	apply(now, peers.DeviceAdd{User: alice, Device: peers.NewDevice{ID: id(), Name: "odd", PublicKey: peers.Key{1: 7, 31: 0x80}, PresharedKey: peers.Sealed{1}}})
+	look := func() *Gateway {
+		v := st.View()
+		g := &Gateway{Now: now, View: v, Leader: true, Applied: v.Index()}
+		for d := range v.SecondSpellings() {
+			g.Spellings = append(g.Spellings, v.User(d.User).Name+"/"+d.Name)
+		}
+		o := settings.PolicyOptions()
+		o.Stored = true
+		r, err := rules.Compile(language.ParseStored([]byte(v.Policy().Text)), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Ignored = r.Policy().Ignored()
+		return g
+	}
+	g := look()
+	has(t, g.state(t.Context()), "key_spelling", "policy_ignored")
+	if got := g.state(t.Context())[0].Remedy; got != "vpnctl device rotate alice/odd" {
+		t.Errorf("remedy %q", got)
+	}
+	apply(now, peers.PolicyApply{Text: "{}", Base: 1})
+	apply(now, peers.DeviceRotate{Device: peers.ID{3}, PublicKey: peers.Key{1: 9}, PresharedKey: peers.Sealed{1}})
+	has(t, look().state(t.Context()))
+	behind := look()
+	apply(now.Add(time.Hour), peers.Note{Action: "test", Target: "later"})
+	behind.View = st.View()
+	has(t, behind.state(t.Context()), "plane_behind")
+	has(t, behind.clock(t.Context()), "clock_behind")
+	alone := look()
+	alone.Leader = false
+	has(t, alone.state(t.Context()), "leader_none")
+}
+
+func TestSelfTestStops(t *testing.T) {
+	for want, err := range map[string]error{
+		"self_test_ok": nil, "self_test_handshake": ErrNoHandshake, "self_test_page": fmt.Errorf("%w: %w", ErrNoPage, io.EOF),
+		"self_test_unknown": errors.New("nobody leads"),
+	} {
+		g := &Gateway{SelfTest: func(context.Context) error { return err }}
+		has(t, g.selfTest(t.Context()), want)
+		if f := g.selfTest(t.Context())[0]; want == "self_test_page" && !strings.HasSuffix(f.Text, "got no page: EOF") {
+			t.Error(f.Text)
+		}
+	}
+	if (&Gateway{}).selfTest(t.Context()) != nil {
+		t.Error("without a client it says something")
+	}
 }
 
 // Docker's rules as filter's own test has them; here what is made of the complaint.

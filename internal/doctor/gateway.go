@@ -140,7 +140,7 @@ func (g *Gateway) selfTest(ctx context.Context) []*Finding {
 	case errors.Is(err, ErrNoHandshake):
 		return []*Finding{find("self_test_handshake", "port", g.WireGuard.Port())}
 	case errors.Is(err, ErrNoPage):
-		return []*Finding{find("self_test_page", "why", err)}
+		return []*Finding{find("self_test_page", "why", strings.TrimPrefix(err.Error(), ErrNoPage.Error()+": "))}
 	default:
 		return []*Finding{find("self_test_unknown", "why", err)}
 	}
