@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
@@ -123,11 +124,38 @@ func (a *app) drawFindings(list []*vpnv1.Finding) {
 	for _, f := range list {
 		name, about := clean(f.Severity), clean(f.Subject)
 		a.write(a.paint(severities[rank(f)].style, name) + strings.Repeat(" ", word-len(name)+2) +
-			about + strings.Repeat(" ", subject-len(about)+2) + clean(f.Text) + "\n")
+			about + strings.Repeat(" ", subject-len(about)+2) + fold(clean(f.Text), a.columns-len(indent), indent) + "\n")
 		if f.Remedy != "" {
 			a.write(indent + a.paint(bold, "→ "+clean(f.Remedy)) + "\n")
 		}
 	}
+}
+
+// fold breaks a text into lines of so many columns, below each other. Where nobody looks, or
+// the terminal is too narrow, it stays one line: that is found by grep. A remedy always does:
+// it is copied.
+func fold(text string, columns int, indent string) string {
+	const narrow = 20
+	if columns < narrow {
+		return text
+	}
+	var b strings.Builder
+	at := 0
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+n > columns:
+			b.WriteString("\n" + indent)
+			at = 0
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	return b.String()
 }
 
 // wait says how far clients from outside have come, as they come.

@@ -26,3 +26,13 @@ func TestDoctorWait(t *testing.T) {
 		}
 	}
 }
+
+func TestFold(t *testing.T) {
+	const text = "clients dial 203.0.113.9:51820, which leads to an address elsewhere"
+	if got := fold(text, 30, "  "); got != "clients dial\n  203.0.113.9:51820, which leads\n  to an address elsewhere" {
+		t.Errorf("%q", got)
+	}
+	if fold(text, 10, "  ") != text || fold(text, -30, "  ") != text {
+		t.Error("it is folded where nobody looks")
+	}
+}

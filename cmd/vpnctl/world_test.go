@@ -91,7 +91,7 @@ func (p *plane) Stats(context.Context, ...dataplane.Key) (dataplane.Stats, error
 		s.Peers[k] = v
 	}
 	if p.stuck {
-		s.Filters = []string{"chain FORWARD of table ip filter drops what vpnd forwards: nft insert rule ip filter FORWARD iifname vpn0 accept"}
+		s.Filters = dataplane.Complaints("chain FORWARD of table ip filter drops what vpnd forwards: nft insert rule ip filter FORWARD iifname vpn0 accept")
 	}
 	return s, nil
 }

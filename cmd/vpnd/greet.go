@@ -39,7 +39,7 @@ func (d *Daemon) greet(ctx context.Context, s peers.Settings) {
 		d.log.Info("vpnd is ready", "version", version, "plane", stats.Plane, "why", stats.Detail, "endpoint", s.Endpoint, "url", s.URL,
 			"control", d.flags.Control, "ca", d.fingerprint())
 		for _, f := range stats.Filters {
-			d.log.Warn("attention", "why", f)
+			d.log.Warn("attention", "why", f.String())
 		}
 		return
 	}

@@ -37,7 +37,10 @@ func (g gatewayServer) GetStatus(ctx context.Context, _ *vpnv1.GetStatusRequest)
 		Users: int32(users), Devices: int32(devices),
 		StartedAt: timestamp(st.Started), StateTime: timestamp(v.Time()),
 		CaFingerprint: g.s.CAFingerprint(), TunnelUrl: g.s.TunnelURL(), PendingPolicy: protoPending(v.Pending()),
-		Plane: st.Plane.Plane, PlaneDetail: st.Plane.Detail, Complaints: st.Plane.Filters,
+		Plane: st.Plane.Plane, PlaneDetail: st.Plane.Detail,
+	}
+	for _, c := range st.Plane.Filters {
+		out.Complaints = append(out.Complaints, c.String())
 	}
 	if st.PlaneErr != nil {
 		out.Complaints = []string{"the data plane does not answer: " + st.PlaneErr.Error()}

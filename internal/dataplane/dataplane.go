@@ -6,6 +6,7 @@ package dataplane
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -115,7 +116,32 @@ type Stats struct {
 	Plane   string // "linux" or "netstack"
 	Detail  string // one line for people: which WireGuard, which kernel features, what it cannot do
 	Peers   map[Key]PeerStats
-	Filters []string // complaints: chains of others that drop what we accept, each with the line to add
+	Filters []Complaint
+}
+
+// Complaint is what is in the plane's way: a chain of somebody else's that drops what we
+// accept, or, where Table is empty, what could not be seen or done.
+type Complaint struct {
+	Table string // "inet filter"
+	Chain string // "input (policy drop)"
+	What  string // what it drops; without a table the whole complaint
+	Line  string // to add, so that it passes
+}
+
+// String is one line for people.
+func (c Complaint) String() string {
+	if c.Table == "" {
+		return c.What
+	}
+	return fmt.Sprintf("table %s, chain %s drops %s: %s", c.Table, c.Chain, c.What, c.Line)
+}
+
+// Complaints makes complaints of plain lines.
+func Complaints(lines ...string) (out []Complaint) {
+	for _, l := range lines {
+		out = append(out, Complaint{What: l})
+	}
+	return out
 }
 
 // PeerStats are the readings of one WireGuard peer.

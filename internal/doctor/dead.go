@@ -7,10 +7,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/BurntSushi/toml"
+
+	"vpnd/internal/dataplane/linux/filter"
 )
 
 // Places are where an installed vpnd keeps its things. The looks at them make nothing.
@@ -24,29 +27,28 @@ type Places struct {
 	WireGuard, Portal string // listen addresses
 }
 
-// Defaults are the package's, with what the file of --config says.
+// Defaults are the package's, with what the file of --config and the environment say, as vpnd
+// itself reads them. What an administrator gave its unit alone is not seen from here.
 func Defaults(getenv func(string) string) Places {
 	p := Places{Config: "/etc/vpnd/vpnd.toml", Data: "/var/lib/vpnd", LogDir: "/var/log/vpnd", Journal: journal, WireGuard: ":51820", Portal: ":8443"}
-	if f := getenv("VPND_CONFIG"); f != "" {
-		p.Config = f
-	}
-	if d := getenv("VPND_DATA"); d != "" {
-		p.Data = d
-	}
-	p.readConfig()
-	return p
-}
-
-func (p *Places) readConfig() {
-	var c struct{ Data, WireGuard, Portal string }
-	if _, err := toml.DecodeFile(p.Config, &c); err != nil {
-		return // vpnd says itself what is wrong with it
-	}
-	for to, v := range map[*string]string{&p.Data: c.Data, &p.WireGuard: c.WireGuard, &p.Portal: c.Portal} {
+	set := func(to *string, v string) {
 		if v != "" {
 			*to = v
 		}
 	}
+	set(&p.Config, getenv("VPND_CONFIG"))
+	var c struct{ Data, WireGuard, Portal, ACME string }
+	_, _ = toml.DecodeFile(p.Config, &c) // what is wrong with it vpnd says itself
+	if c.ACME != "" || getenv("VPND_ACME") != "" {
+		p.Portal = ":443"
+	}
+	set(&p.Data, c.Data)
+	set(&p.WireGuard, c.WireGuard)
+	set(&p.Portal, c.Portal)
+	set(&p.Data, getenv("VPND_DATA"))
+	set(&p.WireGuard, getenv("VPND_WIREGUARD"))
+	set(&p.Portal, getenv("VPND_PORTAL"))
+	return p
 }
 
 // journal asks systemd for the last lines of the unit's log.
@@ -72,6 +74,9 @@ func Dead(ctx context.Context, p Places, err error) (out []*Finding) {
 		out = append(out, Disk(p.Data, func(string) error { return nil })...)
 	}
 	out = append(out, Clock(Adjtimex)...)
+	if port := portOf(p.WireGuard); port != 0 {
+		out = append(out, Complaints(filter.Foreign(ctx, port, portOf(p.Portal)))...)
+	}
 	Sort(out)
 	return out
 }
@@ -113,6 +118,19 @@ func tail(file string) string {
 	}
 	b, _ := io.ReadAll(io.LimitReader(f, logTail)) // what there is
 	return string(b)
+}
+
+// portOf is an address's port; 0 where it has none, of which vpnd says something itself.
+func portOf(addr string) uint16 {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(n)
 }
 
 // taken tries a port that vpnd would listen on.

@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/netip"
@@ -226,12 +228,89 @@ func TestFiles(t *testing.T) {
 	has(t, (&Gateway{}).files(t.Context()), "files_ok")
 }
 
+// The state's findings, on a real state: of level 1 with a key that level 2 refuses, a policy of
+// a former vpnd's, a clock that was ahead, and a plane that has not got all of it.
+func TestState(t *testing.T) {
+	st := peers.New()
+	now := time.Now().UTC().Round(0)
+	index, n := uint64(0), byte(0)
+	id := func() peers.ID { n++; return peers.ID{n} }
+	apply := func(at time.Time, b peers.Body) {
+		t.Helper()
+		raw, err := peers.Encode(peers.Command{At: at, Actor: "test", Body: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		index++
+		if r, err := st.Apply(index, raw); err != nil || r.Err != nil {
+			t.Fatal(err, r.Err)
+		}
+	}
+	const stored = `{"grants": [{"src": ["10.0.0.0/8", "autogroup:member"], "dst": ["autogroup:self"], "ip": ["tcp:22"]}]}`
+	settings := peers.Settings{
+		Cluster: id(), Created: now, PrivateKey: peers.Sealed{1}, CAKey: peers.Sealed{1}, CACert: []byte{1}, PublicKey: peers.Key{1: 1},
+		Network: prefixes("10.77.0.0/16", "fd77::/64"), Endpoint: "192.0.2.1:51820", URL: "https://192.0.2.1:8443", Session: time.Hour,
+	}
+	apply(now, peers.Init{Settings: settings, Policy: stored})
+	alice := id()
+	apply(now, peers.UserAdd{ID: alice, Name: "alice"})
+	apply(now, peers.DeviceAdd{User: alice, Device: peers.NewDevice{ID: id(), Name: "odd", PublicKey: peers.Key{1: 7, 31: 0x80}, PresharedKey: peers.Sealed{1}}})
+	look := func() *Gateway {
+		v := st.View()
+		g := &Gateway{Now: now, View: v, Leader: true, Applied: v.Index()}
+		for d := range v.SecondSpellings() {
+			g.Spellings = append(g.Spellings, v.User(d.User).Name+"/"+d.Name)
+		}
+		o := settings.PolicyOptions()
+		o.Stored = true
+		r, err := rules.Compile(language.ParseStored([]byte(v.Policy().Text)), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Ignored = r.Policy().Ignored()
+		return g
+	}
+	g := look()
+	has(t, g.state(t.Context()), "key_spelling", "policy_ignored")
+	if got := g.state(t.Context())[0].Remedy; got != "vpnctl device rotate alice/odd" {
+		t.Errorf("remedy %q", got)
+	}
+	apply(now, peers.PolicyApply{Text: "{}", Base: 1})
+	apply(now, peers.DeviceRotate{Device: peers.ID{3}, PublicKey: peers.Key{1: 9}, PresharedKey: peers.Sealed{1}})
+	has(t, look().state(t.Context()))
+	behind := look()
+	apply(now.Add(time.Hour), peers.Note{Action: "test", Target: "later"})
+	behind.View = st.View()
+	has(t, behind.state(t.Context()), "plane_behind")
+	has(t, behind.clock(t.Context()), "clock_behind")
+	alone := look()
+	alone.Leader = false
+	has(t, alone.state(t.Context()), "leader_none")
+}
+
+func TestSelfTestStops(t *testing.T) {
+	for want, err := range map[string]error{
+		"self_test_ok": nil, "self_test_handshake": ErrNoHandshake, "self_test_page": fmt.Errorf("%w: %w", ErrNoPage, io.EOF),
+		"self_test_unknown": errors.New("nobody leads"),
+	} {
+		g := &Gateway{SelfTest: func(context.Context) error { return err }}
+		has(t, g.selfTest(t.Context()), want)
+		if f := g.selfTest(t.Context())[0]; want == "self_test_page" && !strings.HasSuffix(f.Text, "got no page: EOF") {
+			t.Error(f.Text)
+		}
+	}
+	if (&Gateway{}).selfTest(t.Context()) != nil {
+		t.Error("without a client it says something")
+	}
+}
+
 // Docker's rules as filter's own test has them; here what is made of the complaint.
 func TestComplaints(t *testing.T) {
-	docker := "table ip filter, chain FORWARD (policy drop) drops what comes from vpn0 for the networks behind: iptables -I DOCKER-USER -i vpn0 -j ACCEPT"
-	f := Complaints([]string{docker, "the tables of others could not be read, so they may drop what the gateway accepts: EPERM"})
+	const line = "iptables -I DOCKER-USER -i vpn0 -j ACCEPT"
+	docker := dataplane.Complaint{Table: "ip filter", Chain: "FORWARD (policy drop)", What: "what comes from vpn0 for the networks behind: all", Line: line}
+	f := Complaints([]dataplane.Complaint{docker, {What: "the tables of others could not be read, so they may drop what the gateway accepts: EPERM"}})
 	has(t, f, "firewall_drops", "firewall_unread")
-	if f[0].Remedy != "iptables -I DOCKER-USER -i vpn0 -j ACCEPT" {
+	if f[0].Remedy != line || f[0].Text != "table ip filter, chain FORWARD (policy drop) drops "+docker.What {
 		t.Errorf("remedy %q", f[0].Remedy)
 	}
 	has(t, Complaints(nil), "firewall_open")
@@ -243,7 +322,7 @@ func TestPlane(t *testing.T) {
 	for want, g := range map[string]*Gateway{
 		"plane_kernel":   {Plane: dataplane.Stats{Plane: "linux", Detail: "WireGuard of the kernel"}},
 		"plane_go":       {Plane: dataplane.Stats{Plane: "linux", Detail: "wireguard-go in this process"}},
-		"plane_netstack": {Plane: dataplane.Stats{Plane: "netstack", Detail: "wireguard-go inside vpnd"}},
+		"plane_netstack": {Plane: dataplane.Stats{Plane: "netstack", Detail: "asked for by --plane; wireguard-go inside vpnd"}},
 		"plane_down":     {PlaneErr: errors.New("closed")},
 	} {
 		has(t, g.plane(t.Context()), want)
@@ -345,7 +424,7 @@ func TestDead(t *testing.T) {
 	_, udp, _ := net.SplitHostPort(c.LocalAddr().String())
 	p := Places{Data: filepath.Join(logs, "none"), LogDir: logs, WireGuard: ":" + udp, Portal: l.Addr().String()}
 	found := Dead(t.Context(), p, errors.New("there is no socket"))
-	found = slices.DeleteFunc(found, func(f *Finding) bool { return f.Subject == "clock" })
+	found = slices.DeleteFunc(found, func(f *Finding) bool { return f.Subject == "clock" || f.Subject == "firewall" })
 	has(t, found, "vpnd_down", "vpnd_log", "vpnd_port", "vpnd_port")
 	if !strings.Contains(found[1].Text, "--cert: no such file") {
 		t.Errorf("last words: %q", found[1].Text)
@@ -362,4 +441,45 @@ func TestForeign(t *testing.T) {
 			t.Errorf("%s: %v", a, !want)
 		}
 	}
+}
+
+// A dead daemon's places are those that it would read itself: variable, file, default.
+func TestPlaces(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "vpnd.toml")
+	if err := os.WriteFile(file, []byte("data = \"/srv/vpnd\"\nwireguard = \":443\"\nacme = \"a@example.org\"\nnetwork = [\"10.0.0.0/16\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"VPND_CONFIG": file}
+	look := func() string {
+		p := Defaults(func(n string) string { return env[n] })
+		return p.Data + " " + p.WireGuard + " " + p.Portal
+	}
+	if got := look(); got != "/srv/vpnd :443 :443" {
+		t.Errorf("by the file: %s", got)
+	}
+	env["VPND_DATA"], env["VPND_WIREGUARD"], env["VPND_PORTAL"] = "/data", ":1000", "127.0.0.1:2000"
+	if got := look(); got != "/data :1000 127.0.0.1:2000" {
+		t.Errorf("by variables: %s", got)
+	}
+	env = map[string]string{"VPND_CONFIG": "/none"}
+	if got := look(); got != "/var/lib/vpnd :51820 :8443" {
+		t.Errorf("by default: %s", got)
+	}
+}
+
+// The hosts that were not tried are named.
+func TestManyHosts(t *testing.T) {
+	var targets []target
+	for i := range mostHosts + 12 {
+		targets = append(targets, target{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, 0, byte(i)}), 1), 1})
+	}
+	for _, f := range hosts(t.Context(), targets) {
+		if f.Code == "hosts_many" {
+			if !strings.HasSuffix(f.Text, "not 127.1.0.64:1, 127.1.0.65:1, 127.1.0.66:1, 127.1.0.67:1, 127.1.0.68:1, 127.1.0.69:1, 127.1.0.70:1, 127.1.0.71:1 and 4 more") {
+				t.Error(f.Text)
+			}
+			return
+		}
+	}
+	t.Error("nothing is said of the others")
 }

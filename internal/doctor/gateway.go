@@ -87,15 +87,16 @@ func (g *Gateway) state(context.Context) (out []*Finding) {
 }
 
 func (g *Gateway) plane(context.Context) []*Finding {
+	why, _, _ := strings.Cut(g.Plane.Detail, "; ") // why this one; status shows the rest
 	switch {
 	case g.PlaneErr != nil:
 		return []*Finding{find("plane_down", "why", g.PlaneErr)}
 	case g.Plane.Plane == "netstack":
-		return []*Finding{find("plane_netstack", "why", "netstack: "+g.Plane.Detail)}
+		return []*Finding{find("plane_netstack", "why", why, "detail", g.Plane.Detail)}
 	case strings.Contains(g.Plane.Detail, "wireguard-go"):
-		return []*Finding{find("plane_go", "why", "linux: "+g.Plane.Detail)}
+		return []*Finding{find("plane_go", "why", why, "detail", g.Plane.Detail)}
 	}
-	return []*Finding{find("plane_kernel", "why", "linux: "+g.Plane.Detail)}
+	return []*Finding{find("plane_kernel", "why", why, "detail", g.Plane.Detail)}
 }
 
 // firewall passes on what the linux plane complains about: it follows the packets through
@@ -108,13 +109,12 @@ func (g *Gateway) firewall(context.Context) (out []*Finding) {
 }
 
 // Complaints are findings about other people's rules.
-func Complaints(list []string) (out []*Finding) {
+func Complaints(list []dataplane.Complaint) (out []*Finding) {
 	for _, c := range list {
-		what, line, ok := strings.Cut(c, ": ")
-		if ok && strings.HasPrefix(c, "table ") && strings.Contains(what, " drops ") {
-			out = append(out, find("firewall_drops", "what", what, "line", line))
+		if c.Table != "" {
+			out = append(out, find("firewall_drops", "table", c.Table, "chain", c.Chain, "what", c.What, "line", c.Line))
 		} else {
-			out = append(out, find("firewall_unread", "what", c))
+			out = append(out, find("firewall_unread", "what", c.What))
 		}
 	}
 	if out == nil {
@@ -140,7 +140,7 @@ func (g *Gateway) selfTest(ctx context.Context) []*Finding {
 	case errors.Is(err, ErrNoHandshake):
 		return []*Finding{find("self_test_handshake", "port", g.WireGuard.Port())}
 	case errors.Is(err, ErrNoPage):
-		return []*Finding{find("self_test_page", "why", err)}
+		return []*Finding{find("self_test_page", "why", strings.TrimPrefix(err.Error(), ErrNoPage.Error()+": "))}
 	default:
 		return []*Finding{find("self_test_unknown", "why", err)}
 	}

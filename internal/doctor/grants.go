@@ -3,10 +3,12 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -94,6 +96,20 @@ func overlaps(p netip.Prefix, list []netip.Prefix) bool {
 	return slices.ContainsFunc(list, p.Overlaps)
 }
 
+// some names targets, but not a screenful.
+func some(targets []target) string {
+	const most = 8
+	var names []string
+	for _, t := range targets[:min(len(targets), most)] {
+		names = append(names, t.at.String())
+	}
+	text := strings.Join(names, ", ")
+	if more := len(targets) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
 // tcpPort is the first TCP port of a grant that is for few: of a wide range nothing is known
 // to listen on the first.
 func tcpPort(spans []language.Span) uint16 {
@@ -147,7 +163,7 @@ func hosts(ctx context.Context, targets []target) (out []*Finding) {
 		out = append(out, find("host_ok", "count", good))
 	}
 	if len(targets) > len(tried) {
-		out = append(out, find("hosts_many", "most", len(tried), "count", len(targets)))
+		out = append(out, find("hosts_many", "most", len(tried), "count", len(targets), "rest", some(targets[len(tried):])))
 	}
 	return out
 }

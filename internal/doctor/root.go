@@ -32,7 +32,7 @@ func Root(ctx context.Context, h Host) (out []*Finding) {
 		out = append(out, Clock(Adjtimex)...)
 	}
 	if unknown("firewall") && h.Interface == "" {
-		out = append(out, Complaints(filter.Foreign(ctx, h.Port, h.Portal, "vpn0"))...)
+		out = append(out, Complaints(filter.Foreign(ctx, h.Port, h.Portal))...)
 	}
 	return append(out, WireGuardConfs(h.WireGuardConfs, h.Port, h.Network)...)
 }

@@ -2,16 +2,16 @@ package doctor
 
 // sorts are all findings, by code. docs/operations.md says more about each.
 var sorts = map[string]sort{
-	"plane_kernel":     {"plane", OK, "{why}", ""},
-	"plane_go":         {"plane", OK, "{why}", ""},
-	"plane_netstack":   {"plane", OK, "{why}", ""},
+	"plane_kernel":     {"plane", OK, "linux, with the kernel's WireGuard", ""},
+	"plane_go":         {"plane", OK, "linux, with wireguard-go in vpnd: this kernel has no WireGuard", ""},
+	"plane_netstack":   {"plane", OK, "netstack: {why}", ""},
 	"plane_down":       {"plane", Must, "the data plane does not answer: {why}", "look at vpnd's log, then: service vpnd restart"},
 	"plane_behind":     {"plane", Must, "the data plane is at {applied} of {index}: what was changed since is not in force", "look at vpnd's log, then: service vpnd restart"},
 	"leader_none":      {"state", Must, "no gateway leads, so nobody can sign in and nothing can be changed", "look at vpnd's log for why"},
 	"policy_ignored":   {"policy", Must, "line {line} of the policy gives nothing: {why}", "mend it: vpnctl policy edit"},
 	"key_spelling":     {"devices", Must, "the key of {device} has a second spelling, which may have been revoked", "vpnctl device rotate {device}"},
 	"firewall_open":    {"firewall", OK, "no rule of others drops what the gateway needs", ""},
-	"firewall_drops":   {"firewall", Must, "{what}", "{line}"},
+	"firewall_drops":   {"firewall", Must, "table {table}, chain {chain} drops {what}", "{line}"},
 	"firewall_unread":  {"firewall", Unknown, "{what}", "run vpnctl doctor as root"},
 	"endpoint_ok":      {"endpoint", OK, "clients dial {endpoint}, which is this host", ""},
 	"endpoint_none":    {"endpoint", Must, "there is no address that clients could dial", "vpnctl settings set --endpoint HOST:PORT"},
@@ -67,7 +67,7 @@ var sorts = map[string]sort{
 	"host_ok":         {"hosts", OK, "the single hosts of the policy ({count}) answer", ""},
 	"host_silent":     {"hosts", Advice, "{target} does not answer ({why}), and line {line} of the policy leads there", "see whether that host runs and has a route back to this gateway"},
 	"host_closed":     {"hosts", Advice, "{target} refuses connections, and line {line} of the policy leads there", "start the service there, or correct the port in the policy"},
-	"hosts_many":      {"hosts", Unknown, "only {most} of {count} single hosts were tried", "nc -z HOST PORT for the others"},
+	"hosts_many":      {"hosts", Unknown, "only {most} of {count} single hosts were tried, not {rest}", "nc -z HOST PORT for the others"},
 	"outside_seen":    {"outside", OK, "{device} came from {address} at {at}: this gateway is reached from outside", ""},
 	"outside_unknown": {"outside", Unknown, "whether this gateway is reached from outside is not known: nobody has come from a foreign address yet", "connect a phone by mobile data and watch: vpnctl doctor --wait"},
 

@@ -26,7 +26,7 @@ func TestScrape(t *testing.T) {
 		{1}: {LastHandshake: now.Add(-time.Minute), Received: 100, Sent: 10},
 		{2}: {LastHandshake: now.Add(-time.Hour), Received: 1},
 		{3}: {},
-	}, Filters: []string{"a chain"}}
+	}, Filters: dataplane.Complaints("a chain")}
 	raft := store.Health{Leads: true, Led: true, Term: 7, Behind: 2, Contact: 1500 * time.Millisecond}
 	turns := true
 	m := New(Sources{

@@ -103,7 +103,7 @@ table inet vpnd {
 func (passFilter) Update(context.Context, dataplane.Change) error        { return nil }
 func (passFilter) Told() <-chan struct{}                                 { return closedChannel }
 func (passFilter) Permits(context.Context, dataplane.Flow) (bool, error) { return true, nil }
-func (passFilter) Complaints() []string                                  { return nil }
+func (passFilter) Complaints() []dataplane.Complaint                     { return nil }
 func (passFilter) Detail() string                                        { return "" }
 func (passFilter) Close() error {
 	_, err := try("nft add table inet vpnd; nft delete table inet vpnd")

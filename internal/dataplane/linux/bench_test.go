@@ -114,6 +114,6 @@ func (noFilter) Set(context.Context, dataplane.State) error            { return 
 func (noFilter) Update(context.Context, dataplane.Change) error        { return nil }
 func (noFilter) Told() <-chan struct{}                                 { return closedChannel }
 func (noFilter) Permits(context.Context, dataplane.Flow) (bool, error) { return true, nil }
-func (noFilter) Complaints() []string                                  { return nil }
+func (noFilter) Complaints() []dataplane.Complaint                     { return nil }
 func (noFilter) Detail() string                                        { return "" }
 func (noFilter) Close() error                                          { return nil }

@@ -21,7 +21,7 @@ type PacketFilter interface {
 	// is in the kernel.
 	Permits(context.Context, dataplane.Flow) (bool, error)
 	// Complaints lists other tables' chains that will drop ours.
-	Complaints() []string
+	Complaints() []dataplane.Complaint
 	// Detail names the kernel features in use, and the fallbacks.
 	Detail() string
 	// Close removes our table.

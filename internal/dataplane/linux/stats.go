@@ -36,7 +36,7 @@ func (p *Plane) Stats(_ context.Context, keys ...dataplane.Key) (dataplane.Stats
 	}
 	s := dataplane.Stats{Plane: "linux", Detail: p.detailLocked()}
 	for _, t := range p.trouble {
-		s.Filters = append(s.Filters, t)
+		s.Filters = append(s.Filters, dataplane.Complaint{What: t})
 	}
 	wg, up := p.wg, p.link != nil
 	local := func(netip.AddrPort) netip.Addr { return netip.Addr{} } // the kernel does not say

@@ -37,7 +37,7 @@ func (p *Plane) Stats(ctx context.Context, keys ...dataplane.Key) (dataplane.Sta
 		return s, ErrClosed
 	}
 	if g := p.near.Load(); g != nil && !g.Masquerade {
-		s.Filters = append(s.Filters, "masquerading is off in the settings, which the netstack plane cannot do: resources are dialled from the host's own addresses; vpnctl settings set --masquerade on, or run vpnd with --plane linux")
+		s.Filters = append(s.Filters, dataplane.Complaint{What: "masquerading is off in the settings, which the netstack plane cannot do: resources are dialled from the host's own addresses; vpnctl settings set --masquerade on, or run vpnd with --plane linux"})
 	}
 	if w == nil {
 		return s, nil

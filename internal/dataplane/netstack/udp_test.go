@@ -153,7 +153,7 @@ func TestNoMasqueradingIsSaid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.Contains(strings.Join(s.Filters, " "), "masquerading is off")
+		return strings.Contains(fmt.Sprint(s.Filters), "masquerading is off")
 	}
 	if !said() {
 		t.Error("that masquerading cannot be switched off is not said")

@@ -26,6 +26,10 @@ import (
 // wait bounds a test. A handshake on this host takes some milliseconds.
 const wait = 4 * time.Second
 
+// farewell is for the connection's last packets: the gateway would send its own again, to
+// whoever has the address next.
+const farewell = 20 * time.Millisecond
+
 const (
 	mtu  = 1280    // what every way carries
 	page = 1 << 20 // bytes that are read of it
@@ -67,11 +71,14 @@ func Run(ctx context.Context, g Gateway, private [32]byte, addrs []netip.Addr) e
 		return fmt.Errorf("making a client: %w", err)
 	}
 	err = fetch(ctx, stack, g.Page)
+	time.Sleep(farewell)
 	switch {
 	case err == nil:
 		return nil
 	case !shaken(dev):
 		return doctor.ErrNoHandshake
+	case ctx.Err() != nil:
+		err = fmt.Errorf("nothing came within %s", wait)
 	}
 	return fmt.Errorf("%w: %w", doctor.ErrNoPage, err)
 }

@@ -33,7 +33,7 @@ type traced struct {
 
 // Complaints names the chains of other tables that will drop what we accept, each with
 // the line to add.
-func (f *Filter) Complaints() []string {
+func (f *Filter) Complaints() []dataplane.Complaint {
 	f.mu.Lock()
 	port, closed, published := f.gateway.Listen.Port(), f.closed, len(f.services) > 0
 	f.mu.Unlock()
@@ -63,12 +63,12 @@ func (f *Filter) Complaints() []string {
 	}
 	out, err := complaints(context.Background(), packets, tun)
 	if lack := f.teller.Lack(); lack != "" {
-		out = append(out, lack)
+		out = append(out, dataplane.Complaint{What: lack})
 	}
 	if err != nil {
-		out = append(out, fmt.Sprintf("the tables of others could not be read, so they may drop what the gateway accepts: %v", err))
+		out = append(out, unread(err))
 	}
-	return append(out, legacyTables("/proc/net", tun)...)
+	return append(out, dataplane.Complaints(legacyTables("/proc/net", tun)...)...)
 }
 
 // publicPortal is a packet to the portal from anywhere.
@@ -78,16 +78,20 @@ func publicPortal(port uint16) traced {
 
 // Foreign names the chains that will drop what clients send to these ports of this host, for
 // whoever may read the rules where no filter of ours runs.
-func Foreign(ctx context.Context, wireguard, portal uint16, tun string) []string {
+func Foreign(ctx context.Context, wireguard, portal uint16) []dataplane.Complaint {
 	packets := []traced{
 		{what: fmt.Sprintf("WireGuard's port %d/udp", wireguard), hook: nftables.ChainHookInput, proto: 17, dport: wireguard, local: true},
 		publicPortal(portal),
 	}
-	out, err := complaints(ctx, packets, tun)
+	out, err := complaints(ctx, packets, "") // none of them comes from a tunnel
 	if err != nil {
-		out = append(out, fmt.Sprintf("the tables of others could not be read, so they may drop what the gateway accepts: %v", err))
+		out = append(out, unread(err))
 	}
-	return append(out, legacyTables("/proc/net", tun)...)
+	return append(out, dataplane.Complaints(legacyTables("/proc/net", fmt.Sprintf("%d/udp and %d/tcp", wireguard, portal))...)...)
+}
+
+func unread(err error) dataplane.Complaint {
+	return dataplane.Complaint{What: fmt.Sprintf("the tables of others could not be read, so they may drop what the gateway accepts: %v", err)}
 }
 
 // protocol is p's, as all these languages write it.
@@ -98,18 +102,18 @@ func (p traced) protocol() string {
 	return "udp"
 }
 
-// legacyTables says what there may be of iptables-legacy. Its lists are root's alone, and
+// legacyTables says what there may be of iptables-legacy, and what to allow there. Its lists are root's alone, and
 // looking another way would load its modules.
-func legacyTables(proc, tun string) (out []string) {
+func legacyTables(proc, allow string) (out []string) {
 	for _, name := range []string{"ip", "ip6"} {
 		file := filepath.Join(proc, name+"_tables_names")
 		b, err := os.ReadFile(file)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // its module is not loaded
 		case err != nil:
-			out = append(out, fmt.Sprintf("whether %stables-legacy has a filter table could not be seen (%v): look for drops in %stables-legacy-save as root, and allow %s there", name, err, name, tun))
+			out = append(out, fmt.Sprintf("whether %stables-legacy has a filter table could not be seen (%v): look for drops in %stables-legacy-save as root, and allow %s there", name, err, name, allow))
 		case slices.Contains(strings.Fields(string(b)), "filter"):
-			out = append(out, fmt.Sprintf("%stables-legacy has a filter table, which nftables cannot show: look for drops in %stables-legacy-save, and allow %s there", name, name, tun))
+			out = append(out, fmt.Sprintf("%stables-legacy has a filter table, which nftables cannot show: look for drops in %stables-legacy-save, and allow %s there", name, name, allow))
 		}
 	}
 	return out
@@ -122,7 +126,7 @@ type ruleset struct {
 	chains map[string]bool
 }
 
-func complaints(ctx context.Context, packets []traced, tun string) ([]string, error) {
+func complaints(ctx context.Context, packets []traced, tun string) ([]dataplane.Complaint, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, err
@@ -144,7 +148,7 @@ func complaints(ctx context.Context, packets []traced, tun string) ([]string, er
 		}
 		tables[key].chains[c.Name] = true
 	}
-	var out []string
+	var out []dataplane.Complaint
 	for _, c := range all {
 		ours := c.Table.Family == nftables.TableFamilyINet && c.Table.Name == tableName
 		switch c.Table.Family {
@@ -165,7 +169,7 @@ func complaints(ctx context.Context, packets []traced, tun string) ([]string, er
 			m := &run.Machine{From: t.kernel, Packet: p.packet(c.Table.Family)}
 			v, err := m.Run(c.Name)
 			if err != nil {
-				out = append(out, fmt.Sprintf("table %s %s, chain %s could not be read, so it may drop %s: %v", familyName(c.Table.Family), c.Table.Name, c.Name, p.what, err))
+				out = append(out, dataplane.Complaint{What: fmt.Sprintf("table %s %s, chain %s could not be read, so it may drop %s: %v", familyName(c.Table.Family), c.Table.Name, c.Name, p.what, err)})
 				continue
 			}
 			if v == run.Undecided && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
@@ -177,8 +181,10 @@ func complaints(ctx context.Context, packets []traced, tun string) ([]string, er
 			}
 		}
 		if len(what) > 0 {
-			out = append(out, fmt.Sprintf("table %s %s, chain %s drops %s: %s",
-				familyName(c.Table.Family), c.Table.Name, where, strings.Join(what, " and "), strings.Join(slices.Compact(lines), " ; ")))
+			out = append(out, dataplane.Complaint{
+				Table: familyName(c.Table.Family) + " " + c.Table.Name, Chain: where,
+				What: strings.Join(what, " and "), Line: strings.Join(slices.Compact(lines), " ; "),
+			})
 		}
 	}
 	return out, nil

@@ -81,7 +81,11 @@ X`,
 			if name == "ufw" {
 				defer sh(t, "ufw --force disable; umount /etc/ufw /etc/default")
 			}
-			got := b.f.Complaints()
+			found := b.f.Complaints()
+			got := make([]string, len(found))
+			for i, c := range found {
+				got[i] = c.String()
+			}
 			if len(got) != len(s.want) {
 				t.Errorf("%d complaints, want %d:\n%s", len(got), len(s.want), strings.Join(got, "\n"))
 			}
@@ -93,14 +97,13 @@ X`,
 			if name == "firewalld" {
 				return // the shape alone, without firewall-cmd
 			}
-			for _, line := range got {
-				_, fix, _ := strings.Cut(line, ": ")
-				for _, cmd := range strings.Split(fix, " ; ") {
+			for _, c := range found {
+				for _, cmd := range strings.Split(c.Line, " ; ") {
 					sh(t, cmd)
 				}
 			}
 			if got := b.f.Complaints(); len(got) != 0 {
-				t.Errorf("after the lines were added:\n%s", strings.Join(got, "\n"))
+				t.Errorf("after the lines were added: %v", got)
 			}
 			s := b.signIn("alice", time.Hour)
 			answer, err := b.tcp("alice", wiki4, 443)
