@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -114,7 +115,7 @@ func TestComplaintsOfServices(t *testing.T) {
 		s.Services = servicesOf(wiki4)
 	})
 	runNFT(t, `add table inet theirs; add chain inet theirs input { type filter hook input priority 0; policy drop; }; add rule inet theirs input tcp dport { 8080, 45080 } accept`)
-	got := strings.Join(b.f.Complaints(), "\n")
+	got := fmt.Sprint(b.f.Complaints())
 	for _, want := range []string{"resources on this host (vt, port 45081/tcp)", "resources on this host (vt, port 45082/udp)", `nft insert rule inet theirs input iifname "vt" accept`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("it does not say %q: %s", want, got)
