@@ -128,6 +128,10 @@ func TestACME(t *testing.T) {
 		}
 		return nil
 	})
+	diagnosis, _ := exec.Command(binary("vpnctl"), "--socket", w.path("run/control.sock"), "-o", "json", "doctor").Output() // its exit code says that something must be done
+	if !bytes.Contains(diagnosis, []byte(`"certificate_refused"`)) {
+		t.Errorf("the doctor says nothing of the refusal:\n%s", diagnosis)
+	}
 	if out := vpnctl("user", "add", "alice"); !strings.Contains(out, "not private") || !strings.Contains(out, "fingerprint") {
 		t.Errorf("the invitation does not say what the browser is about to show:\n%s", out)
 	}

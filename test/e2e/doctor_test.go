@@ -95,3 +95,40 @@ func TestDoctor(t *testing.T) {
 		})
 	}
 }
+
+// A vpnd that is killed in its self-test leaves a peer that opens nothing, and that is gone at
+// the end of its minute though another vpnd runs by then. Nobody takes it for a device.
+func TestSelfTestOfAKilledVpnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "linux")
+	w.startVpnd()
+	w.gw.run("nft", "add table inet other; add chain inet other input { type filter hook input priority 0; }; add rule inet other input iif lo udp dport 51820 drop")
+	look := w.gw.start(nil, binary("vpnctl"), "--socket", w.path("run/control.sock"), "doctor")
+	peers := func() int { return len(strings.Fields(w.gw.run("wg", "show", w.iface, "peers"))) }
+	eventually(t, 10*time.Second, "the self-test is a peer", func() error {
+		if n := peers(); n != 1 {
+			return fmt.Errorf("%d peers", n)
+		}
+		return nil
+	})
+	begun := time.Now()
+	w.kill9()
+	<-look.done
+	w.gw.run("nft", "delete", "table", "inet", "other")
+	w.startVpnd()
+	if list := strings.TrimSpace(w.vpnctl("device", "ls")); strings.Contains(list, "self-test") || strings.Contains(w.vpnctl("status"), "1 device") {
+		t.Errorf("a self-test is taken for a device:\n%s\n%s", list, w.vpnctl("status"))
+	}
+	eventually(t, 70*time.Second, "the self-test is gone", func() error {
+		if n := peers(); n != 0 {
+			return fmt.Errorf("%d peers", n)
+		}
+		return nil
+	})
+	if took := time.Since(begun); took > 63*time.Second {
+		t.Errorf("it was there for %v", took)
+	}
+	if found, content := w.findings(); !content || found["self_test_ok"] == "" {
+		t.Errorf("the next one: %v", found)
+	}
+}

@@ -23,6 +23,10 @@ func TestKernel(t *testing.T) {
 	if status := w.vpnctl("status"); module != strings.Contains(status, "WireGuard of the kernel on "+w.iface) {
 		t.Errorf("WireGuard is the kernel's: %v; vpnctl status says\n%s", module, status)
 	}
+	found, _ := w.findings()
+	if code := map[bool]string{true: "plane_kernel", false: "plane_go"}[module]; found[code] == "" || found["self_test_ok"] == "" {
+		t.Errorf("the doctor finds no %s, or its self-test fails: %v", code, found)
+	}
 	if onOtherKernel && !module {
 		t.Fatal("this kernel has the WireGuard module, and vpnd does not use it")
 	}
