@@ -261,7 +261,7 @@ func TestState(t *testing.T) {
 		for d := range v.SecondSpellings() {
 			g.Spellings = append(g.Spellings, v.User(d.User).Name+"/"+d.Name)
 		}
-		o := settings.PolicyOptions()
+		o := v.PolicyOptions()
 		o.Stored = true
 		r, err := rules.Compile(language.ParseStored([]byte(v.Policy().Text)), o, nil)
 		if err != nil {
@@ -275,7 +275,7 @@ func TestState(t *testing.T) {
 	if got := g.state(t.Context())[0].Remedy; got != "vpnctl device rotate alice/odd" {
 		t.Errorf("remedy %q", got)
 	}
-	apply(now, peers.PolicyApply{Text: "{}", Base: 1})
+	apply(now, peers.PolicyApplyV1{Text: "{}", Base: 1})
 	apply(now, peers.DeviceRotate{Device: peers.ID{3}, PublicKey: peers.Key{1: 9}, PresharedKey: peers.Sealed{1}})
 	has(t, look().state(t.Context()))
 	behind := look()

@@ -21,7 +21,7 @@ var findings = []struct {
 		"ip route add default via 192.0.2.254 dev eth0 metric 100 && ip route add default via 198.51.100.254 dev eth1 metric 200 && sysctl -wq net.ipv4.conf.eth0.rp_filter=1",
 		"ip route del default dev eth0; ip route del default dev eth1; sysctl -wq net.ipv4.conf.eth0.rp_filter=0"},
 	{"network_taken", "10.77.200.0/24", "ip link add other0 type bridge && ip address add 10.77.200.1/24 dev other0 && ip link set other0 up", "ip link del other0"},
-	// As Docker 27 leaves them; its own chains are cut to what matters here.
+	// In the shape that Docker gives them; its own chains are cut to what matters here.
 	{"firewall_drops", "chain FORWARD (policy drop) drops what comes from", `nft -f - <<'X'
 table ip filter {
 	chain FORWARD { type filter hook forward priority filter; policy drop; jump DOCKER-USER; oifname "docker0" ct state related,established accept; iifname "docker0" oifname != "docker0" accept; }
