@@ -36,8 +36,6 @@ type world struct {
 	app   *process
 	stand *process // a WireGuard that stands in for a killed vpnd's
 	seen  int      // public hosts so far
-	// protocols is the folder of TestAnotherPort's servers.
-	protocols string
 	// machine is the gateway where it boots a system of its own with vpnd's package.
 	machine *machine
 	// ctl runs vpnctl where the gateway is neither of these.
