@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -24,6 +25,7 @@ import (
 // Its methods may be called concurrently.
 type published struct {
 	mu       sync.RWMutex
+	list     []dataplane.Service // that are or will be led to
 	services map[netip.Addr]*dataplane.Service
 	callers  map[netip.Addr]dataplane.Device
 	here     map[netip.Addr]bool // this host's addresses
@@ -35,19 +37,37 @@ func newPublished() *published {
 	return &published{callers: map[netip.Addr]dataplane.Device{}, trouble: map[string]bool{}}
 }
 
-// set takes up a whole state.
-func (p *published) set(s dataplane.State) {
+// A change is taken up in two steps: before the packet filter has it, no address leads to what
+// it has not led to, and no address is taken for another device's: what still comes was
+// permitted by the former rules.
+
+// await takes up a whole state that the packet filter does not have yet.
+func (p *published) await(s dataplane.State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gateway = s.Gateway
 	p.gateway.PrivateKey = dataplane.Key{}
-	clear(p.callers)
-	p.putLocked(s.Devices)
-	p.publishLocked(s.Services)
+	names := make(map[netip.Addr]string, 2*len(s.Devices))
+	for _, d := range s.Devices {
+		for _, a := range d.Addrs {
+			names[a] = d.Name
+		}
+	}
+	maps.DeleteFunc(p.callers, func(a netip.Addr, d dataplane.Device) bool { return names[a] != d.Name })
+	p.awaitLocked(s.Services)
 }
 
-// change takes up what a change says of devices and services.
-func (p *published) change(c dataplane.Change) {
+// set takes up a whole state that the packet filter has.
+func (p *published) set(s dataplane.State) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.callers)
+	p.putLocked(s.Devices)
+	p.services = byAddr(s.Services)
+}
+
+// awaitChange takes up what a change says, whose closing part the packet filter has.
+func (p *published) awaitChange(c dataplane.Change) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, d := range c.RemoveDevices {
@@ -57,8 +77,18 @@ func (p *published) change(c dataplane.Change) {
 	}
 	p.putLocked(c.PutDevices)
 	if c.Services != nil {
-		p.publishLocked(c.Services)
+		p.awaitLocked(c.Services)
 	}
+}
+
+// change takes up what a change says of services, which the packet filter has.
+func (p *published) change(c dataplane.Change) {
+	if c.Services == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.services = byAddr(c.Services)
 }
 
 func (p *published) putLocked(list []dataplane.Device) {
@@ -69,20 +99,31 @@ func (p *published) putLocked(list []dataplane.Device) {
 	}
 }
 
-func (p *published) publishLocked(list []dataplane.Service) {
-	p.services = make(map[netip.Addr]*dataplane.Service, 2*len(list))
-	for _, s := range list {
-		for _, a := range s.Addrs {
-			p.services[a] = &s
+func (p *published) awaitLocked(list []dataplane.Service) {
+	next := byAddr(list)
+	for a, s := range next {
+		if was := p.services[a]; was != nil && was.Name != s.Name {
+			delete(next, a)
 		}
 	}
+	p.list, p.services = list, next
+}
+
+func byAddr(list []dataplane.Service) map[netip.Addr]*dataplane.Service {
+	out := make(map[netip.Addr]*dataplane.Service, 2*len(list))
+	for _, s := range list {
+		for _, a := range s.Addrs {
+			out[a] = &s
+		}
+	}
+	return out
 }
 
 // any tells whether something is published.
 func (p *published) any() bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return len(p.services) > 0
+	return len(p.list) > 0
 }
 
 // local tells whether an address is one of this host's.
@@ -118,11 +159,14 @@ func (p *published) look() (changed bool, err error) {
 func (p *published) targets() (out []netip.Prefix) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	for a, s := range p.services {
-		for _, h := range s.Hosts[:min(len(s.Hosts), 1)] {
-			if h = h.Unmap(); h.Is4() == a.Is4() && s.Path == "" && !s.ProxyV2 && !h.IsLoopback() && !p.here[h] {
-				out = append(out, netip.PrefixFrom(h, h.BitLen()))
-			}
+	for _, s := range p.list {
+		if s.Path != "" || s.ProxyV2 || len(s.Hosts) == 0 {
+			continue
+		}
+		h := s.Hosts[0].Unmap()
+		same := func(a netip.Addr) bool { return a.Is4() == h.Is4() }
+		if slices.ContainsFunc(s.Addrs, same) && !h.IsLoopback() && !p.here[h] {
+			out = append(out, netip.PrefixFrom(h, h.BitLen()))
 		}
 	}
 	slices.SortFunc(out, netip.Prefix.Compare)

@@ -37,12 +37,13 @@ func (p *Plane) Set(ctx context.Context, s dataplane.State) error {
 	}
 	p.makeRoomLocked(s.Devices) // what is to be removed is found and removed below
 	p.want = want
-	p.services.set(s)
+	p.services.await(s)
 	p.reroute = true
 	closed := false
 	_, err := p.settle(func() error {
 		err := p.filter.Set(ctx, s)
 		if closed = err == nil; closed {
+			p.services.set(s)
 			err = p.configure(p.leaveLocked(gone))
 		}
 		return err

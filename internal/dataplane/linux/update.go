@@ -47,7 +47,7 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 			return errors.Join(err, err2)
 		}
 	}
-	p.services.change(c)
+	p.services.awaitChange(c)
 	if c.Services != nil {
 		if err := p.beforeServices(c.Services); err != nil {
 			return err
@@ -58,6 +58,7 @@ func (p *Plane) Update(ctx context.Context, c dataplane.Change) error {
 			return fmt.Errorf("opening in the packet filter: %w", err)
 		}
 	}
+	p.services.change(c)
 	return nil
 }
 

@@ -19,10 +19,11 @@ type cut struct {
 	lost    []netip.Addr // of those from or to these devices, what is refused now
 	gone    []netip.Addr // all from these devices, the portal's as well
 	changed []netip.Addr // devices that came or went: what is refused now, and all to them that needs a session
+	moved   []netip.Addr // all that asked for these service addresses, which were another resource's
 }
 
 func (c cut) empty() bool {
-	return !c.refused && len(c.dead)+len(c.broken)+len(c.lost)+len(c.gone)+len(c.changed) == 0
+	return !c.refused && len(c.dead)+len(c.broken)+len(c.lost)+len(c.gone)+len(c.changed)+len(c.moved) == 0
 }
 
 // and is what both say.
@@ -30,11 +31,12 @@ func (c cut) and(o cut) cut {
 	return cut{
 		c.refused || o.refused, slices.Concat(c.dead, o.dead), slices.Concat(c.broken, o.broken),
 		slices.Concat(c.lost, o.lost), slices.Concat(c.gone, o.gone), slices.Concat(c.changed, o.changed),
+		slices.Concat(c.moved, o.moved),
 	}
 }
 
 // whole says that all flows must be looked at, and not only those with some marks.
-func (c cut) whole() bool { return c.refused || len(c.lost)+len(c.changed) > 0 }
+func (c cut) whole() bool { return c.refused || len(c.lost)+len(c.changed)+len(c.moved) > 0 }
 
 // cutOf gives the flows of sessions and devices that are gone or renewed after a gap, and
 // those that devices which have lost something may no longer have.
@@ -104,10 +106,10 @@ func late(old, s session, fresh []time.Duration) bool {
 // judge returns what says whether c cuts a flow, by the state s that is in force now.
 func (c cut) judge(s *state, now time.Time) func(tracked) bool {
 	dead, broken := setOf(c.dead), setOf(c.broken)
-	lost, gone, changed := setOf(c.lost), setOf(c.gone), setOf(c.changed)
+	lost, gone, changed, moved := setOf(c.lost), setOf(c.gone), setOf(c.changed), setOf(c.moved)
 	return func(fl tracked) bool {
 		// What a vpnd before this one has not told to the end is gone on with.
-		if dead[fl.mark] || gone[fl.Src] || c.refused && fl.mark&tell.MarkMask == tell.Mark {
+		if dead[fl.mark] || gone[fl.Src] || moved[fl.Dst] || c.refused && fl.mark&tell.MarkMask == tell.Mark {
 			return true
 		}
 		if fl.mark == flowPortal {

@@ -57,7 +57,7 @@ func (s *state) planWhole(next *state, t inForce, now time.Time) plan {
 			next.leaving[a] = until
 		}
 	}
-	p := plan{whole: next, want: next.layout(t.base), cut: cut{refused: true, gone: gone}}
+	p := plan{whole: next, want: next.layout(t.base), cut: cut{refused: true, gone: gone, moved: moved(s.services, next.services)}}
 	switch {
 	case !t.built:
 		p.how = rebuild
@@ -151,6 +151,9 @@ func (s *state) planChange(c dataplane.Change, ld leader, turned bool, t inForce
 		p.cut = cut{refused: true, gone: goneOf(c, cur)}
 	} else {
 		p.cut = cutOf(old, cur, c, lost, p.want.fresh, part.off, now)
+	}
+	if x.services != nil {
+		p.cut.moved = moved(s.services, x.services)
 	}
 	return p
 }

@@ -173,6 +173,25 @@ func (l leader) target(s dataplane.Service, a netip.Addr) (to netip.Addr, relaye
 	return to, false
 }
 
+// moved are the service addresses that were a resource's and are no more that one's: they may
+// be another's by now, and a grant of that opens nothing that was begun before.
+func moved(before, after []dataplane.Service) (out []netip.Addr) {
+	names := make(map[netip.Addr]string, 2*len(after))
+	for _, s := range after {
+		for _, a := range s.Addrs {
+			names[a] = s.Name
+		}
+	}
+	for _, s := range before {
+		for _, a := range s.Addrs {
+			if names[a] != s.Name {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
 // flowAsked is the flow by where it asked to go, if that is a service address.
 func (s *state) flowAsked(fl dataplane.Flow, asked netip.AddrPort) dataplane.Flow {
 	for _, p := range s.gateway.Network {

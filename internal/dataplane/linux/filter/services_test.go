@@ -101,6 +101,14 @@ func TestServices(t *testing.T) {
 		refusedTCP("after the target went", "alice", at(1), 443)
 		b.update(dataplane.Change{Services: servicesOf(wiki)})
 
+		// An address that becomes another resource's: what was open is over, whoever may open that.
+		other := servicesOf(wiki)
+		other[0].Name = "another"
+		b.update(dataplane.Change{Services: other})
+		b.dead("tcp to an address that is another resource's", tcp)
+		b.alive("another flow", b.open("alice", at(2), 4430))
+		tcp = b.open("alice", at(1), 443)
+
 		b.signOut(s)
 		b.dead("tcp after the sign-out", tcp)
 		b.dead("udp after the sign-out", udp)
