@@ -102,8 +102,8 @@ func (p *published) putLocked(list []dataplane.Device) {
 func (p *published) awaitLocked(list []dataplane.Service) {
 	next := byAddr(list)
 	for a, s := range next {
-		if was := p.services[a]; was != nil && was.Name != s.Name {
-			delete(next, a)
+		if was, known := p.services[a]; known && (was == nil || was.Name != s.Name) {
+			next[a] = nil // also when this is tried again
 		}
 	}
 	p.list, p.services = list, next

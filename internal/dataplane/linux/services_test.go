@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,13 +138,13 @@ func TestServices(t *testing.T) {
 	greeter(t, "", "unix", sock)
 	routed := greeter(t, b.resource, "tcp", "192.0.2.2:3000")
 	greeter(t, b.resource, "tcp", "0.0.0.0:3005")
-	wild := greeter(t, "", "tcp", "0.0.0.0:22") // as sshd
-	_ = wild
+	greeter(t, "", "tcp", "0.0.0.0:22") // as sshd
 	denied := errors.New("not listed")
-	listed := true
+	var listed atomic.Bool
+	listed.Store(true)
 	c := b.config()
 	c.LocalTarget = func(network string, to netip.AddrPort, path string) error {
-		if !listed {
+		if !listed.Load() {
 			return denied
 		}
 		return nil
@@ -255,7 +256,7 @@ func TestServices(t *testing.T) {
 	run(t, "ip addr del 192.0.2.77/32 dev r0")
 
 	// It is asked whether this host's may be called, before each call.
-	listed = false
+	listed.Store(false)
 	refused("a-local", 0, "not listed")
 	refused("c-socket", 1, "not listed")
 	want("d-routed", 0, "192.0.2.2:3000", "192.0.2.1:")
@@ -264,7 +265,7 @@ func TestServices(t *testing.T) {
 		t.Errorf("%d lines in the log for two services: %s", n, b.logs)
 	}
 	b.mu.Unlock()
-	listed = true
+	listed.Store(true)
 	want("a-local", 0, "127.0.0.1:3000", "127.77.0.2:")
 
 	for len(local) > 1 {
@@ -381,4 +382,48 @@ func TestServicesUDP(t *testing.T) {
 			t.Error("an answer after the end")
 		}
 	}
+}
+
+// TestRelayAwaitsTheFilter: what comes to the relay while the packet filter is being changed
+// was permitted by the former rules. It leads to what they meant, or nowhere.
+func TestRelayAwaitsTheFilter(t *testing.T) {
+	ports := []language.Span{{Proto: 6, First: 80, Last: 80}}
+	at := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 128, n}) }
+	service := func(name, path string, n byte) dataplane.Service {
+		return dataplane.Service{Name: name, Path: path, Addrs: []netip.Addr{at(n)}, Ports: ports}
+	}
+	dev := func(name string) dataplane.Device {
+		return dataplane.Device{Name: name, Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.2")}}
+	}
+	p := newPublished()
+	client := netip.MustParseAddrPort("10.77.0.2:4000")
+	want := func(when string, n byte, path, user string) {
+		t.Helper()
+		s, c, err := p.called(6, client, netip.AddrPortFrom(at(n), 80))
+		if path == "" && err == nil || path != "" && (err != nil || s.Path != path || c.User != user) {
+			t.Errorf("%s: %s leads to %+v for %q, %v; want %q for %q", when, at(n), s, c.User, err, path, user)
+		}
+	}
+	first := dataplane.State{Devices: []dataplane.Device{dev("alice/a")}, Services: []dataplane.Service{service("a", "/a", 1), service("b", "/b", 2)}}
+	p.await(first)
+	want("at first, before the filter", 1, "", "")
+	p.set(first)
+	want("at first", 1, "/a", "alice")
+
+	swapped := dataplane.Change{Services: []dataplane.Service{service("a", "/new", 1), service("c", "/c", 2)}}
+	p.awaitChange(swapped)
+	p.awaitChange(swapped) // the filter has failed, and it is tried again
+	want("before the filter", 1, "/new", "alice")
+	want("before the filter", 2, "", "")
+	p.change(swapped)
+	want("behind it", 2, "/c", "alice")
+	if _, _, err := p.called(17, client, netip.AddrPortFrom(at(2), 80)); err == nil {
+		t.Error("UDP leads to what has no UDP")
+	}
+
+	heir := dataplane.State{Devices: []dataplane.Device{dev("bob/b")}, Services: swapped.Services}
+	p.await(heir)
+	want("the device's heir, before the filter", 1, "", "")
+	p.set(heir)
+	want("the device's heir", 1, "/new", "bob")
 }
