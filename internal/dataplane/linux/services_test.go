@@ -30,8 +30,9 @@ const servicePolicy = `{
 		"f-proxy":  {"to": "192.0.2.2:3004", "proxy": "v2"},
 		"g-moves":  {"to": "192.0.2.77:3005"},
 		"h-back":   {"to": "localhost:3006", "from": "gateway"},
+		"i-udp":    {"to": "localhost", "ports": ["udp:3007"]},
 	},
-	"grants": [{"src": ["alice"], "dst": ["a-local", "b-own", "c-socket", "d-routed", "e-udp", "f-proxy", "g-moves", "h-back"]}],
+	"grants": [{"src": ["alice"], "dst": ["a-local", "b-own", "c-socket", "d-routed", "e-udp", "f-proxy", "g-moves", "h-back", "i-udp"]}],
 }`
 
 // servicesOf are the resources of a policy at their provisional addresses, in the order of
@@ -292,21 +293,23 @@ func TestServicesUDP(t *testing.T) {
 	dev, private := testDevice(t, 2)
 	dev.Name = "alice/laptop"
 	ruleset, services, all := servicesOf(t, servicePolicy, dev)
-	u, err := net.ListenPacket("udp", "127.0.0.1:3003")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { u.Close() })
-	go func() {
-		m := make([]byte, 64<<10)
-		for {
-			_, from, err := u.ReadFrom(m)
-			if err != nil {
-				return
-			}
-			u.WriteTo([]byte(from.String()), from)
+	for _, at := range []string{"127.0.0.1:3003", "127.0.0.1:3007"} {
+		u, err := net.ListenPacket("udp", at)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
+		t.Cleanup(func() { u.Close() })
+		go func() {
+			m := make([]byte, 64<<10)
+			for {
+				_, from, err := u.ReadFrom(m)
+				if err != nil {
+					return
+				}
+				u.WriteTo([]byte(from.String()+" to "+at), from)
+			}
+		}()
+	}
 	c := b.config()
 	c.LocalTarget = func(string, netip.AddrPort, string) error { return nil }
 	p, err := Options{}.New(t.Context(), c)
@@ -347,6 +350,29 @@ func TestServicesUDP(t *testing.T) {
 			n, err := c.Read(got)
 			return err == nil && strings.HasPrefix(string(got[:n]), "127.77.0.2:")
 		})
+	}
+	// One socket calls two resources: to the relay both come from the same address and port.
+	for v := range 2 {
+		var pc net.PacketConn
+		within(t, b.client, func() { pc, err = net.ListenPacket("udp", netip.AddrPortFrom(dev.Addrs[v], 0).String()) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pc.Close()
+		for range 5 {
+			for name, port := range map[string]uint16{"e-udp": 3003, "i-udp": 3007} {
+				to := netip.AddrPortFrom(services[name].Addrs[v], port)
+				got := make([]byte, 100)
+				pc.SetDeadline(time.Now().Add(time.Second * slow()))
+				if _, err := pc.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(to)); err != nil {
+					t.Error(err)
+				}
+				n, from, err := pc.ReadFrom(got)
+				if err != nil || from.String() != to.String() || !strings.HasSuffix(string(got[:n]), fmt.Sprintf(" to 127.0.0.1:%d", port)) {
+					t.Errorf("%s: %q from %v, %v", to, got[:n], from, err)
+				}
+			}
+		}
 	}
 	// The tunnel's interface comes back, and the sockets with it.
 	run(t, "ip link del vpn0")
