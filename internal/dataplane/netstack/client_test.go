@@ -76,7 +76,9 @@ func testGateway(t testing.TB) dataplane.Gateway {
 // newPlane makes a plane in state s.
 func newPlane(t testing.TB, c dataplane.Config, s dataplane.State) *Plane {
 	t.Helper()
-	c.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	if c.Log == nil {
+		c.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
 	p, err := New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

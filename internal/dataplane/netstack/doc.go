@@ -12,6 +12,9 @@
 // A flow is what one permitted first packet began. It belongs to the sign-in (the
 // chain of codes) that opened it and dies with it; a later code does not revive it.
 //
+// A flow to a service address is judged by that address and dialled to the published
+// resource's target by package relay, which alone may call what is on this host.
+//
 // What a device is answered:
 //
 //   - TCP to port 80 of the gateway's tunnel addresses reaches the portal, always.
