@@ -61,9 +61,10 @@ var elsewhere = map[string]string{
 	"self_test_unknown": "internal/doctor: where nobody leads",
 	"firewall_unread":   "internal/doctor; the rules of others are read or not by privilege alone",
 
-	"endpoint_none": "internal/doctor", "endpoint_private": "internal/doctor", "endpoint_local": "internal/doctor", "endpoint_unnamed": "internal/doctor",
-	"endpoint_other": "internal/doctor", "endpoint_nat": "internal/doctor", "endpoint_port": "internal/doctor",
-	"network_home": "internal/doctor", "route_home": "internal/doctor",
+	"endpoint_none":    "internal/doctor: vpnd finds one at its first start and always keeps one",
+	"endpoint_private": athome, "endpoint_local": athome, "endpoint_unnamed": athome,
+	"endpoint_other": athome, "endpoint_nat": athome, "endpoint_port": athome,
+	"network_home": athome, "route_home": athome,
 	"port_shared": "internal/doctor, with real sockets: one that has the port alone keeps others out", "port_closed": "internal/doctor, with real sockets",
 	"wgconf_port": "internal/doctor, with real files", "wgconf_net": "internal/doctor, with real files",
 	"certificate_ended": "internal/doctor, with real certificates", "certificate_ends": "internal/doctor, with real certificates",
@@ -119,4 +120,45 @@ func TestDoctorFindings(t *testing.T) {
 			}
 		}
 	}
+}
+
+const athome = "TestDoctorAtHome"
+
+// A gateway in a home, which has found its endpoint by itself: what clients dial, and networks
+// that many homes have.
+func TestDoctorAtHome(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "linux")
+	for _, dev := range []string{"eth0", "eth1"} {
+		w.gw.run("ip", "addr", "flush", "dev", dev, "scope", "global")
+	}
+	w.gw.run("ip", "addr", "add", "192.168.7.1/24", "dev", "eth0")
+	w.gw.run("ip", "route", "add", "default", "via", "192.168.7.254")
+	args := w.vpndArgs()
+	for _, flag := range []string{"--endpoint", "--routes", "--network"} {
+		i := slices.Index(args, flag)
+		args = slices.Delete(args, i, i+2)
+	}
+	w.startWith(append(args, "--network", "192.168.1.0/24"))
+	expect := func(says ...string) {
+		t.Helper()
+		found, _ := w.findings()
+		for _, code := range says {
+			if found[code] == "" {
+				t.Errorf("%s is not found: %v", code, found)
+			}
+		}
+	}
+	expect("endpoint_private", "network_home")
+	set := func(args ...string) { t.Helper(); w.vpnctl(append([]string{"settings", "set"}, args...)...) }
+	set("--endpoint", "192.168.9.9:51820", "--routes", "192.168.2.0/24")
+	expect("endpoint_local", "route_home")
+	set("--endpoint", "vpn.example.invalid:51820")
+	expect("endpoint_unnamed")
+	set("--endpoint", "203.0.113.9:51999")
+	expect("endpoint_nat", "endpoint_port")
+	w.gw.run("ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
+	expect("endpoint_other")
+	set("--endpoint", "192.0.2.1:51820")
+	expect("endpoint_ok")
 }

@@ -104,7 +104,13 @@ func (w *world) public(name string) *host {
 // startVpnd starts vpnd and waits until it serves.
 func (w *world) startVpnd(more ...string) {
 	w.t.Helper()
-	w.vpnd = w.gw.start(nil, w.vpndArgs(more...)...)
+	w.startWith(w.vpndArgs(more...))
+}
+
+// startWith starts vpnd by a command of vpndArgs' form.
+func (w *world) startWith(args []string) {
+	w.t.Helper()
+	w.vpnd = w.gw.start(nil, args...)
 	eventually(w.t, 60*time.Second, "vpnd is ready", func() error {
 		select {
 		case <-w.vpnd.done:
