@@ -3,6 +3,7 @@ package control
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"vpnd/acl/language"
@@ -229,7 +231,7 @@ func (s *Service) call(ctx context.Context, r *language.Resource, network, targe
 	defer cancel()
 	c, err := d.DialContext(ctx, network, target)
 	if err != nil {
-		return no(err)
+		return no(reason(err))
 	}
 	defer c.Close()
 	if r.ProxyV2 {
@@ -268,4 +270,16 @@ func firstLine(b []byte) string {
 		}
 		return c
 	}, s))
+}
+
+// reason is why a call failed, without what was called: that stands beside it.
+func reason(err error) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("no answer within %s", callTimeout)
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno
+	}
+	return err
 }
