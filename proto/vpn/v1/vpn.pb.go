@@ -4147,9 +4147,10 @@ type Resource struct {
 	Ports string `protobuf:"bytes,3,opt,name=ports,proto3" json:"ports,omitempty"`
 	// Its addresses inside of the tunnel, at most one of each family.
 	Addresses []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	// What people call it, and what they should know; may be empty.
+	// What people call it; may be empty.
 	Title string `protobuf:"bytes,5,opt,name=title,proto3" json:"title,omitempty"`
-	Note  string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	// What they should know; may be empty.
+	Note string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
 	// The sources of the grants that lead to it by name, as the policy writes them.
 	Sources []string `protobuf:"bytes,7,rep,name=sources,proto3" json:"sources,omitempty"`
 	// Whether its target is told who calls by the PROXY protocol.
