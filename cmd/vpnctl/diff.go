@@ -52,10 +52,13 @@ const (
 // diffText writes one line for each change: who gains or loses what, and for how many
 // people that is now.
 func diffText(d *vpnv1.PolicyDiff, paint func(style, s string) string) string {
-	if len(d.Changes) == 0 && d.More == 0 {
-		return "Nobody gains or loses anything.\n"
-	}
 	var b strings.Builder
+	for _, m := range d.Moves {
+		b.WriteString(paint(bold, clean(m.Name)) + ": " + paint(warn, "leads") + " to " + clean(m.After) + " instead of " + clean(m.Before) + "\n")
+	}
+	if len(d.Changes) == 0 && d.More == 0 {
+		return b.String() + "Nobody gains or loses anything.\n"
+	}
 	for _, c := range d.Changes {
 		who := someOf(c.Sources, int(c.MoreSources), shownNames)
 		many := len(c.Sources)+int(c.MoreSources) != 1

@@ -25,6 +25,9 @@ func protoPending(w *peers.Pending) *vpnv1.PendingPolicy {
 
 func protoDiff(d *control.PolicyDiff) *vpnv1.PolicyDiff {
 	out := &vpnv1.PolicyDiff{Base: d.Base, Losing: int32(d.Losing), Gaining: int32(d.Gaining)}
+	for _, m := range d.Moves[:min(len(d.Moves), maxChanges)] {
+		out.Moves = append(out.Moves, &vpnv1.ResourceMove{Name: m.Name, Before: m.Before, After: m.After})
+	}
 	size := 0
 	for i, c := range d.Changes {
 		x := &vpnv1.PolicyChange{

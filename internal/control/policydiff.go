@@ -15,8 +15,37 @@ import (
 type PolicyDiff struct {
 	Base    uint64
 	Changes []PolicyChange
+	Moves   []ResourceMove
 	// How many open sessions lose something at once, and how many gain something.
 	Losing, Gaining int
+}
+
+// ResourceMove is a resource whose target changes.
+type ResourceMove struct{ Name, Before, After string }
+
+// moves are the resources of both policies that lead somewhere else, or are called in another
+// way.
+func moves(before, after *language.Policy) (list []ResourceMove) {
+	for _, name := range before.Resources() {
+		if b := after.Resource(name); b != nil {
+			if x, y := leads(before.Resource(name)), leads(b); x != y {
+				list = append(list, ResourceMove{name, x, y})
+			}
+		}
+	}
+	return list
+}
+
+// leads says where a resource leads, and how it is called.
+func leads(r *language.Resource) string {
+	s := r.ToText()
+	if r.ProxyV2 {
+		s += ", told who calls"
+	}
+	if r.FromGateway {
+		s += ", from the gateway"
+	}
+	return s
 }
 
 // PolicyChange is a change with what it does to open sessions at once.
@@ -51,7 +80,7 @@ func (s *Service) DiffPolicy(text string, base uint64) (*PolicyDiff, language.Er
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &PolicyDiff{Base: old.Version}
+	d := &PolicyDiff{Base: old.Version, Moves: moves(before.Policy(), after.Policy())}
 	w := newImpact(v, before, after, s.Time(v))
 	for _, c := range review.Changes(review.Diff(before, after)) {
 		losing, gaining := w.of(c)

@@ -752,7 +752,9 @@ type PolicyDiff struct {
 	// How many open sessions lose something at once, whatever was left out.
 	Losing int32 `protobuf:"varint,4,opt,name=losing,proto3" json:"losing,omitempty"`
 	// How many open sessions gain something at once.
-	Gaining       int32 `protobuf:"varint,5,opt,name=gaining,proto3" json:"gaining,omitempty"`
+	Gaining int32 `protobuf:"varint,5,opt,name=gaining,proto3" json:"gaining,omitempty"`
+	// Resources that lead somewhere else, by name.
+	Moves         []*ResourceMove `protobuf:"bytes,6,rep,name=moves,proto3" json:"moves,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -822,6 +824,77 @@ func (x *PolicyDiff) GetGaining() int32 {
 	return 0
 }
 
+func (x *PolicyDiff) GetMoves() []*ResourceMove {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+// ResourceMove is a resource whose target changes: who reaches it is another matter.
+type ResourceMove struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Where it leads before: "10.6.0.2:5432", with what else is said of how it is called.
+	Before string `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	// Where it leads after.
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourceMove) Reset() {
+	*x = ResourceMove{}
+	mi := &file_vpn_v1_vpn_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourceMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourceMove) ProtoMessage() {}
+
+func (x *ResourceMove) ProtoReflect() protoreflect.Message {
+	mi := &file_vpn_v1_vpn_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourceMove.ProtoReflect.Descriptor instead.
+func (*ResourceMove) Descriptor() ([]byte, []int) {
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ResourceMove) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResourceMove) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *ResourceMove) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
 // ExplainedGrant is a grant's part in an explanation.
 type ExplainedGrant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -849,7 +922,7 @@ type ExplainedGrant struct {
 
 func (x *ExplainedGrant) Reset() {
 	*x = ExplainedGrant{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[8]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +934,7 @@ func (x *ExplainedGrant) String() string {
 func (*ExplainedGrant) ProtoMessage() {}
 
 func (x *ExplainedGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[8]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +947,7 @@ func (x *ExplainedGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedGrant.ProtoReflect.Descriptor instead.
 func (*ExplainedGrant) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{8}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExplainedGrant) GetLine() int32 {
@@ -979,7 +1052,7 @@ type FlowExplanation struct {
 
 func (x *FlowExplanation) Reset() {
 	*x = FlowExplanation{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[9]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1064,7 @@ func (x *FlowExplanation) String() string {
 func (*FlowExplanation) ProtoMessage() {}
 
 func (x *FlowExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[9]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1077,7 @@ func (x *FlowExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowExplanation.ProtoReflect.Descriptor instead.
 func (*FlowExplanation) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{9}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FlowExplanation) GetSource() string {
@@ -1120,7 +1193,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[10]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1205,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[10]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1218,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{10}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Group) GetName() string {
@@ -1188,7 +1261,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[11]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1273,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[11]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1286,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{11}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Problem) GetLine() int32 {
@@ -1272,7 +1345,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[12]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1357,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[12]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1370,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{12}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -1369,7 +1442,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[13]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1454,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[13]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1467,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{13}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Settings) GetEndpoint() string {
@@ -1476,7 +1549,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1561,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[14]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1574,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{14}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Origin) GetSetting() string {
@@ -1540,7 +1613,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1625,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[15]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1638,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{15}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Closed) GetGateway() string {
@@ -1602,7 +1675,7 @@ type AddUserRequest struct {
 
 func (x *AddUserRequest) Reset() {
 	*x = AddUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1687,7 @@ func (x *AddUserRequest) String() string {
 func (*AddUserRequest) ProtoMessage() {}
 
 func (x *AddUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[16]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1700,7 @@ func (x *AddUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddUserRequest.ProtoReflect.Descriptor instead.
 func (*AddUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{16}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddUserRequest) GetName() string {
@@ -1657,7 +1730,7 @@ type AddUserResponse struct {
 
 func (x *AddUserResponse) Reset() {
 	*x = AddUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1742,7 @@ func (x *AddUserResponse) String() string {
 func (*AddUserResponse) ProtoMessage() {}
 
 func (x *AddUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[17]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1755,7 @@ func (x *AddUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddUserResponse.ProtoReflect.Descriptor instead.
 func (*AddUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{17}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AddUserResponse) GetUser() *User {
@@ -1708,7 +1781,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1793,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[18]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1806,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{18}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{19}
 }
 
 // ListUsersResponse has them.
@@ -1747,7 +1820,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1832,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[19]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1845,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{19}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -1793,7 +1866,7 @@ type GetUserRequest struct {
 
 func (x *GetUserRequest) Reset() {
 	*x = GetUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1878,7 @@ func (x *GetUserRequest) String() string {
 func (*GetUserRequest) ProtoMessage() {}
 
 func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[20]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1891,7 @@ func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserRequest.ProtoReflect.Descriptor instead.
 func (*GetUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{20}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetUserRequest) GetName() string {
@@ -1841,7 +1914,7 @@ type GetUserResponse struct {
 
 func (x *GetUserResponse) Reset() {
 	*x = GetUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +1926,7 @@ func (x *GetUserResponse) String() string {
 func (*GetUserResponse) ProtoMessage() {}
 
 func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[21]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +1939,7 @@ func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserResponse.ProtoReflect.Descriptor instead.
 func (*GetUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{21}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetUserResponse) GetUser() *User {
@@ -1896,7 +1969,7 @@ type SetUserEnabledRequest struct {
 
 func (x *SetUserEnabledRequest) Reset() {
 	*x = SetUserEnabledRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +1981,7 @@ func (x *SetUserEnabledRequest) String() string {
 func (*SetUserEnabledRequest) ProtoMessage() {}
 
 func (x *SetUserEnabledRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[22]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +1994,7 @@ func (x *SetUserEnabledRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserEnabledRequest.ProtoReflect.Descriptor instead.
 func (*SetUserEnabledRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{22}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetUserEnabledRequest) GetName() string {
@@ -1951,7 +2024,7 @@ type SetUserEnabledResponse struct {
 
 func (x *SetUserEnabledResponse) Reset() {
 	*x = SetUserEnabledResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2036,7 @@ func (x *SetUserEnabledResponse) String() string {
 func (*SetUserEnabledResponse) ProtoMessage() {}
 
 func (x *SetUserEnabledResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[23]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2049,7 @@ func (x *SetUserEnabledResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserEnabledResponse.ProtoReflect.Descriptor instead.
 func (*SetUserEnabledResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{23}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetUserEnabledResponse) GetUser() *User {
@@ -2004,7 +2077,7 @@ type RemoveUserRequest struct {
 
 func (x *RemoveUserRequest) Reset() {
 	*x = RemoveUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2089,7 @@ func (x *RemoveUserRequest) String() string {
 func (*RemoveUserRequest) ProtoMessage() {}
 
 func (x *RemoveUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[24]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2102,7 @@ func (x *RemoveUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveUserRequest.ProtoReflect.Descriptor instead.
 func (*RemoveUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{24}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveUserRequest) GetName() string {
@@ -2052,7 +2125,7 @@ type RemoveUserResponse struct {
 
 func (x *RemoveUserResponse) Reset() {
 	*x = RemoveUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2137,7 @@ func (x *RemoveUserResponse) String() string {
 func (*RemoveUserResponse) ProtoMessage() {}
 
 func (x *RemoveUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[25]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2150,7 @@ func (x *RemoveUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveUserResponse.ProtoReflect.Descriptor instead.
 func (*RemoveUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{25}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemoveUserResponse) GetClosed() []*Closed {
@@ -2105,7 +2178,7 @@ type UnlockUserRequest struct {
 
 func (x *UnlockUserRequest) Reset() {
 	*x = UnlockUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2190,7 @@ func (x *UnlockUserRequest) String() string {
 func (*UnlockUserRequest) ProtoMessage() {}
 
 func (x *UnlockUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[26]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2203,7 @@ func (x *UnlockUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockUserRequest.ProtoReflect.Descriptor instead.
 func (*UnlockUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{26}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnlockUserRequest) GetName() string {
@@ -2151,7 +2224,7 @@ type UnlockUserResponse struct {
 
 func (x *UnlockUserResponse) Reset() {
 	*x = UnlockUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2236,7 @@ func (x *UnlockUserResponse) String() string {
 func (*UnlockUserResponse) ProtoMessage() {}
 
 func (x *UnlockUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[27]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2249,7 @@ func (x *UnlockUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockUserResponse.ProtoReflect.Descriptor instead.
 func (*UnlockUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{27}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UnlockUserResponse) GetUser() *User {
@@ -2199,7 +2272,7 @@ type ResetTotpRequest struct {
 
 func (x *ResetTotpRequest) Reset() {
 	*x = ResetTotpRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2284,7 @@ func (x *ResetTotpRequest) String() string {
 func (*ResetTotpRequest) ProtoMessage() {}
 
 func (x *ResetTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[28]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2297,7 @@ func (x *ResetTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTotpRequest.ProtoReflect.Descriptor instead.
 func (*ResetTotpRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{28}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResetTotpRequest) GetName() string {
@@ -2254,7 +2327,7 @@ type ResetTotpResponse struct {
 
 func (x *ResetTotpResponse) Reset() {
 	*x = ResetTotpResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2339,7 @@ func (x *ResetTotpResponse) String() string {
 func (*ResetTotpResponse) ProtoMessage() {}
 
 func (x *ResetTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[29]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2352,7 @@ func (x *ResetTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTotpResponse.ProtoReflect.Descriptor instead.
 func (*ResetTotpResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{29}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResetTotpResponse) GetInvitation() *Invitation {
@@ -2309,7 +2382,7 @@ type InviteUserRequest struct {
 
 func (x *InviteUserRequest) Reset() {
 	*x = InviteUserRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2394,7 @@ func (x *InviteUserRequest) String() string {
 func (*InviteUserRequest) ProtoMessage() {}
 
 func (x *InviteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[30]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2407,7 @@ func (x *InviteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteUserRequest.ProtoReflect.Descriptor instead.
 func (*InviteUserRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{30}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InviteUserRequest) GetName() string {
@@ -2362,7 +2435,7 @@ type InviteUserResponse struct {
 
 func (x *InviteUserResponse) Reset() {
 	*x = InviteUserResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2447,7 @@ func (x *InviteUserResponse) String() string {
 func (*InviteUserResponse) ProtoMessage() {}
 
 func (x *InviteUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[31]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2460,7 @@ func (x *InviteUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteUserResponse.ProtoReflect.Descriptor instead.
 func (*InviteUserResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{31}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *InviteUserResponse) GetInvitation() *Invitation {
@@ -2414,7 +2487,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +2499,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[32]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +2512,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{32}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AddDeviceRequest) GetUser() string {
@@ -2483,7 +2556,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2568,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[33]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2581,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{33}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AddDeviceResponse) GetDevice() *Device {
@@ -2538,7 +2611,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2623,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[34]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2636,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{34}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListDevicesRequest) GetUser() string {
@@ -2591,7 +2664,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2676,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[35]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2689,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{35}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -2637,7 +2710,7 @@ type GetDeviceRequest struct {
 
 func (x *GetDeviceRequest) Reset() {
 	*x = GetDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +2722,7 @@ func (x *GetDeviceRequest) String() string {
 func (*GetDeviceRequest) ProtoMessage() {}
 
 func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[36]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +2735,7 @@ func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{36}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetDeviceRequest) GetName() string {
@@ -2683,7 +2756,7 @@ type GetDeviceResponse struct {
 
 func (x *GetDeviceResponse) Reset() {
 	*x = GetDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2768,7 @@ func (x *GetDeviceResponse) String() string {
 func (*GetDeviceResponse) ProtoMessage() {}
 
 func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[37]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2781,7 @@ func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceResponse.ProtoReflect.Descriptor instead.
 func (*GetDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{37}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetDeviceResponse) GetDevice() *Device {
@@ -2731,7 +2804,7 @@ type SetDeviceEnabledRequest struct {
 
 func (x *SetDeviceEnabledRequest) Reset() {
 	*x = SetDeviceEnabledRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2816,7 @@ func (x *SetDeviceEnabledRequest) String() string {
 func (*SetDeviceEnabledRequest) ProtoMessage() {}
 
 func (x *SetDeviceEnabledRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[38]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2829,7 @@ func (x *SetDeviceEnabledRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDeviceEnabledRequest.ProtoReflect.Descriptor instead.
 func (*SetDeviceEnabledRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{38}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetDeviceEnabledRequest) GetName() string {
@@ -2786,7 +2859,7 @@ type SetDeviceEnabledResponse struct {
 
 func (x *SetDeviceEnabledResponse) Reset() {
 	*x = SetDeviceEnabledResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2871,7 @@ func (x *SetDeviceEnabledResponse) String() string {
 func (*SetDeviceEnabledResponse) ProtoMessage() {}
 
 func (x *SetDeviceEnabledResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[39]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2884,7 @@ func (x *SetDeviceEnabledResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDeviceEnabledResponse.ProtoReflect.Descriptor instead.
 func (*SetDeviceEnabledResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{39}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetDeviceEnabledResponse) GetDevice() *Device {
@@ -2839,7 +2912,7 @@ type RemoveDeviceRequest struct {
 
 func (x *RemoveDeviceRequest) Reset() {
 	*x = RemoveDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2851,7 +2924,7 @@ func (x *RemoveDeviceRequest) String() string {
 func (*RemoveDeviceRequest) ProtoMessage() {}
 
 func (x *RemoveDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[40]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2864,7 +2937,7 @@ func (x *RemoveDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{40}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RemoveDeviceRequest) GetName() string {
@@ -2885,7 +2958,7 @@ type RemoveDeviceResponse struct {
 
 func (x *RemoveDeviceResponse) Reset() {
 	*x = RemoveDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +2970,7 @@ func (x *RemoveDeviceResponse) String() string {
 func (*RemoveDeviceResponse) ProtoMessage() {}
 
 func (x *RemoveDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[41]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +2983,7 @@ func (x *RemoveDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{41}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveDeviceResponse) GetClosed() []*Closed {
@@ -2933,7 +3006,7 @@ type RotateDeviceRequest struct {
 
 func (x *RotateDeviceRequest) Reset() {
 	*x = RotateDeviceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3018,7 @@ func (x *RotateDeviceRequest) String() string {
 func (*RotateDeviceRequest) ProtoMessage() {}
 
 func (x *RotateDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[42]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3031,7 @@ func (x *RotateDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RotateDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{42}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RotateDeviceRequest) GetName() string {
@@ -2990,7 +3063,7 @@ type RotateDeviceResponse struct {
 
 func (x *RotateDeviceResponse) Reset() {
 	*x = RotateDeviceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3002,7 +3075,7 @@ func (x *RotateDeviceResponse) String() string {
 func (*RotateDeviceResponse) ProtoMessage() {}
 
 func (x *RotateDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[43]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3015,7 +3088,7 @@ func (x *RotateDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RotateDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{43}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RotateDeviceResponse) GetDevice() *Device {
@@ -3050,7 +3123,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3135,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[44]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3148,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{44}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListSessionsRequest) GetUser() string {
@@ -3096,7 +3169,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3181,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[45]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3194,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{45}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -3148,7 +3221,7 @@ type EndSessionsRequest struct {
 
 func (x *EndSessionsRequest) Reset() {
 	*x = EndSessionsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3233,7 @@ func (x *EndSessionsRequest) String() string {
 func (*EndSessionsRequest) ProtoMessage() {}
 
 func (x *EndSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[46]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3173,7 +3246,7 @@ func (x *EndSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndSessionsRequest.ProtoReflect.Descriptor instead.
 func (*EndSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{46}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EndSessionsRequest) GetWhich() isEndSessionsRequest_Which {
@@ -3248,7 +3321,7 @@ type EndSessionsResponse struct {
 
 func (x *EndSessionsResponse) Reset() {
 	*x = EndSessionsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +3333,7 @@ func (x *EndSessionsResponse) String() string {
 func (*EndSessionsResponse) ProtoMessage() {}
 
 func (x *EndSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[47]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +3346,7 @@ func (x *EndSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndSessionsResponse.ProtoReflect.Descriptor instead.
 func (*EndSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{47}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *EndSessionsResponse) GetEnded() int32 {
@@ -3301,7 +3374,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3313,7 +3386,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[48]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3326,7 +3399,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{48}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetPolicyRequest) GetVersion() uint64 {
@@ -3349,7 +3422,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +3434,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[49]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3447,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{49}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -3402,7 +3475,7 @@ type CheckPolicyRequest struct {
 
 func (x *CheckPolicyRequest) Reset() {
 	*x = CheckPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3487,7 @@ func (x *CheckPolicyRequest) String() string {
 func (*CheckPolicyRequest) ProtoMessage() {}
 
 func (x *CheckPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[50]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3500,7 @@ func (x *CheckPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPolicyRequest.ProtoReflect.Descriptor instead.
 func (*CheckPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{50}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CheckPolicyRequest) GetText() string {
@@ -3448,7 +3521,7 @@ type CheckPolicyResponse struct {
 
 func (x *CheckPolicyResponse) Reset() {
 	*x = CheckPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3533,7 @@ func (x *CheckPolicyResponse) String() string {
 func (*CheckPolicyResponse) ProtoMessage() {}
 
 func (x *CheckPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[51]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3546,7 @@ func (x *CheckPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPolicyResponse.ProtoReflect.Descriptor instead.
 func (*CheckPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{51}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CheckPolicyResponse) GetProblems() []*Problem {
@@ -3503,7 +3576,7 @@ type ApplyPolicyRequest struct {
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3515,7 +3588,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[52]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3528,7 +3601,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{52}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ApplyPolicyRequest) GetText() string {
@@ -3583,7 +3656,7 @@ type ApplyPolicyResponse struct {
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3595,7 +3668,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[53]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3608,7 +3681,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{53}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ApplyPolicyResponse) GetPolicy() *Policy {
@@ -3648,7 +3721,7 @@ type ConfirmPolicyRequest struct {
 
 func (x *ConfirmPolicyRequest) Reset() {
 	*x = ConfirmPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3733,7 @@ func (x *ConfirmPolicyRequest) String() string {
 func (*ConfirmPolicyRequest) ProtoMessage() {}
 
 func (x *ConfirmPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[54]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3746,7 @@ func (x *ConfirmPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{54}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{55}
 }
 
 // ConfirmPolicyResponse has what is kept.
@@ -3687,7 +3760,7 @@ type ConfirmPolicyResponse struct {
 
 func (x *ConfirmPolicyResponse) Reset() {
 	*x = ConfirmPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3699,7 +3772,7 @@ func (x *ConfirmPolicyResponse) String() string {
 func (*ConfirmPolicyResponse) ProtoMessage() {}
 
 func (x *ConfirmPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[55]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3712,7 +3785,7 @@ func (x *ConfirmPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{55}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ConfirmPolicyResponse) GetPolicy() *Policy {
@@ -3731,7 +3804,7 @@ type RevertPolicyRequest struct {
 
 func (x *RevertPolicyRequest) Reset() {
 	*x = RevertPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3743,7 +3816,7 @@ func (x *RevertPolicyRequest) String() string {
 func (*RevertPolicyRequest) ProtoMessage() {}
 
 func (x *RevertPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[56]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3756,7 +3829,7 @@ func (x *RevertPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertPolicyRequest.ProtoReflect.Descriptor instead.
 func (*RevertPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{56}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{57}
 }
 
 // RevertPolicyResponse has what is in force instead.
@@ -3772,7 +3845,7 @@ type RevertPolicyResponse struct {
 
 func (x *RevertPolicyResponse) Reset() {
 	*x = RevertPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3784,7 +3857,7 @@ func (x *RevertPolicyResponse) String() string {
 func (*RevertPolicyResponse) ProtoMessage() {}
 
 func (x *RevertPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[57]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3797,7 +3870,7 @@ func (x *RevertPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertPolicyResponse.ProtoReflect.Descriptor instead.
 func (*RevertPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{57}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RevertPolicyResponse) GetPolicy() *Policy {
@@ -3827,7 +3900,7 @@ type DiffPolicyRequest struct {
 
 func (x *DiffPolicyRequest) Reset() {
 	*x = DiffPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +3912,7 @@ func (x *DiffPolicyRequest) String() string {
 func (*DiffPolicyRequest) ProtoMessage() {}
 
 func (x *DiffPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[58]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +3925,7 @@ func (x *DiffPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffPolicyRequest.ProtoReflect.Descriptor instead.
 func (*DiffPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{58}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DiffPolicyRequest) GetText() string {
@@ -3882,7 +3955,7 @@ type DiffPolicyResponse struct {
 
 func (x *DiffPolicyResponse) Reset() {
 	*x = DiffPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3894,7 +3967,7 @@ func (x *DiffPolicyResponse) String() string {
 func (*DiffPolicyResponse) ProtoMessage() {}
 
 func (x *DiffPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[59]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3907,7 +3980,7 @@ func (x *DiffPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffPolicyResponse.ProtoReflect.Descriptor instead.
 func (*DiffPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{59}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DiffPolicyResponse) GetDiff() *PolicyDiff {
@@ -3940,7 +4013,7 @@ type ExplainPolicyRequest struct {
 
 func (x *ExplainPolicyRequest) Reset() {
 	*x = ExplainPolicyRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3952,7 +4025,7 @@ func (x *ExplainPolicyRequest) String() string {
 func (*ExplainPolicyRequest) ProtoMessage() {}
 
 func (x *ExplainPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[60]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3965,7 +4038,7 @@ func (x *ExplainPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ExplainPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{60}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ExplainPolicyRequest) GetSource() string {
@@ -4002,7 +4075,7 @@ type ExplainPolicyResponse struct {
 
 func (x *ExplainPolicyResponse) Reset() {
 	*x = ExplainPolicyResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4087,7 @@ func (x *ExplainPolicyResponse) String() string {
 func (*ExplainPolicyResponse) ProtoMessage() {}
 
 func (x *ExplainPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[61]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4100,7 @@ func (x *ExplainPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ExplainPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{61}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ExplainPolicyResponse) GetFlows() []*FlowExplanation {
@@ -4055,7 +4128,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4067,7 +4140,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[62]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4080,7 +4153,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{62}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListGroupsRequest) GetName() string {
@@ -4101,7 +4174,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4113,7 +4186,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[63]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4126,7 +4199,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{63}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -4163,7 +4236,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4175,7 +4248,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[64]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,7 +4261,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{64}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Resource) GetName() string {
@@ -4265,7 +4338,7 @@ type ListResourcesRequest struct {
 
 func (x *ListResourcesRequest) Reset() {
 	*x = ListResourcesRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4277,7 +4350,7 @@ func (x *ListResourcesRequest) String() string {
 func (*ListResourcesRequest) ProtoMessage() {}
 
 func (x *ListResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[65]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4290,7 +4363,7 @@ func (x *ListResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResourcesRequest.ProtoReflect.Descriptor instead.
 func (*ListResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{65}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListResourcesRequest) GetName() string {
@@ -4313,7 +4386,7 @@ type ListResourcesResponse struct {
 
 func (x *ListResourcesResponse) Reset() {
 	*x = ListResourcesResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4398,7 @@ func (x *ListResourcesResponse) String() string {
 func (*ListResourcesResponse) ProtoMessage() {}
 
 func (x *ListResourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[66]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4411,7 @@ func (x *ListResourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResourcesResponse.ProtoReflect.Descriptor instead.
 func (*ListResourcesResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{66}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListResourcesResponse) GetResources() []*Resource {
@@ -4366,7 +4439,7 @@ type CheckResourceRequest struct {
 
 func (x *CheckResourceRequest) Reset() {
 	*x = CheckResourceRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4378,7 +4451,7 @@ func (x *CheckResourceRequest) String() string {
 func (*CheckResourceRequest) ProtoMessage() {}
 
 func (x *CheckResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[67]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4391,7 +4464,7 @@ func (x *CheckResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResourceRequest.ProtoReflect.Descriptor instead.
 func (*CheckResourceRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{67}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CheckResourceRequest) GetName() string {
@@ -4412,7 +4485,7 @@ type CheckResourceResponse struct {
 
 func (x *CheckResourceResponse) Reset() {
 	*x = CheckResourceResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4424,7 +4497,7 @@ func (x *CheckResourceResponse) String() string {
 func (*CheckResourceResponse) ProtoMessage() {}
 
 func (x *CheckResourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[68]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4437,7 +4510,7 @@ func (x *CheckResourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResourceResponse.ProtoReflect.Descriptor instead.
 func (*CheckResourceResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{68}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CheckResourceResponse) GetAnswers() []*ResourceAnswer {
@@ -4464,7 +4537,7 @@ type ResourceAnswer struct {
 
 func (x *ResourceAnswer) Reset() {
 	*x = ResourceAnswer{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4476,7 +4549,7 @@ func (x *ResourceAnswer) String() string {
 func (*ResourceAnswer) ProtoMessage() {}
 
 func (x *ResourceAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[69]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4489,7 +4562,7 @@ func (x *ResourceAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceAnswer.ProtoReflect.Descriptor instead.
 func (*ResourceAnswer) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{69}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ResourceAnswer) GetTarget() string {
@@ -4531,7 +4604,7 @@ type AllowLocalTargetsRequest struct {
 
 func (x *AllowLocalTargetsRequest) Reset() {
 	*x = AllowLocalTargetsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4543,7 +4616,7 @@ func (x *AllowLocalTargetsRequest) String() string {
 func (*AllowLocalTargetsRequest) ProtoMessage() {}
 
 func (x *AllowLocalTargetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[70]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4556,7 +4629,7 @@ func (x *AllowLocalTargetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowLocalTargetsRequest.ProtoReflect.Descriptor instead.
 func (*AllowLocalTargetsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{70}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *AllowLocalTargetsRequest) GetTargets() []string {
@@ -4577,7 +4650,7 @@ type AllowLocalTargetsResponse struct {
 
 func (x *AllowLocalTargetsResponse) Reset() {
 	*x = AllowLocalTargetsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4589,7 +4662,7 @@ func (x *AllowLocalTargetsResponse) String() string {
 func (*AllowLocalTargetsResponse) ProtoMessage() {}
 
 func (x *AllowLocalTargetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[71]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4602,7 +4675,7 @@ func (x *AllowLocalTargetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowLocalTargetsResponse.ProtoReflect.Descriptor instead.
 func (*AllowLocalTargetsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{71}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *AllowLocalTargetsResponse) GetTargets() []string {
@@ -4621,7 +4694,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4633,7 +4706,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[72]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4646,7 +4719,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{72}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{73}
 }
 
 // ListPoliciesResponse has it.
@@ -4662,7 +4735,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +4747,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[73]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +4760,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{73}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -4713,7 +4786,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4725,7 +4798,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[74]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4738,7 +4811,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{74}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{75}
 }
 
 // GetStatusResponse has it.
@@ -4788,7 +4861,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4800,7 +4873,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[75]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4813,7 +4886,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{75}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetStatusResponse) GetVersion() string {
@@ -4962,7 +5035,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4974,7 +5047,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[76]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4987,7 +5060,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{76}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListAuditRequest) GetAfter() uint64 {
@@ -5015,7 +5088,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5027,7 +5100,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[77]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5040,7 +5113,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{77}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -5077,7 +5150,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5089,7 +5162,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[78]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5102,7 +5175,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{78}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SetSettingsRequest) GetEndpoint() string {
@@ -5181,7 +5254,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5193,7 +5266,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[79]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5206,7 +5279,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{79}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -5232,7 +5305,7 @@ type ResetTimeRequest struct {
 
 func (x *ResetTimeRequest) Reset() {
 	*x = ResetTimeRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5244,7 +5317,7 @@ func (x *ResetTimeRequest) String() string {
 func (*ResetTimeRequest) ProtoMessage() {}
 
 func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[80]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5257,7 +5330,7 @@ func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeRequest.ProtoReflect.Descriptor instead.
 func (*ResetTimeRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{80}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{81}
 }
 
 // ResetTimeResponse says what came of it.
@@ -5273,7 +5346,7 @@ type ResetTimeResponse struct {
 
 func (x *ResetTimeResponse) Reset() {
 	*x = ResetTimeResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[81]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5285,7 +5358,7 @@ func (x *ResetTimeResponse) String() string {
 func (*ResetTimeResponse) ProtoMessage() {}
 
 func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[81]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5298,7 +5371,7 @@ func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeResponse.ProtoReflect.Descriptor instead.
 func (*ResetTimeResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{81}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ResetTimeResponse) GetStateTime() *timestamppb.Timestamp {
@@ -5326,7 +5399,7 @@ type WhoIsRequest struct {
 
 func (x *WhoIsRequest) Reset() {
 	*x = WhoIsRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[82]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5338,7 +5411,7 @@ func (x *WhoIsRequest) String() string {
 func (*WhoIsRequest) ProtoMessage() {}
 
 func (x *WhoIsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[82]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5351,7 +5424,7 @@ func (x *WhoIsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoIsRequest.ProtoReflect.Descriptor instead.
 func (*WhoIsRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{82}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *WhoIsRequest) GetAddress() string {
@@ -5380,7 +5453,7 @@ type WhoIsResponse struct {
 
 func (x *WhoIsResponse) Reset() {
 	*x = WhoIsResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[83]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5392,7 +5465,7 @@ func (x *WhoIsResponse) String() string {
 func (*WhoIsResponse) ProtoMessage() {}
 
 func (x *WhoIsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[83]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5405,7 +5478,7 @@ func (x *WhoIsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoIsResponse.ProtoReflect.Descriptor instead.
 func (*WhoIsResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{83}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *WhoIsResponse) GetUser() string {
@@ -5454,7 +5527,7 @@ type DiagnoseRequest struct {
 
 func (x *DiagnoseRequest) Reset() {
 	*x = DiagnoseRequest{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[84]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5466,7 +5539,7 @@ func (x *DiagnoseRequest) String() string {
 func (*DiagnoseRequest) ProtoMessage() {}
 
 func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[84]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5479,7 +5552,7 @@ func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
 func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{84}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DiagnoseRequest) GetOutsideOnly() bool {
@@ -5510,7 +5583,7 @@ type DiagnoseResponse struct {
 
 func (x *DiagnoseResponse) Reset() {
 	*x = DiagnoseResponse{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[85]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5522,7 +5595,7 @@ func (x *DiagnoseResponse) String() string {
 func (*DiagnoseResponse) ProtoMessage() {}
 
 func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[85]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5535,7 +5608,7 @@ func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
 func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{85}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *DiagnoseResponse) GetFindings() []*Finding {
@@ -5601,7 +5674,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[86]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5613,7 +5686,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[86]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5626,7 +5699,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{86}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Finding) GetCode() string {
@@ -5684,7 +5757,7 @@ type FindingParam struct {
 
 func (x *FindingParam) Reset() {
 	*x = FindingParam{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[87]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5696,7 +5769,7 @@ func (x *FindingParam) String() string {
 func (*FindingParam) ProtoMessage() {}
 
 func (x *FindingParam) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[87]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5709,7 +5782,7 @@ func (x *FindingParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindingParam.ProtoReflect.Descriptor instead.
 func (*FindingParam) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{87}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *FindingParam) GetName() string {
@@ -5745,7 +5818,7 @@ type Outside struct {
 
 func (x *Outside) Reset() {
 	*x = Outside{}
-	mi := &file_vpn_v1_vpn_proto_msgTypes[88]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5757,7 +5830,7 @@ func (x *Outside) String() string {
 func (*Outside) ProtoMessage() {}
 
 func (x *Outside) ProtoReflect() protoreflect.Message {
-	mi := &file_vpn_v1_vpn_proto_msgTypes[88]
+	mi := &file_vpn_v1_vpn_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5770,7 +5843,7 @@ func (x *Outside) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outside.ProtoReflect.Descriptor instead.
 func (*Outside) Descriptor() ([]byte, []int) {
-	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{88}
+	return file_vpn_v1_vpn_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Outside) GetDevice() string {
@@ -5883,14 +5956,19 @@ const file_vpn_v1_vpn_proto_rawDesc = "" +
 	"\x05after\x18\t \x01(\tR\x05after\x12\x16\n" +
 	"\x06losing\x18\n" +
 	" \x01(\x05R\x06losing\x12\x18\n" +
-	"\againing\x18\v \x01(\x05R\againing\"\x96\x01\n" +
+	"\againing\x18\v \x01(\x05R\againing\"\xc2\x01\n" +
 	"\n" +
 	"PolicyDiff\x12\x12\n" +
 	"\x04base\x18\x01 \x01(\x04R\x04base\x12.\n" +
 	"\achanges\x18\x02 \x03(\v2\x14.vpn.v1.PolicyChangeR\achanges\x12\x12\n" +
 	"\x04more\x18\x03 \x01(\x05R\x04more\x12\x16\n" +
 	"\x06losing\x18\x04 \x01(\x05R\x06losing\x12\x18\n" +
-	"\againing\x18\x05 \x01(\x05R\againing\"\xe8\x01\n" +
+	"\againing\x18\x05 \x01(\x05R\againing\x12*\n" +
+	"\x05moves\x18\x06 \x03(\v2\x14.vpn.v1.ResourceMoveR\x05moves\"P\n" +
+	"\fResourceMove\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\"\xe8\x01\n" +
 	"\x0eExplainedGrant\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x12\n" +
@@ -6277,7 +6355,7 @@ func file_vpn_v1_vpn_proto_rawDescGZIP() []byte {
 	return file_vpn_v1_vpn_proto_rawDescData
 }
 
-var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
+var file_vpn_v1_vpn_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_vpn_v1_vpn_proto_goTypes = []any{
 	(*User)(nil),                      // 0: vpn.v1.User
 	(*Invitation)(nil),                // 1: vpn.v1.Invitation
@@ -6287,241 +6365,243 @@ var file_vpn_v1_vpn_proto_goTypes = []any{
 	(*PendingPolicy)(nil),             // 5: vpn.v1.PendingPolicy
 	(*PolicyChange)(nil),              // 6: vpn.v1.PolicyChange
 	(*PolicyDiff)(nil),                // 7: vpn.v1.PolicyDiff
-	(*ExplainedGrant)(nil),            // 8: vpn.v1.ExplainedGrant
-	(*FlowExplanation)(nil),           // 9: vpn.v1.FlowExplanation
-	(*Group)(nil),                     // 10: vpn.v1.Group
-	(*Problem)(nil),                   // 11: vpn.v1.Problem
-	(*AuditEntry)(nil),                // 12: vpn.v1.AuditEntry
-	(*Settings)(nil),                  // 13: vpn.v1.Settings
-	(*Origin)(nil),                    // 14: vpn.v1.Origin
-	(*Closed)(nil),                    // 15: vpn.v1.Closed
-	(*AddUserRequest)(nil),            // 16: vpn.v1.AddUserRequest
-	(*AddUserResponse)(nil),           // 17: vpn.v1.AddUserResponse
-	(*ListUsersRequest)(nil),          // 18: vpn.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),         // 19: vpn.v1.ListUsersResponse
-	(*GetUserRequest)(nil),            // 20: vpn.v1.GetUserRequest
-	(*GetUserResponse)(nil),           // 21: vpn.v1.GetUserResponse
-	(*SetUserEnabledRequest)(nil),     // 22: vpn.v1.SetUserEnabledRequest
-	(*SetUserEnabledResponse)(nil),    // 23: vpn.v1.SetUserEnabledResponse
-	(*RemoveUserRequest)(nil),         // 24: vpn.v1.RemoveUserRequest
-	(*RemoveUserResponse)(nil),        // 25: vpn.v1.RemoveUserResponse
-	(*UnlockUserRequest)(nil),         // 26: vpn.v1.UnlockUserRequest
-	(*UnlockUserResponse)(nil),        // 27: vpn.v1.UnlockUserResponse
-	(*ResetTotpRequest)(nil),          // 28: vpn.v1.ResetTotpRequest
-	(*ResetTotpResponse)(nil),         // 29: vpn.v1.ResetTotpResponse
-	(*InviteUserRequest)(nil),         // 30: vpn.v1.InviteUserRequest
-	(*InviteUserResponse)(nil),        // 31: vpn.v1.InviteUserResponse
-	(*AddDeviceRequest)(nil),          // 32: vpn.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),         // 33: vpn.v1.AddDeviceResponse
-	(*ListDevicesRequest)(nil),        // 34: vpn.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),       // 35: vpn.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),          // 36: vpn.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),         // 37: vpn.v1.GetDeviceResponse
-	(*SetDeviceEnabledRequest)(nil),   // 38: vpn.v1.SetDeviceEnabledRequest
-	(*SetDeviceEnabledResponse)(nil),  // 39: vpn.v1.SetDeviceEnabledResponse
-	(*RemoveDeviceRequest)(nil),       // 40: vpn.v1.RemoveDeviceRequest
-	(*RemoveDeviceResponse)(nil),      // 41: vpn.v1.RemoveDeviceResponse
-	(*RotateDeviceRequest)(nil),       // 42: vpn.v1.RotateDeviceRequest
-	(*RotateDeviceResponse)(nil),      // 43: vpn.v1.RotateDeviceResponse
-	(*ListSessionsRequest)(nil),       // 44: vpn.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),      // 45: vpn.v1.ListSessionsResponse
-	(*EndSessionsRequest)(nil),        // 46: vpn.v1.EndSessionsRequest
-	(*EndSessionsResponse)(nil),       // 47: vpn.v1.EndSessionsResponse
-	(*GetPolicyRequest)(nil),          // 48: vpn.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),         // 49: vpn.v1.GetPolicyResponse
-	(*CheckPolicyRequest)(nil),        // 50: vpn.v1.CheckPolicyRequest
-	(*CheckPolicyResponse)(nil),       // 51: vpn.v1.CheckPolicyResponse
-	(*ApplyPolicyRequest)(nil),        // 52: vpn.v1.ApplyPolicyRequest
-	(*ApplyPolicyResponse)(nil),       // 53: vpn.v1.ApplyPolicyResponse
-	(*ConfirmPolicyRequest)(nil),      // 54: vpn.v1.ConfirmPolicyRequest
-	(*ConfirmPolicyResponse)(nil),     // 55: vpn.v1.ConfirmPolicyResponse
-	(*RevertPolicyRequest)(nil),       // 56: vpn.v1.RevertPolicyRequest
-	(*RevertPolicyResponse)(nil),      // 57: vpn.v1.RevertPolicyResponse
-	(*DiffPolicyRequest)(nil),         // 58: vpn.v1.DiffPolicyRequest
-	(*DiffPolicyResponse)(nil),        // 59: vpn.v1.DiffPolicyResponse
-	(*ExplainPolicyRequest)(nil),      // 60: vpn.v1.ExplainPolicyRequest
-	(*ExplainPolicyResponse)(nil),     // 61: vpn.v1.ExplainPolicyResponse
-	(*ListGroupsRequest)(nil),         // 62: vpn.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),        // 63: vpn.v1.ListGroupsResponse
-	(*Resource)(nil),                  // 64: vpn.v1.Resource
-	(*ListResourcesRequest)(nil),      // 65: vpn.v1.ListResourcesRequest
-	(*ListResourcesResponse)(nil),     // 66: vpn.v1.ListResourcesResponse
-	(*CheckResourceRequest)(nil),      // 67: vpn.v1.CheckResourceRequest
-	(*CheckResourceResponse)(nil),     // 68: vpn.v1.CheckResourceResponse
-	(*ResourceAnswer)(nil),            // 69: vpn.v1.ResourceAnswer
-	(*AllowLocalTargetsRequest)(nil),  // 70: vpn.v1.AllowLocalTargetsRequest
-	(*AllowLocalTargetsResponse)(nil), // 71: vpn.v1.AllowLocalTargetsResponse
-	(*ListPoliciesRequest)(nil),       // 72: vpn.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),      // 73: vpn.v1.ListPoliciesResponse
-	(*GetStatusRequest)(nil),          // 74: vpn.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),         // 75: vpn.v1.GetStatusResponse
-	(*ListAuditRequest)(nil),          // 76: vpn.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),         // 77: vpn.v1.ListAuditResponse
-	(*SetSettingsRequest)(nil),        // 78: vpn.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),       // 79: vpn.v1.SetSettingsResponse
-	(*ResetTimeRequest)(nil),          // 80: vpn.v1.ResetTimeRequest
-	(*ResetTimeResponse)(nil),         // 81: vpn.v1.ResetTimeResponse
-	(*WhoIsRequest)(nil),              // 82: vpn.v1.WhoIsRequest
-	(*WhoIsResponse)(nil),             // 83: vpn.v1.WhoIsResponse
-	(*DiagnoseRequest)(nil),           // 84: vpn.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),          // 85: vpn.v1.DiagnoseResponse
-	(*Finding)(nil),                   // 86: vpn.v1.Finding
-	(*FindingParam)(nil),              // 87: vpn.v1.FindingParam
-	(*Outside)(nil),                   // 88: vpn.v1.Outside
-	(*timestamppb.Timestamp)(nil),     // 89: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 90: google.protobuf.Duration
+	(*ResourceMove)(nil),              // 8: vpn.v1.ResourceMove
+	(*ExplainedGrant)(nil),            // 9: vpn.v1.ExplainedGrant
+	(*FlowExplanation)(nil),           // 10: vpn.v1.FlowExplanation
+	(*Group)(nil),                     // 11: vpn.v1.Group
+	(*Problem)(nil),                   // 12: vpn.v1.Problem
+	(*AuditEntry)(nil),                // 13: vpn.v1.AuditEntry
+	(*Settings)(nil),                  // 14: vpn.v1.Settings
+	(*Origin)(nil),                    // 15: vpn.v1.Origin
+	(*Closed)(nil),                    // 16: vpn.v1.Closed
+	(*AddUserRequest)(nil),            // 17: vpn.v1.AddUserRequest
+	(*AddUserResponse)(nil),           // 18: vpn.v1.AddUserResponse
+	(*ListUsersRequest)(nil),          // 19: vpn.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),         // 20: vpn.v1.ListUsersResponse
+	(*GetUserRequest)(nil),            // 21: vpn.v1.GetUserRequest
+	(*GetUserResponse)(nil),           // 22: vpn.v1.GetUserResponse
+	(*SetUserEnabledRequest)(nil),     // 23: vpn.v1.SetUserEnabledRequest
+	(*SetUserEnabledResponse)(nil),    // 24: vpn.v1.SetUserEnabledResponse
+	(*RemoveUserRequest)(nil),         // 25: vpn.v1.RemoveUserRequest
+	(*RemoveUserResponse)(nil),        // 26: vpn.v1.RemoveUserResponse
+	(*UnlockUserRequest)(nil),         // 27: vpn.v1.UnlockUserRequest
+	(*UnlockUserResponse)(nil),        // 28: vpn.v1.UnlockUserResponse
+	(*ResetTotpRequest)(nil),          // 29: vpn.v1.ResetTotpRequest
+	(*ResetTotpResponse)(nil),         // 30: vpn.v1.ResetTotpResponse
+	(*InviteUserRequest)(nil),         // 31: vpn.v1.InviteUserRequest
+	(*InviteUserResponse)(nil),        // 32: vpn.v1.InviteUserResponse
+	(*AddDeviceRequest)(nil),          // 33: vpn.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),         // 34: vpn.v1.AddDeviceResponse
+	(*ListDevicesRequest)(nil),        // 35: vpn.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),       // 36: vpn.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),          // 37: vpn.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),         // 38: vpn.v1.GetDeviceResponse
+	(*SetDeviceEnabledRequest)(nil),   // 39: vpn.v1.SetDeviceEnabledRequest
+	(*SetDeviceEnabledResponse)(nil),  // 40: vpn.v1.SetDeviceEnabledResponse
+	(*RemoveDeviceRequest)(nil),       // 41: vpn.v1.RemoveDeviceRequest
+	(*RemoveDeviceResponse)(nil),      // 42: vpn.v1.RemoveDeviceResponse
+	(*RotateDeviceRequest)(nil),       // 43: vpn.v1.RotateDeviceRequest
+	(*RotateDeviceResponse)(nil),      // 44: vpn.v1.RotateDeviceResponse
+	(*ListSessionsRequest)(nil),       // 45: vpn.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),      // 46: vpn.v1.ListSessionsResponse
+	(*EndSessionsRequest)(nil),        // 47: vpn.v1.EndSessionsRequest
+	(*EndSessionsResponse)(nil),       // 48: vpn.v1.EndSessionsResponse
+	(*GetPolicyRequest)(nil),          // 49: vpn.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),         // 50: vpn.v1.GetPolicyResponse
+	(*CheckPolicyRequest)(nil),        // 51: vpn.v1.CheckPolicyRequest
+	(*CheckPolicyResponse)(nil),       // 52: vpn.v1.CheckPolicyResponse
+	(*ApplyPolicyRequest)(nil),        // 53: vpn.v1.ApplyPolicyRequest
+	(*ApplyPolicyResponse)(nil),       // 54: vpn.v1.ApplyPolicyResponse
+	(*ConfirmPolicyRequest)(nil),      // 55: vpn.v1.ConfirmPolicyRequest
+	(*ConfirmPolicyResponse)(nil),     // 56: vpn.v1.ConfirmPolicyResponse
+	(*RevertPolicyRequest)(nil),       // 57: vpn.v1.RevertPolicyRequest
+	(*RevertPolicyResponse)(nil),      // 58: vpn.v1.RevertPolicyResponse
+	(*DiffPolicyRequest)(nil),         // 59: vpn.v1.DiffPolicyRequest
+	(*DiffPolicyResponse)(nil),        // 60: vpn.v1.DiffPolicyResponse
+	(*ExplainPolicyRequest)(nil),      // 61: vpn.v1.ExplainPolicyRequest
+	(*ExplainPolicyResponse)(nil),     // 62: vpn.v1.ExplainPolicyResponse
+	(*ListGroupsRequest)(nil),         // 63: vpn.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 64: vpn.v1.ListGroupsResponse
+	(*Resource)(nil),                  // 65: vpn.v1.Resource
+	(*ListResourcesRequest)(nil),      // 66: vpn.v1.ListResourcesRequest
+	(*ListResourcesResponse)(nil),     // 67: vpn.v1.ListResourcesResponse
+	(*CheckResourceRequest)(nil),      // 68: vpn.v1.CheckResourceRequest
+	(*CheckResourceResponse)(nil),     // 69: vpn.v1.CheckResourceResponse
+	(*ResourceAnswer)(nil),            // 70: vpn.v1.ResourceAnswer
+	(*AllowLocalTargetsRequest)(nil),  // 71: vpn.v1.AllowLocalTargetsRequest
+	(*AllowLocalTargetsResponse)(nil), // 72: vpn.v1.AllowLocalTargetsResponse
+	(*ListPoliciesRequest)(nil),       // 73: vpn.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),      // 74: vpn.v1.ListPoliciesResponse
+	(*GetStatusRequest)(nil),          // 75: vpn.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),         // 76: vpn.v1.GetStatusResponse
+	(*ListAuditRequest)(nil),          // 77: vpn.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),         // 78: vpn.v1.ListAuditResponse
+	(*SetSettingsRequest)(nil),        // 79: vpn.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),       // 80: vpn.v1.SetSettingsResponse
+	(*ResetTimeRequest)(nil),          // 81: vpn.v1.ResetTimeRequest
+	(*ResetTimeResponse)(nil),         // 82: vpn.v1.ResetTimeResponse
+	(*WhoIsRequest)(nil),              // 83: vpn.v1.WhoIsRequest
+	(*WhoIsResponse)(nil),             // 84: vpn.v1.WhoIsResponse
+	(*DiagnoseRequest)(nil),           // 85: vpn.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),          // 86: vpn.v1.DiagnoseResponse
+	(*Finding)(nil),                   // 87: vpn.v1.Finding
+	(*FindingParam)(nil),              // 88: vpn.v1.FindingParam
+	(*Outside)(nil),                   // 89: vpn.v1.Outside
+	(*timestamppb.Timestamp)(nil),     // 90: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 91: google.protobuf.Duration
 }
 var file_vpn_v1_vpn_proto_depIdxs = []int32{
-	89,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	89,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
-	89,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
-	89,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
-	89,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
-	89,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
-	89,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
-	89,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	89,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
-	89,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	89,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
-	89,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
+	90,  // 0: vpn.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	90,  // 1: vpn.v1.User.locked_until:type_name -> google.protobuf.Timestamp
+	90,  // 2: vpn.v1.User.invited_until:type_name -> google.protobuf.Timestamp
+	90,  // 3: vpn.v1.Invitation.expires_at:type_name -> google.protobuf.Timestamp
+	90,  // 4: vpn.v1.Device.created_at:type_name -> google.protobuf.Timestamp
+	90,  // 5: vpn.v1.Device.session_expires_at:type_name -> google.protobuf.Timestamp
+	90,  // 6: vpn.v1.Device.last_handshake_at:type_name -> google.protobuf.Timestamp
+	90,  // 7: vpn.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	90,  // 8: vpn.v1.Session.code_at:type_name -> google.protobuf.Timestamp
+	90,  // 9: vpn.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	90,  // 10: vpn.v1.Policy.applied_at:type_name -> google.protobuf.Timestamp
+	90,  // 11: vpn.v1.PendingPolicy.until:type_name -> google.protobuf.Timestamp
 	6,   // 12: vpn.v1.PolicyDiff.changes:type_name -> vpn.v1.PolicyChange
-	89,  // 13: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
-	89,  // 14: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
-	8,   // 15: vpn.v1.FlowExplanation.grants:type_name -> vpn.v1.ExplainedGrant
-	8,   // 16: vpn.v1.FlowExplanation.others:type_name -> vpn.v1.ExplainedGrant
-	89,  // 17: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	90,  // 18: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
-	14,  // 19: vpn.v1.Settings.origins:type_name -> vpn.v1.Origin
-	90,  // 20: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
-	0,   // 21: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
-	1,   // 22: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
-	0,   // 23: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
-	0,   // 24: vpn.v1.GetUserResponse.user:type_name -> vpn.v1.User
-	2,   // 25: vpn.v1.GetUserResponse.devices:type_name -> vpn.v1.Device
-	0,   // 26: vpn.v1.SetUserEnabledResponse.user:type_name -> vpn.v1.User
-	15,  // 27: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
-	15,  // 28: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
-	0,   // 29: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
-	90,  // 30: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
-	1,   // 31: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
-	15,  // 32: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
-	90,  // 33: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
-	1,   // 34: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
-	2,   // 35: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
-	2,   // 36: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
-	2,   // 37: vpn.v1.GetDeviceResponse.device:type_name -> vpn.v1.Device
-	2,   // 38: vpn.v1.SetDeviceEnabledResponse.device:type_name -> vpn.v1.Device
-	15,  // 39: vpn.v1.SetDeviceEnabledResponse.closed:type_name -> vpn.v1.Closed
-	15,  // 40: vpn.v1.RemoveDeviceResponse.closed:type_name -> vpn.v1.Closed
-	2,   // 41: vpn.v1.RotateDeviceResponse.device:type_name -> vpn.v1.Device
-	15,  // 42: vpn.v1.RotateDeviceResponse.closed:type_name -> vpn.v1.Closed
-	3,   // 43: vpn.v1.ListSessionsResponse.sessions:type_name -> vpn.v1.Session
-	15,  // 44: vpn.v1.EndSessionsResponse.closed:type_name -> vpn.v1.Closed
-	4,   // 45: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
-	5,   // 46: vpn.v1.GetPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
-	11,  // 47: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
-	90,  // 48: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
-	4,   // 49: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
-	11,  // 50: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
-	15,  // 51: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
-	5,   // 52: vpn.v1.ApplyPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
-	4,   // 53: vpn.v1.ConfirmPolicyResponse.policy:type_name -> vpn.v1.Policy
-	4,   // 54: vpn.v1.RevertPolicyResponse.policy:type_name -> vpn.v1.Policy
-	15,  // 55: vpn.v1.RevertPolicyResponse.closed:type_name -> vpn.v1.Closed
-	7,   // 56: vpn.v1.DiffPolicyResponse.diff:type_name -> vpn.v1.PolicyDiff
-	11,  // 57: vpn.v1.DiffPolicyResponse.problems:type_name -> vpn.v1.Problem
-	9,   // 58: vpn.v1.ExplainPolicyResponse.flows:type_name -> vpn.v1.FlowExplanation
-	10,  // 59: vpn.v1.ListGroupsResponse.groups:type_name -> vpn.v1.Group
-	64,  // 60: vpn.v1.ListResourcesResponse.resources:type_name -> vpn.v1.Resource
-	69,  // 61: vpn.v1.CheckResourceResponse.answers:type_name -> vpn.v1.ResourceAnswer
-	4,   // 62: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
-	5,   // 63: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
-	13,  // 64: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
-	89,  // 65: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	89,  // 66: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
-	5,   // 67: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
-	12,  // 68: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
-	90,  // 69: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
-	13,  // 70: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
-	89,  // 71: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
-	89,  // 72: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
-	86,  // 73: vpn.v1.DiagnoseResponse.findings:type_name -> vpn.v1.Finding
-	88,  // 74: vpn.v1.DiagnoseResponse.outside:type_name -> vpn.v1.Outside
-	87,  // 75: vpn.v1.Finding.params:type_name -> vpn.v1.FindingParam
-	89,  // 76: vpn.v1.Outside.handshake_at:type_name -> google.protobuf.Timestamp
-	16,  // 77: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
-	18,  // 78: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
-	20,  // 79: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
-	22,  // 80: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
-	24,  // 81: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
-	26,  // 82: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
-	28,  // 83: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
-	30,  // 84: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
-	32,  // 85: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
-	34,  // 86: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
-	36,  // 87: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
-	38,  // 88: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
-	40,  // 89: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
-	42,  // 90: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
-	44,  // 91: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
-	46,  // 92: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
-	48,  // 93: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
-	50,  // 94: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
-	52,  // 95: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
-	54,  // 96: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
-	56,  // 97: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
-	72,  // 98: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
-	58,  // 99: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
-	60,  // 100: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
-	62,  // 101: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
-	65,  // 102: vpn.v1.PolicyService.ListResources:input_type -> vpn.v1.ListResourcesRequest
-	67,  // 103: vpn.v1.PolicyService.CheckResource:input_type -> vpn.v1.CheckResourceRequest
-	70,  // 104: vpn.v1.PolicyService.AllowLocalTargets:input_type -> vpn.v1.AllowLocalTargetsRequest
-	74,  // 105: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
-	76,  // 106: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
-	78,  // 107: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
-	80,  // 108: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
-	84,  // 109: vpn.v1.GatewayService.Diagnose:input_type -> vpn.v1.DiagnoseRequest
-	82,  // 110: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
-	17,  // 111: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
-	19,  // 112: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
-	21,  // 113: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
-	23,  // 114: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
-	25,  // 115: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
-	27,  // 116: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
-	29,  // 117: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
-	31,  // 118: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
-	33,  // 119: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
-	35,  // 120: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
-	37,  // 121: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
-	39,  // 122: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
-	41,  // 123: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
-	43,  // 124: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
-	45,  // 125: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
-	47,  // 126: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
-	49,  // 127: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
-	51,  // 128: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
-	53,  // 129: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
-	55,  // 130: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
-	57,  // 131: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
-	73,  // 132: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
-	59,  // 133: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
-	61,  // 134: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
-	63,  // 135: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
-	66,  // 136: vpn.v1.PolicyService.ListResources:output_type -> vpn.v1.ListResourcesResponse
-	68,  // 137: vpn.v1.PolicyService.CheckResource:output_type -> vpn.v1.CheckResourceResponse
-	71,  // 138: vpn.v1.PolicyService.AllowLocalTargets:output_type -> vpn.v1.AllowLocalTargetsResponse
-	75,  // 139: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
-	77,  // 140: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
-	79,  // 141: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
-	81,  // 142: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
-	85,  // 143: vpn.v1.GatewayService.Diagnose:output_type -> vpn.v1.DiagnoseResponse
-	83,  // 144: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
-	111, // [111:145] is the sub-list for method output_type
-	77,  // [77:111] is the sub-list for method input_type
-	77,  // [77:77] is the sub-list for extension type_name
-	77,  // [77:77] is the sub-list for extension extendee
-	0,   // [0:77] is the sub-list for field type_name
+	8,   // 13: vpn.v1.PolicyDiff.moves:type_name -> vpn.v1.ResourceMove
+	90,  // 14: vpn.v1.ExplainedGrant.until:type_name -> google.protobuf.Timestamp
+	90,  // 15: vpn.v1.FlowExplanation.until:type_name -> google.protobuf.Timestamp
+	9,   // 16: vpn.v1.FlowExplanation.grants:type_name -> vpn.v1.ExplainedGrant
+	9,   // 17: vpn.v1.FlowExplanation.others:type_name -> vpn.v1.ExplainedGrant
+	90,  // 18: vpn.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	91,  // 19: vpn.v1.Settings.session:type_name -> google.protobuf.Duration
+	15,  // 20: vpn.v1.Settings.origins:type_name -> vpn.v1.Origin
+	91,  // 21: vpn.v1.AddUserRequest.valid:type_name -> google.protobuf.Duration
+	0,   // 22: vpn.v1.AddUserResponse.user:type_name -> vpn.v1.User
+	1,   // 23: vpn.v1.AddUserResponse.invitation:type_name -> vpn.v1.Invitation
+	0,   // 24: vpn.v1.ListUsersResponse.users:type_name -> vpn.v1.User
+	0,   // 25: vpn.v1.GetUserResponse.user:type_name -> vpn.v1.User
+	2,   // 26: vpn.v1.GetUserResponse.devices:type_name -> vpn.v1.Device
+	0,   // 27: vpn.v1.SetUserEnabledResponse.user:type_name -> vpn.v1.User
+	16,  // 28: vpn.v1.SetUserEnabledResponse.closed:type_name -> vpn.v1.Closed
+	16,  // 29: vpn.v1.RemoveUserResponse.closed:type_name -> vpn.v1.Closed
+	0,   // 30: vpn.v1.UnlockUserResponse.user:type_name -> vpn.v1.User
+	91,  // 31: vpn.v1.ResetTotpRequest.valid:type_name -> google.protobuf.Duration
+	1,   // 32: vpn.v1.ResetTotpResponse.invitation:type_name -> vpn.v1.Invitation
+	16,  // 33: vpn.v1.ResetTotpResponse.closed:type_name -> vpn.v1.Closed
+	91,  // 34: vpn.v1.InviteUserRequest.valid:type_name -> google.protobuf.Duration
+	1,   // 35: vpn.v1.InviteUserResponse.invitation:type_name -> vpn.v1.Invitation
+	2,   // 36: vpn.v1.AddDeviceResponse.device:type_name -> vpn.v1.Device
+	2,   // 37: vpn.v1.ListDevicesResponse.devices:type_name -> vpn.v1.Device
+	2,   // 38: vpn.v1.GetDeviceResponse.device:type_name -> vpn.v1.Device
+	2,   // 39: vpn.v1.SetDeviceEnabledResponse.device:type_name -> vpn.v1.Device
+	16,  // 40: vpn.v1.SetDeviceEnabledResponse.closed:type_name -> vpn.v1.Closed
+	16,  // 41: vpn.v1.RemoveDeviceResponse.closed:type_name -> vpn.v1.Closed
+	2,   // 42: vpn.v1.RotateDeviceResponse.device:type_name -> vpn.v1.Device
+	16,  // 43: vpn.v1.RotateDeviceResponse.closed:type_name -> vpn.v1.Closed
+	3,   // 44: vpn.v1.ListSessionsResponse.sessions:type_name -> vpn.v1.Session
+	16,  // 45: vpn.v1.EndSessionsResponse.closed:type_name -> vpn.v1.Closed
+	4,   // 46: vpn.v1.GetPolicyResponse.policy:type_name -> vpn.v1.Policy
+	5,   // 47: vpn.v1.GetPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
+	12,  // 48: vpn.v1.CheckPolicyResponse.problems:type_name -> vpn.v1.Problem
+	91,  // 49: vpn.v1.ApplyPolicyRequest.confirm:type_name -> google.protobuf.Duration
+	4,   // 50: vpn.v1.ApplyPolicyResponse.policy:type_name -> vpn.v1.Policy
+	12,  // 51: vpn.v1.ApplyPolicyResponse.problems:type_name -> vpn.v1.Problem
+	16,  // 52: vpn.v1.ApplyPolicyResponse.closed:type_name -> vpn.v1.Closed
+	5,   // 53: vpn.v1.ApplyPolicyResponse.pending:type_name -> vpn.v1.PendingPolicy
+	4,   // 54: vpn.v1.ConfirmPolicyResponse.policy:type_name -> vpn.v1.Policy
+	4,   // 55: vpn.v1.RevertPolicyResponse.policy:type_name -> vpn.v1.Policy
+	16,  // 56: vpn.v1.RevertPolicyResponse.closed:type_name -> vpn.v1.Closed
+	7,   // 57: vpn.v1.DiffPolicyResponse.diff:type_name -> vpn.v1.PolicyDiff
+	12,  // 58: vpn.v1.DiffPolicyResponse.problems:type_name -> vpn.v1.Problem
+	10,  // 59: vpn.v1.ExplainPolicyResponse.flows:type_name -> vpn.v1.FlowExplanation
+	11,  // 60: vpn.v1.ListGroupsResponse.groups:type_name -> vpn.v1.Group
+	65,  // 61: vpn.v1.ListResourcesResponse.resources:type_name -> vpn.v1.Resource
+	70,  // 62: vpn.v1.CheckResourceResponse.answers:type_name -> vpn.v1.ResourceAnswer
+	4,   // 63: vpn.v1.ListPoliciesResponse.policies:type_name -> vpn.v1.Policy
+	5,   // 64: vpn.v1.ListPoliciesResponse.pending:type_name -> vpn.v1.PendingPolicy
+	14,  // 65: vpn.v1.GetStatusResponse.settings:type_name -> vpn.v1.Settings
+	90,  // 66: vpn.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	90,  // 67: vpn.v1.GetStatusResponse.state_time:type_name -> google.protobuf.Timestamp
+	5,   // 68: vpn.v1.GetStatusResponse.pending_policy:type_name -> vpn.v1.PendingPolicy
+	13,  // 69: vpn.v1.ListAuditResponse.entries:type_name -> vpn.v1.AuditEntry
+	91,  // 70: vpn.v1.SetSettingsRequest.session:type_name -> google.protobuf.Duration
+	14,  // 71: vpn.v1.SetSettingsResponse.settings:type_name -> vpn.v1.Settings
+	90,  // 72: vpn.v1.ResetTimeResponse.state_time:type_name -> google.protobuf.Timestamp
+	90,  // 73: vpn.v1.WhoIsResponse.session_expires_at:type_name -> google.protobuf.Timestamp
+	87,  // 74: vpn.v1.DiagnoseResponse.findings:type_name -> vpn.v1.Finding
+	89,  // 75: vpn.v1.DiagnoseResponse.outside:type_name -> vpn.v1.Outside
+	88,  // 76: vpn.v1.Finding.params:type_name -> vpn.v1.FindingParam
+	90,  // 77: vpn.v1.Outside.handshake_at:type_name -> google.protobuf.Timestamp
+	17,  // 78: vpn.v1.UserService.AddUser:input_type -> vpn.v1.AddUserRequest
+	19,  // 79: vpn.v1.UserService.ListUsers:input_type -> vpn.v1.ListUsersRequest
+	21,  // 80: vpn.v1.UserService.GetUser:input_type -> vpn.v1.GetUserRequest
+	23,  // 81: vpn.v1.UserService.SetUserEnabled:input_type -> vpn.v1.SetUserEnabledRequest
+	25,  // 82: vpn.v1.UserService.RemoveUser:input_type -> vpn.v1.RemoveUserRequest
+	27,  // 83: vpn.v1.UserService.UnlockUser:input_type -> vpn.v1.UnlockUserRequest
+	29,  // 84: vpn.v1.UserService.ResetTotp:input_type -> vpn.v1.ResetTotpRequest
+	31,  // 85: vpn.v1.UserService.InviteUser:input_type -> vpn.v1.InviteUserRequest
+	33,  // 86: vpn.v1.DeviceService.AddDevice:input_type -> vpn.v1.AddDeviceRequest
+	35,  // 87: vpn.v1.DeviceService.ListDevices:input_type -> vpn.v1.ListDevicesRequest
+	37,  // 88: vpn.v1.DeviceService.GetDevice:input_type -> vpn.v1.GetDeviceRequest
+	39,  // 89: vpn.v1.DeviceService.SetDeviceEnabled:input_type -> vpn.v1.SetDeviceEnabledRequest
+	41,  // 90: vpn.v1.DeviceService.RemoveDevice:input_type -> vpn.v1.RemoveDeviceRequest
+	43,  // 91: vpn.v1.DeviceService.RotateDevice:input_type -> vpn.v1.RotateDeviceRequest
+	45,  // 92: vpn.v1.SessionService.ListSessions:input_type -> vpn.v1.ListSessionsRequest
+	47,  // 93: vpn.v1.SessionService.EndSessions:input_type -> vpn.v1.EndSessionsRequest
+	49,  // 94: vpn.v1.PolicyService.GetPolicy:input_type -> vpn.v1.GetPolicyRequest
+	51,  // 95: vpn.v1.PolicyService.CheckPolicy:input_type -> vpn.v1.CheckPolicyRequest
+	53,  // 96: vpn.v1.PolicyService.ApplyPolicy:input_type -> vpn.v1.ApplyPolicyRequest
+	55,  // 97: vpn.v1.PolicyService.ConfirmPolicy:input_type -> vpn.v1.ConfirmPolicyRequest
+	57,  // 98: vpn.v1.PolicyService.RevertPolicy:input_type -> vpn.v1.RevertPolicyRequest
+	73,  // 99: vpn.v1.PolicyService.ListPolicies:input_type -> vpn.v1.ListPoliciesRequest
+	59,  // 100: vpn.v1.PolicyService.DiffPolicy:input_type -> vpn.v1.DiffPolicyRequest
+	61,  // 101: vpn.v1.PolicyService.ExplainPolicy:input_type -> vpn.v1.ExplainPolicyRequest
+	63,  // 102: vpn.v1.PolicyService.ListGroups:input_type -> vpn.v1.ListGroupsRequest
+	66,  // 103: vpn.v1.PolicyService.ListResources:input_type -> vpn.v1.ListResourcesRequest
+	68,  // 104: vpn.v1.PolicyService.CheckResource:input_type -> vpn.v1.CheckResourceRequest
+	71,  // 105: vpn.v1.PolicyService.AllowLocalTargets:input_type -> vpn.v1.AllowLocalTargetsRequest
+	75,  // 106: vpn.v1.GatewayService.GetStatus:input_type -> vpn.v1.GetStatusRequest
+	77,  // 107: vpn.v1.GatewayService.ListAudit:input_type -> vpn.v1.ListAuditRequest
+	79,  // 108: vpn.v1.GatewayService.SetSettings:input_type -> vpn.v1.SetSettingsRequest
+	81,  // 109: vpn.v1.GatewayService.ResetTime:input_type -> vpn.v1.ResetTimeRequest
+	85,  // 110: vpn.v1.GatewayService.Diagnose:input_type -> vpn.v1.DiagnoseRequest
+	83,  // 111: vpn.v1.WhoIsService.WhoIs:input_type -> vpn.v1.WhoIsRequest
+	18,  // 112: vpn.v1.UserService.AddUser:output_type -> vpn.v1.AddUserResponse
+	20,  // 113: vpn.v1.UserService.ListUsers:output_type -> vpn.v1.ListUsersResponse
+	22,  // 114: vpn.v1.UserService.GetUser:output_type -> vpn.v1.GetUserResponse
+	24,  // 115: vpn.v1.UserService.SetUserEnabled:output_type -> vpn.v1.SetUserEnabledResponse
+	26,  // 116: vpn.v1.UserService.RemoveUser:output_type -> vpn.v1.RemoveUserResponse
+	28,  // 117: vpn.v1.UserService.UnlockUser:output_type -> vpn.v1.UnlockUserResponse
+	30,  // 118: vpn.v1.UserService.ResetTotp:output_type -> vpn.v1.ResetTotpResponse
+	32,  // 119: vpn.v1.UserService.InviteUser:output_type -> vpn.v1.InviteUserResponse
+	34,  // 120: vpn.v1.DeviceService.AddDevice:output_type -> vpn.v1.AddDeviceResponse
+	36,  // 121: vpn.v1.DeviceService.ListDevices:output_type -> vpn.v1.ListDevicesResponse
+	38,  // 122: vpn.v1.DeviceService.GetDevice:output_type -> vpn.v1.GetDeviceResponse
+	40,  // 123: vpn.v1.DeviceService.SetDeviceEnabled:output_type -> vpn.v1.SetDeviceEnabledResponse
+	42,  // 124: vpn.v1.DeviceService.RemoveDevice:output_type -> vpn.v1.RemoveDeviceResponse
+	44,  // 125: vpn.v1.DeviceService.RotateDevice:output_type -> vpn.v1.RotateDeviceResponse
+	46,  // 126: vpn.v1.SessionService.ListSessions:output_type -> vpn.v1.ListSessionsResponse
+	48,  // 127: vpn.v1.SessionService.EndSessions:output_type -> vpn.v1.EndSessionsResponse
+	50,  // 128: vpn.v1.PolicyService.GetPolicy:output_type -> vpn.v1.GetPolicyResponse
+	52,  // 129: vpn.v1.PolicyService.CheckPolicy:output_type -> vpn.v1.CheckPolicyResponse
+	54,  // 130: vpn.v1.PolicyService.ApplyPolicy:output_type -> vpn.v1.ApplyPolicyResponse
+	56,  // 131: vpn.v1.PolicyService.ConfirmPolicy:output_type -> vpn.v1.ConfirmPolicyResponse
+	58,  // 132: vpn.v1.PolicyService.RevertPolicy:output_type -> vpn.v1.RevertPolicyResponse
+	74,  // 133: vpn.v1.PolicyService.ListPolicies:output_type -> vpn.v1.ListPoliciesResponse
+	60,  // 134: vpn.v1.PolicyService.DiffPolicy:output_type -> vpn.v1.DiffPolicyResponse
+	62,  // 135: vpn.v1.PolicyService.ExplainPolicy:output_type -> vpn.v1.ExplainPolicyResponse
+	64,  // 136: vpn.v1.PolicyService.ListGroups:output_type -> vpn.v1.ListGroupsResponse
+	67,  // 137: vpn.v1.PolicyService.ListResources:output_type -> vpn.v1.ListResourcesResponse
+	69,  // 138: vpn.v1.PolicyService.CheckResource:output_type -> vpn.v1.CheckResourceResponse
+	72,  // 139: vpn.v1.PolicyService.AllowLocalTargets:output_type -> vpn.v1.AllowLocalTargetsResponse
+	76,  // 140: vpn.v1.GatewayService.GetStatus:output_type -> vpn.v1.GetStatusResponse
+	78,  // 141: vpn.v1.GatewayService.ListAudit:output_type -> vpn.v1.ListAuditResponse
+	80,  // 142: vpn.v1.GatewayService.SetSettings:output_type -> vpn.v1.SetSettingsResponse
+	82,  // 143: vpn.v1.GatewayService.ResetTime:output_type -> vpn.v1.ResetTimeResponse
+	86,  // 144: vpn.v1.GatewayService.Diagnose:output_type -> vpn.v1.DiagnoseResponse
+	84,  // 145: vpn.v1.WhoIsService.WhoIs:output_type -> vpn.v1.WhoIsResponse
+	112, // [112:146] is the sub-list for method output_type
+	78,  // [78:112] is the sub-list for method input_type
+	78,  // [78:78] is the sub-list for extension type_name
+	78,  // [78:78] is the sub-list for extension extendee
+	0,   // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_vpn_v1_vpn_proto_init() }
@@ -6529,20 +6609,20 @@ func file_vpn_v1_vpn_proto_init() {
 	if File_vpn_v1_vpn_proto != nil {
 		return
 	}
-	file_vpn_v1_vpn_proto_msgTypes[9].OneofWrappers = []any{}
-	file_vpn_v1_vpn_proto_msgTypes[46].OneofWrappers = []any{
+	file_vpn_v1_vpn_proto_msgTypes[10].OneofWrappers = []any{}
+	file_vpn_v1_vpn_proto_msgTypes[47].OneofWrappers = []any{
 		(*EndSessionsRequest_Device)(nil),
 		(*EndSessionsRequest_User)(nil),
 		(*EndSessionsRequest_All)(nil),
 	}
-	file_vpn_v1_vpn_proto_msgTypes[78].OneofWrappers = []any{}
+	file_vpn_v1_vpn_proto_msgTypes[79].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vpn_v1_vpn_proto_rawDesc), len(file_vpn_v1_vpn_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   89,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   6,
 		},
