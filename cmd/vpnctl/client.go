@@ -91,11 +91,15 @@ func (c *client) whois() vpnv1.WhoIsServiceClient { return vpnv1.NewWhoIsService
 func (c *client) explain(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	said := make(chan struct{})
 	slow := time.AfterFunc(silence, func() {
+		defer close(said)
 		c.notef("vpnd at %s has not answered yet; waiting for at most %s", c.path, length(patience))
 	})
 	err := invoke(ctx, method, req, reply, conn, opts...)
-	slow.Stop()
+	if !slow.Stop() {
+		<-said // what comes next is written by nobody else at the same time
+	}
 	if err == nil {
 		return nil
 	}
