@@ -64,20 +64,20 @@ func TestNeverAsTheHostItself(t *testing.T) {
 // An address that does not answer leaves time for the next.
 func TestSilentAddress(t *testing.T) {
 	// A listener whose queue is full answers no SYN.
-	silent, err := net.Listen("tcp4", "127.0.0.9:0")
-	if err != nil {
+	silent, l := samePort(t)
+	if err := fillQueue(t, silent); err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close()
-	if err := fillQueue(t, silent); err != nil {
-		t.Skip(err)
-	}
 	at := addrPort(silent.Addr())
-	l, err := net.Listen("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port()).String())
-	if err != nil {
-		t.Skip(err) // somebody else's port
-	}
-	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
 	s := &dataplane.Service{Hosts: []netip.Addr{at.Addr(), netip.MustParseAddr("127.0.0.1")}, ToPort: at.Port()}
 	start := time.Now()
 	c, err := dialer().Dial(t.Context(), "tcp", s, caller)
@@ -88,6 +88,28 @@ func TestSilentAddress(t *testing.T) {
 	if took := time.Since(start); took < addressTime/2 || took > 2*addressTime {
 		t.Errorf("connected after %v, want about %v", took, addressTime)
 	}
+}
+
+// samePort listens on one port of two addresses of this host.
+func samePort(t *testing.T) (a, b net.Listener) {
+	t.Helper()
+	var last error
+	for range 20 {
+		a, err := net.Listen("tcp4", "127.0.0.9:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := net.Listen("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addrPort(a.Addr()).Port()).String())
+		if err != nil { // somebody else's port
+			a.Close()
+			last = err
+			continue
+		}
+		t.Cleanup(func() { a.Close(); b.Close() })
+		return a, b
+	}
+	t.Fatal(last)
+	return nil, nil
 }
 
 // fillQueue connects until nobody is answered any more.
