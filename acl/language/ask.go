@@ -121,3 +121,32 @@ func (p *Policy) Tests() []*Test { return p.tests }
 
 // IPSet is an entry of "ipsets"; nil if there is none.
 func (p *Policy) IPSet(name string) *IPSet { return p.ipsets[name] }
+
+// Names finds a prefix for which is holds among those that a selector names in the text: its
+// own, its host's, and what an IP set adds. What is found of IP sets is kept in known, so that
+// each is looked at once.
+func (p *Policy) Names(t Selector, known map[string]netip.Prefix, is func(netip.Prefix) bool) (found netip.Prefix, ok bool) {
+	switch t.Kind {
+	case SelectPrefix:
+		found = t.Prefix
+	case SelectHost:
+		found = p.hosts[t.Name].prefix
+	case SelectIPSet:
+		found, seen := known[t.Name]
+		if seen || p.ipsets[t.Name] == nil {
+			return found, found.IsValid()
+		}
+		known[t.Name] = netip.Prefix{} // also where a set contains itself
+		for _, op := range p.ipsets[t.Name].Ops {
+			if op.Remove {
+				continue
+			}
+			if x, ok := p.Names(op.Selector, known, is); ok {
+				known[t.Name] = x
+				return x, true
+			}
+		}
+		return netip.Prefix{}, false
+	}
+	return found, found.IsValid() && is(found)
+}

@@ -3,6 +3,7 @@ package language
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"time"
@@ -23,6 +24,8 @@ type decoder struct {
 	Faults
 	zones  map[string]*time.Location // looked up so far; nil: no such zone
 	values int                       // in the text
+
+	carried map[string]netip.Prefix // what checkDestination has found of IP sets
 
 	stored  bool      // the text was accepted before (ParseStored)
 	ignored ErrorList // of what is stored

@@ -86,7 +86,7 @@ func Parse(text []byte) (*Policy, error) {
 }
 
 func read(text []byte, stored bool) (*Policy, *decoder) {
-	d := &decoder{Faults: Faults{src: newSource(slices.Clone(text))}, stored: stored, zones: map[string]*time.Location{}}
+	d := &decoder{Faults: Faults{src: newSource(slices.Clone(text))}, stored: stored, zones: map[string]*time.Location{}, carried: map[string]netip.Prefix{}}
 	p := &Policy{src: d.src, stored: stored, groups: map[string]*group{}, hosts: map[string]host{}, resources: map[string]*Resource{},
 		ipsets: map[string]*IPSet{}, tags: map[string]*tagOwner{}, refused: map[string]bool{}}
 	if len(strings.TrimSpace(string(text))) > 0 {

@@ -2,6 +2,7 @@ package language
 
 import (
 	"math"
+	"net/netip"
 	"slices"
 )
 
@@ -85,27 +86,24 @@ func (d *decoder) resolveTest(p *Policy, t *Test) {
 	}
 }
 
-// checkDestination refuses addresses that no gateway carries anything to.
+// checkDestination refuses addresses that no gateway carries anything to, by whatever name.
 func (d *decoder) checkDestination(p *Policy, t *Selector) {
-	prefix := t.Prefix
-	if t.Kind == SelectHost {
-		prefix = p.hosts[t.Name].prefix
-	} else if t.Kind != SelectPrefix {
-		return
+	if prefix, found := p.Names(*t, d.carried, func(x netip.Prefix) bool { return notCarried(x) != "" }); found {
+		d.Errorf(t.At, CodeBadDestination, "%q %s", t.String(), notCarried(prefix))
 	}
-	why := ""
+}
+
+// notCarried is why no gateway carries anything to a prefix; "" if one does.
+func notCarried(prefix netip.Prefix) string {
 	switch a := prefix.Addr(); {
-	case !prefix.IsValid():
-	case a.IsLoopback() && prefix.Bits() >= min(8, a.BitLen()):
-		why = "is the gateway's own loopback: publish what listens there as a resource, with \"to\": \"localhost:PORT\""
+	case a.IsLoopback() && prefix.Bits() >= 8:
+		return "is the gateway's own loopback: publish what listens there as a resource, with \"to\": \"localhost:PORT\""
 	case a.IsLinkLocalUnicast() && prefix.Bits() >= 10:
-		why = "is link-local, which no gateway forwards"
+		return "is link-local, which no gateway forwards"
 	case a.IsMulticast() && prefix.Bits() >= 4:
-		why = "is multicast, which does not pass the tunnel"
+		return "is multicast, which does not pass the tunnel"
 	}
-	if why != "" {
-		d.Errorf(t.At, CodeBadDestination, "%s %s", t, why)
-	}
+	return ""
 }
 
 // resolveResources sees to it that a name is a host's or a resource's, not both.

@@ -136,34 +136,32 @@ func (pr *program) checkUpper(f *language.Faults) {
 			at[a.Unmap()] = name
 		}
 	}
-	check := func(t language.Selector, prefix netip.Prefix) {
+	kept := func(prefix netip.Prefix) (u netip.Prefix) {
 		for _, n := range pr.network {
-			u := Upper(n)
-			if !prefix.IsValid() || !u.IsValid() || u.Bits() > prefix.Bits() || !u.Contains(prefix.Addr()) {
-				continue
+			if u := Upper(n); u.IsValid() && u.Bits() <= prefix.Bits() && u.Contains(prefix.Addr()) {
+				return u
 			}
-			if name := at[prefix.Addr()]; name != "" && prefix.IsSingleIP() {
-				f.Errorf(t.At, language.CodeServiceAddress, "%s is the address of the resource %q: write its name", t, name)
-			} else {
-				f.Errorf(t.At, language.CodeServiceAddress, "%s lies in %s, the half of the tunnel's network that is kept for resources: publish what is meant in \"resources\", and write its name", t, u)
-			}
+		}
+		return u
+	}
+	known := map[string]netip.Prefix{}
+	check := func(t language.Selector) {
+		prefix, found := pr.policy.Names(t, known, func(x netip.Prefix) bool { return kept(x).IsValid() })
+		if !found {
+			return
+		}
+		if name := at[prefix.Addr()]; name != "" && prefix.IsSingleIP() {
+			f.Errorf(t.At, language.CodeServiceAddress, "%s is the address of the resource %q: write its name", t, name)
+		} else {
+			f.Errorf(t.At, language.CodeServiceAddress, "%s lies in %s, the half of the tunnel's network that is kept for resources: publish what is meant in \"resources\", and write its name", t, kept(prefix))
 		}
 	}
 	for _, g := range pr.policy.Grants() {
 		for _, t := range g.Src {
-			check(t, pr.prefixOf(t))
+			check(t)
 		}
 		for _, d := range g.Dst {
-			check(d.Selector, pr.prefixOf(d.Selector))
+			check(d.Selector)
 		}
 	}
-}
-
-// prefixOf is the prefix of a selector that has one.
-func (pr *program) prefixOf(t language.Selector) netip.Prefix {
-	if t.Kind == language.SelectHost {
-		p, _ := pr.policy.HostPrefix(t.Name)
-		return p
-	}
-	return t.Prefix
 }

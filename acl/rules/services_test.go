@@ -11,11 +11,13 @@ import (
 )
 
 func TestServiceAddresses(t *testing.T) {
-	const resources = `{"resources": {"db": {"to": "10.6.0.2:5432"}}, "hosts": {"far": "10.77.200.0/24"}, "grants": [`
+	const resources = `{"resources": {"db": {"to": "10.6.0.2:5432"}}, "hosts": {"far": "10.77.200.0/24"}, "ipsets": {"ipset:far": ["far"], "ipset:more": ["10.0.0.0/8", "ipset:far"]}, "grants": [`
 	for _, test := range []struct{ grant, want string }{
 		{`{"src": ["*"], "dst": ["10.77.128.1"], "ip": ["*"]}`, `10.77.128.1 is the address of the resource "db": write its name`},
 		{`{"src": ["*"], "dst": ["fd77::8000:0:0:1"], "ip": ["*"]}`, `is the address of the resource "db"`},
 		{`{"src": ["*"], "dst": ["far"], "ip": ["*"]}`, `far lies in 10.77.128.0/17, the half of the tunnel's network that is kept for resources`},
+		{`{"src": ["*"], "dst": ["ipset:far"], "ip": ["*"]}`, `ipset:far lies in 10.77.128.0/17`},
+		{`{"src": ["ipset:more"], "dst": ["app"], "ip": ["*"]}`, `ipset:more lies in 10.77.128.0/17`},
 		{`{"src": ["*"], "dst": ["10.77.0.0/16"], "ip": ["*"]}`, ``},
 	} {
 		p, err := language.Parse([]byte(resources + test.grant + `]}`))

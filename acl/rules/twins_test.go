@@ -14,29 +14,31 @@ import (
 
 // twins are names for the same thing: what holds for one of a kind, holds for all.
 var twins = map[string][]string{
-	"address": {"10.1.2.3", "alias", "host:alias", "ipset:one", "ipset:alias", "ipset:nested"},
-	"network": {"10.1.0.0/16", "net", "host:net", "ipset:net", "ipset:nets", "ipset:cut"},
-	"gateway": {"app", "host:app", "ipset:app", "ipset:apps"},
-	"person":  {"alice", "alice@", "Alice", "group:alice", "group:nested", "group:deep"},
-	"tag":     {"tag:x"},
-	"members": {"autogroup:member"},
-	"tagged":  {"autogroup:tagged"},
-	"self":    {"autogroup:self"},
-	"all":     {"*"},
+	"address":  {"10.1.2.3", "alias", "host:alias", "ipset:one", "ipset:alias", "ipset:nested"},
+	"network":  {"10.1.0.0/16", "net", "host:net", "ipset:net", "ipset:nets", "ipset:cut"},
+	"loopback": {"127.0.0.1", "lo", "host:lo", "ipset:lo", "ipset:los"},
+	"link":     {"169.254.1.0/24", "link", "ipset:link"},
+	"gateway":  {"app", "host:app", "ipset:app", "ipset:apps"},
+	"person":   {"alice", "alice@", "Alice", "group:alice", "group:nested", "group:deep"},
+	"tag":      {"tag:x"},
+	"members":  {"autogroup:member"},
+	"tagged":   {"autogroup:tagged"},
+	"self":     {"autogroup:self"},
+	"all":      {"*"},
 }
 
-const twinNames = `"hosts": {"alias": "10.1.2.3", "net": "10.1.0.0/16"},
+const twinNames = `"hosts": {"alias": "10.1.2.3", "net": "10.1.0.0/16", "lo": "127.0.0.1", "link": "169.254.1.0/24"},
 "groups": {"group:alice": ["alice"], "group:nested": ["group:alice"], "group:deep": ["group:nested", "ALICE"]},
 "tagOwners": {"tag:x": []},
 "ipsets": {"ipset:one": ["10.1.2.3"], "ipset:alias": ["host:alias"], "ipset:nested": ["ipset:alias"],
   "ipset:net": ["10.1.0.0/16"], "ipset:nets": ["add net", "10.1.2.3"], "ipset:cut": ["10.0.0.0/8", "remove 10.0.0.0/16", "remove ipset:rest"],
-  "ipset:rest": ["10.0.0.0/8", "remove host:net"], "ipset:app": ["app"], "ipset:apps": ["ipset:app"]},
+  "ipset:rest": ["10.0.0.0/8", "remove host:net"], "ipset:lo": ["127.0.0.1"], "ipset:los": ["add ipset:lo"], "ipset:link": ["link"], "ipset:app": ["app"], "ipset:apps": ["ipset:app"]},
 `
 
 // TestTwins: every check of a grant, and every verdict, is the same with aliases, groups and
 // IP sets in between.
 func TestTwins(t *testing.T) {
-	kinds := []string{"address", "network", "gateway", "person", "tag", "members", "tagged", "self", "all"}
+	kinds := []string{"address", "network", "gateway", "person", "tag", "members", "tagged", "self", "all", "loopback", "link"}
 	ports := []string{"*", "443", "80-90", "tcp:443", "udp:*", "icmp", "47:*"}
 	protos := []string{"", "tcp", "udp", "icmp", "gre"}
 	taken, refused := 0, 0
